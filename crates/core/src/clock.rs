@@ -1,0 +1,48 @@
+//! The clock seam. Nothing in Ruslo reads the machine's time but through a [`Clock`].
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// A point in processing time: how long since the clock's own beginning. Never goes back.
+pub type Instant = Duration;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// Processing time, for deadlines and durations.
+    fn now(&self) -> Instant;
+    /// The calendar's time, for what people read. May jump.
+    fn wall(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    start: std::time::Instant,
+}
+
+impl SystemClock {
+    /// A clock that begins now.
+    #[allow(clippy::disallowed_methods, reason = "this is the clock seam itself")]
+    pub fn new() -> Self {
+        Self { start: std::time::Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        self.start.elapsed()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is the clock seam itself")]
+    fn wall(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}

@@ -1,0 +1,96 @@
+//! What a connector tells about itself, and the registry in which the planner finds it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::sink::Sink;
+use crate::source::Source;
+
+/// An option that a table may carry in its WITH clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// The key, as Flink spells it where Flink has it.
+    pub key: &'static str,
+    /// Whether a table must give it.
+    pub required: bool,
+    /// What it means, one line, with the unit and the default.
+    pub doc: &'static str,
+}
+
+/// A table as declared by CREATE TABLE.
+#[derive(Debug, Clone)]
+pub struct TableDefinition {
+    /// Its name.
+    pub name: String,
+    /// Its physical columns (no computed ones), in order.
+    pub schema: SchemaRef,
+    /// The WITH clause, without `connector`.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A kind of table.
+pub trait Connector: Send + Sync {
+    /// What `'connector' = '..'` says.
+    fn name(&self) -> &'static str;
+
+    /// The options it knows, given those that a table has (a format brings its own).
+    fn options(&self, given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>>;
+
+    /// Reads the columns `projection` (indexes into the table's schema, ascending) of a table.
+    ///
+    /// # Errors
+    /// `Usage`, if the connector cannot be read, or an option's value doesn't fit.
+    fn source(
+        &self,
+        table: &TableDefinition,
+        projection: &[usize],
+        environment: &Environment,
+    ) -> Result<Arc<dyn Source>>;
+
+    /// Writes a table.
+    ///
+    /// # Errors
+    /// `Usage`, if the connector cannot be written, or an option's value doesn't fit.
+    fn sink(&self, table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Sink>>;
+}
+
+/// The connectors of this build.
+#[derive(Clone, Default)]
+pub struct Registry {
+    connectors: BTreeMap<&'static str, Arc<dyn Connector>>,
+}
+
+impl Registry {
+    /// Adds a connector under its name.
+    #[must_use]
+    pub fn with(mut self, connector: impl Connector + 'static) -> Self {
+        self.connectors.insert(connector.name(), Arc::new(connector));
+        self
+    }
+
+    /// The connector `name`.
+    ///
+    /// # Errors
+    /// `Usage`, naming those there are.
+    pub fn connector(&self, name: &str) -> Result<&Arc<dyn Connector>> {
+        self.connectors.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.names().collect();
+            Error::usage(format!("unknown connector '{name}'; this build has {}", known.join(", ")))
+        })
+    }
+
+    /// All names, ascending.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.connectors.keys().copied()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}

@@ -1,0 +1,29 @@
+//! What flows through Ruslo and what it means. Start at [`element`], then [`operator`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`element`], [`time`], [`epoch`] | what flows through an edge, and its grammar |
+//! | [`schema`], [`key_group`] | hidden columns; which subtask a row belongs to |
+//! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
+//! | [`graph`] | the physical graph: what the planner hands to the runtime |
+//! | [`clock`], [`disk`], [`rng`], [`environment`] | the seams that a simulator replaces |
+//! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
+
+pub mod clock;
+pub mod connector;
+pub mod disk;
+pub mod element;
+pub mod environment;
+pub mod epoch;
+pub mod error;
+pub mod graph;
+pub mod key_group;
+pub mod memory;
+pub mod metrics;
+pub mod operator;
+pub mod rng;
+pub mod schema;
+pub mod sink;
+pub mod source;
+pub mod state;
+pub mod time;

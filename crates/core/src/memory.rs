@@ -1,0 +1,181 @@
+//! Memory accounted per pipeline: every holder has a named [`Reservation`] on one [`MemoryPool`].
+//!
+//! The pool allocates nothing: holders say what they hold. A reservation that would pass the limit fails with an error
+//! that names who holds what.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arrow::record_batch::RecordBatch;
+
+use crate::error::{Error, Result};
+
+/// The bytes of a batch's slices, not of the whole buffers behind them.
+pub fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
+/// Bytes as a person writes them: `1.5 MiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let unit = UNITS.iter().enumerate().rev().find(|(power, _)| bytes >> (10 * power) > 0).unwrap_or((0, &"B"));
+    match unit {
+        (0, name) => format!("{bytes} {name}"),
+        (power, name) => format!("{:.1} {name}", bytes as f64 / f64::from(1u32 << (10 * power))),
+    }
+}
+
+/// What a pipeline may hold in memory, in bytes.
+#[derive(Debug)]
+pub struct MemoryPool {
+    limit_bytes: u64,
+    used_bytes: AtomicU64,
+    peak_bytes: AtomicU64,
+    holders: Mutex<Vec<Weak<Holder>>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    name: String,
+    bytes: AtomicU64,
+}
+
+impl MemoryPool {
+    /// A pool of `limit_bytes`.
+    pub fn new(limit_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit_bytes,
+            used_bytes: AtomicU64::new(0),
+            peak_bytes: AtomicU64::new(0),
+            holders: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A pool without a limit; it still counts.
+    pub fn unbounded() -> Arc<Self> {
+        Self::new(u64::MAX)
+    }
+
+    /// Bytes held by all holders together.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes ever held together.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A holder named `name`, which holds nothing yet.
+    pub fn reserve(self: &Arc<Self>, name: impl Into<String>) -> Reservation {
+        let holder = Arc::new(Holder { name: name.into(), bytes: AtomicU64::new(0) });
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.retain(|holder| holder.strong_count() > 0);
+        holders.push(Arc::downgrade(&holder));
+        Reservation { pool: Arc::clone(self), holder }
+    }
+
+    /// The largest holders, largest first.
+    fn largest(&self) -> String {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held: Vec<_> = holders
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|holder| (holder.bytes.load(Ordering::Relaxed), holder.name.clone()))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        held.sort_by(|a, b| b.cmp(a));
+        let shown: Vec<_> =
+            held.iter().take(4).map(|(bytes, name)| format!("{name} {}", human_bytes(*bytes))).collect();
+        if shown.is_empty() { "nobody else holds any".to_owned() } else { shown.join(", ") }
+    }
+}
+
+/// One holder's share of a [`MemoryPool`]; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    pool: Arc<MemoryPool>,
+    holder: Arc<Holder>,
+}
+
+impl Reservation {
+    /// Bytes held now.
+    pub fn bytes(&self) -> u64 {
+        self.holder.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Says that this holder now holds `bytes` in all.
+    ///
+    /// # Errors
+    /// `Resource`, naming the largest holders, if the pool would pass its limit; then nothing has changed.
+    pub fn resize(&self, bytes: u64) -> Result<()> {
+        let before = self.bytes();
+        if bytes <= before {
+            self.pool.used_bytes.fetch_sub(before - bytes, Ordering::Relaxed);
+        } else {
+            self.grow(bytes - before)?;
+        }
+        self.holder.bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn grow(&self, more: u64) -> Result<()> {
+        let limit = self.pool.limit_bytes;
+        let taken = self.pool.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(more).filter(|sum| *sum <= limit)
+        });
+        match taken {
+            Ok(before) => {
+                self.pool.peak_bytes.fetch_max(before + more, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(_) => Err(Error::resource(format!(
+                "the pipeline's memory limit of {} is reached: {} asks for {} more; held now: {}. \
+                 Raise 'pipeline.memory-limit', or keep less in state (shorter windows, fewer keys)",
+                human_bytes(limit),
+                self.holder.name,
+                human_bytes(more),
+                self.pool.largest()
+            ))),
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.pool.used_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passing_the_limit_names_who_holds_what_and_changes_nothing() {
+        let pool = MemoryPool::new(100 << 10);
+        let window = pool.reserve("window 'departures' #0");
+        let edge = pool.reserve("edge 1 #0");
+        window.resize(90 << 10).unwrap();
+        edge.resize(10 << 10).unwrap();
+        let error = edge.resize(11 << 10).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Resource);
+        assert!(error.to_string().contains("held now: window 'departures' #0 90.0 KiB, edge 1 #0 10.0 KiB"), "{error}");
+        assert_eq!(pool.used_bytes(), 100 << 10);
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back() {
+        let pool = MemoryPool::new(10);
+        let first = pool.reserve("a");
+        first.resize(10).unwrap();
+        first.resize(4).unwrap();
+        drop(first);
+        assert_eq!((pool.used_bytes(), pool.peak_bytes()), (0, 10));
+    }
+
+    #[test]
+    fn bytes_read_as_a_person_writes_them() {
+        assert_eq!([0, 1023, 1536, 5 << 30].map(human_bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+    }
+}

@@ -1,0 +1,176 @@
+//! The trait that every operator implements: a synchronous, single-threaded state machine.
+//!
+//! An operator never waits, reads a clock or touches a file but through its [`OperatorContext`]. The runtime calls it
+//! with one element at a time. Work without a bound (firing a window of ten million keys) is done in pieces: a call
+//! returns [`Progress::More`], and the runtime calls [`Operator::resume`] until it is [`Progress::Done`]; in between it
+//! may take a barrier, so state must be complete after every call.
+//!
+//! The runtime forwards watermarks, barriers and ends by itself once the operator is done with them.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+
+use crate::element::EndReason;
+use crate::environment::Environment;
+use crate::epoch::Epoch;
+use crate::error::Result;
+use crate::key_group::KeyGroupRange;
+use crate::memory::Reservation;
+use crate::metrics::OperatorMetrics;
+use crate::sink::Committable;
+use crate::state::OperatorState;
+use crate::time::Timestamp;
+
+/// Which input of an operator, from 0.
+pub type InputId = usize;
+
+/// Which output of an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Port(pub u8);
+
+impl Port {
+    /// Where results go.
+    pub const MAIN: Self = Self(0);
+}
+
+/// Whether a call's work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All of it.
+    Done,
+    /// A bounded piece; call [`Operator::resume`].
+    More,
+}
+
+/// Which of an operator's subtasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subtask {
+    /// From 0.
+    pub index: usize,
+    /// How many there are.
+    pub parallelism: usize,
+}
+
+impl Subtask {
+    /// The key groups that this subtask owns.
+    pub fn key_groups(self) -> KeyGroupRange {
+        crate::key_group::range_of(self.index, self.parallelism)
+    }
+}
+
+/// What an operator has at hand during a call.
+pub struct OperatorContext<'a> {
+    /// Which subtask this is.
+    pub subtask: Subtask,
+    /// The merged watermark of the inputs: every element before it has been seen.
+    pub watermark: Timestamp,
+    /// Rows per batch that an operator should aim at, and its piece of work between two `More`.
+    pub batch_rows: usize,
+    /// State, restored.
+    pub state: &'a mut dyn OperatorState,
+    /// What this operator holds in memory, to be resized as it changes.
+    pub memory: &'a Reservation,
+    /// What it counts.
+    pub metrics: &'a OperatorMetrics,
+    /// The world outside.
+    pub environment: &'a Environment,
+    /// What a sink has to commit once the checkpoint is durable; taken in [`Operator::snapshot`].
+    pub committables: &'a mut Vec<Committable>,
+}
+
+/// Where an operator puts its results. Bounded by the operator's own discipline: at most a few batches a call.
+#[derive(Debug, Default)]
+pub struct Output {
+    batches: Vec<(Port, RecordBatch)>,
+}
+
+impl Output {
+    /// A batch for the main port; an empty one is dropped.
+    pub fn emit(&mut self, batch: RecordBatch) {
+        self.emit_to(Port::MAIN, batch);
+    }
+
+    /// A batch for `port`; an empty one is dropped.
+    pub fn emit_to(&mut self, port: Port, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.batches.push((port, batch));
+        }
+    }
+
+    /// Takes what was emitted, in order.
+    pub fn take(&mut self) -> Vec<(Port, RecordBatch)> {
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// An operator. Everything but [`Operator::on_batch`] has a default.
+#[allow(unused_variables, reason = "the names are the documentation")]
+pub trait Operator: Send {
+    /// Called once, with the state already restored.
+    fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Rows of one input.
+    fn on_batch(
+        &mut self,
+        input: InputId,
+        batch: RecordBatch,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress>;
+
+    /// The merged watermark rose to `watermark`.
+    fn on_watermark(
+        &mut self,
+        watermark: Timestamp,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Goes on after [`Progress::More`].
+    fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Moves what is held outside of `ctx.state` into it: the barrier of `epoch` has come on every input. What it
+    /// emits goes out before the barrier.
+    fn snapshot(&mut self, epoch: Epoch, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<()> {
+        Ok(())
+    }
+
+    /// An input ended. At the last one the runtime raises the watermark to the end of time beforehand if the reason is
+    /// [`EndReason::Drain`], so windows have fired already.
+    fn on_end(
+        &mut self,
+        input: InputId,
+        reason: EndReason,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+}
+
+/// Makes the operator of each subtask.
+pub trait OperatorFactory: Send + Sync {
+    /// A new operator.
+    fn create(&self) -> Result<Box<dyn Operator>>;
+}
+
+impl<F, O> OperatorFactory for F
+where
+    F: Fn() -> Result<O> + Send + Sync,
+    O: Operator + 'static,
+{
+    fn create(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(self()?))
+    }
+}
+
+/// A shared [`OperatorFactory`].
+pub type SharedFactory = Arc<dyn OperatorFactory>;

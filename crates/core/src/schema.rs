@@ -1,0 +1,95 @@
+//! Hidden columns: what a batch carries beside the user's columns, always behind them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use crate::error::Result;
+
+/// The hidden column that says, for each row, its split's watermark just before that row (milliseconds, BIGINT).
+///
+/// Only batches in which some row could be late carry it; a row of a batch without it is never late.
+pub const SPLIT_WATERMARK: &str = "__split_watermark";
+
+/// Names that begin like this are Ruslo's: a user's table cannot have such a column.
+pub const HIDDEN_PREFIX: &str = "__";
+
+/// The split watermarks of a batch's rows, if it carries them.
+pub fn split_watermarks(batch: &RecordBatch) -> Option<&Int64Array> {
+    let last = batch.schema_ref().fields().last()?;
+    if last.name() != SPLIT_WATERMARK {
+        return None;
+    }
+    batch.columns().last()?.as_primitive_opt::<Int64Type>()
+}
+
+/// The batch with `watermarks` as its hidden column; one value a row.
+///
+/// # Errors
+/// Internal, if the lengths differ.
+pub fn with_split_watermarks(batch: &RecordBatch, watermarks: Int64Array) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    columns.push(Arc::new(watermarks));
+    Ok(RecordBatch::try_new(hidden_schema(batch.schema_ref()), columns)?)
+}
+
+/// A batch of `columns` under `schema`, with the hidden column of `input` behind them if it has one.
+///
+/// What every operator that makes new rows one by one from old ones uses, so that lateness survives it.
+///
+/// # Errors
+/// Internal, if the columns do not fit the schema.
+pub fn carry_hidden(input: &RecordBatch, schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
+    let Some(hidden) = split_watermarks(input) else {
+        return Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
+    };
+    columns.push(Arc::new(hidden.clone()));
+    Ok(RecordBatch::try_new_with_options(hidden_schema(schema), columns, &options)?)
+}
+
+/// `schema` with the hidden column behind it.
+fn hidden_schema(schema: &SchemaRef) -> SchemaRef {
+    let hidden = Arc::new(Field::new(SPLIT_WATERMARK, DataType::Int64, false));
+    let fields: Vec<_> = schema.fields().iter().cloned().chain([hidden]).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// The batch without its hidden column.
+pub fn visible(batch: &RecordBatch) -> RecordBatch {
+    if split_watermarks(batch).is_none() {
+        return batch.clone();
+    }
+    let mut shown = batch.clone();
+    shown.remove_column(batch.num_columns().saturating_sub(1));
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch() -> RecordBatch {
+        RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]).unwrap()
+    }
+
+    #[test]
+    fn the_hidden_column_comes_last_and_goes_again() {
+        let plain = batch();
+        assert!(split_watermarks(&plain).is_none());
+        let carried = with_split_watermarks(&plain, Int64Array::from(vec![7, 8])).unwrap();
+        assert_eq!(split_watermarks(&carried).unwrap().values(), &[7, 8]);
+        assert_eq!(visible(&carried), plain);
+    }
+
+    #[test]
+    fn new_columns_keep_the_old_lateness() {
+        let carried = with_split_watermarks(&batch(), Int64Array::from(vec![7, 8])).unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("b", DataType::Int64, true)]));
+        let made = carry_hidden(&carried, &schema, vec![Arc::new(Int64Array::from(vec![3, 4]))]).unwrap();
+        assert_eq!(split_watermarks(&made).unwrap().values(), &[7, 8]);
+        assert_eq!(visible(&made).schema(), schema);
+    }
+}

@@ -1,0 +1,73 @@
+//! How rows go out, in two phases: writers write and prepare, a committer commits once the checkpoint is durable.
+
+use serde::{Deserialize, Serialize};
+
+use arrow::record_batch::RecordBatch;
+
+use crate::environment::Environment;
+use crate::epoch::Epoch;
+use crate::error::Result;
+use crate::operator::{Progress, Subtask};
+
+/// What a committer needs to make one piece of output visible; the connector's own notation, stored in checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Committable(pub serde_json::Value);
+
+/// What a sink can promise under failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guarantee {
+    /// No row is lost; after a failure some may come twice.
+    AtLeastOnce,
+    /// No row is lost and none comes twice.
+    ExactlyOnce,
+}
+
+impl std::fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        })
+    }
+}
+
+/// What a sink is made for.
+#[derive(Debug, Clone)]
+pub struct SinkContext {
+    /// The world outside.
+    pub environment: Environment,
+    /// Tells this start of the pipeline (kept over restores) from every other, so that names of output never clash.
+    pub run: String,
+}
+
+/// Writes one subtask's rows.
+pub trait SinkWriter: Send {
+    /// Writes a batch, without its hidden column.
+    fn write(&mut self, batch: &RecordBatch) -> Result<Progress>;
+
+    /// Makes everything written so far durable but invisible, and says what has to be committed.
+    fn prepare_commit(&mut self, epoch: Epoch) -> Result<Vec<Committable>>;
+}
+
+/// Makes output visible. Runs off the task threads; every call may be repeated.
+pub trait Committer: Send {
+    /// Makes the output visible; what is visible already stays so.
+    fn commit(&mut self, committables: &[Committable]) -> Result<()>;
+
+    /// Removes what was written in epochs after `epoch` by this run and never committed; called on restore, after the
+    /// commit of `epoch` itself.
+    fn abort_since(&mut self, epoch: Epoch) -> Result<()>;
+}
+
+/// A table that can be written.
+pub trait Sink: Send + Sync {
+    /// What it promises.
+    fn guarantee(&self) -> Guarantee;
+
+    /// A writer for one subtask.
+    fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>>;
+
+    /// The committer, of which a pipeline has one a sink.
+    fn committer(&self, context: &SinkContext) -> Result<Box<dyn Committer>>;
+}

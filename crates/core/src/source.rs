@@ -1,0 +1,115 @@
+//! How rows come in: a source lists its splits, readers read them, and the runtime keeps the books.
+//!
+//! A *split* is a piece of input that one reader reads from front to back: a byte range of a file, a partition. Splits
+//! that continue each other form a *lineage* (a file): they carry one watermark, in sequence. Every batch comes from
+//! one split.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Instant;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::time::Timestamp;
+
+/// A reader's place in a split; the connector's own notation, stored in checkpoints.
+pub type Position = serde_json::Value;
+
+/// A piece of input that one reader reads from front to back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// What the split is a part of (a file's path, a partition's name).
+    pub lineage: String,
+    /// Its place in the lineage, from 0 without gaps.
+    pub sequence: u64,
+    /// What the reader needs to know; the connector's own notation.
+    pub description: serde_json::Value,
+}
+
+impl Split {
+    /// What tells this split from all others.
+    pub fn id(&self) -> SplitId {
+        SplitId { lineage: self.lineage.clone(), sequence: self.sequence }
+    }
+}
+
+/// What tells a split from all others: ordered by lineage, then by place in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SplitId {
+    /// See [`Split::lineage`].
+    pub lineage: String,
+    /// See [`Split::sequence`].
+    pub sequence: u64,
+}
+
+/// What one call of [`SourceReader::poll`] may read.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Rows at most; a batch may be smaller.
+    pub rows_max: usize,
+}
+
+/// What came of one [`SourceReader::poll`].
+#[derive(Debug)]
+pub enum Polled {
+    /// Rows of the split `split` (as given to [`SourceReader::add_split`]); `position` is where it goes on.
+    Batch {
+        /// Which split.
+        split: SplitId,
+        /// Its next rows.
+        batch: RecordBatch,
+        /// Where to go on after them.
+        position: Position,
+    },
+    /// The split is read to its end.
+    Finished(SplitId),
+    /// Nothing now; poll again at this processing time at the latest.
+    Pending(Option<Instant>),
+}
+
+/// Reads splits. Lives in one source subtask.
+pub trait SourceReader: Send {
+    /// Adds a split to read, from `position` or from its start.
+    fn add_split(&mut self, split: Split, position: Option<Position>) -> Result<()>;
+
+    /// Reads on. Called only while a split is unfinished.
+    fn poll(&mut self, budget: Budget) -> Result<Polled>;
+}
+
+/// A table that can be read.
+pub trait Source: Send + Sync {
+    /// The columns that come out.
+    fn schema(&self) -> SchemaRef;
+
+    /// All splits of bounded input, ordered by (lineage, sequence). The cut must not depend on parallelism.
+    ///
+    /// # Errors
+    /// `Usage`, if the input does not exist; `Resource` or `Unavailable`, if it cannot be listed.
+    fn splits(&self, environment: &Environment) -> Result<Vec<Split>>;
+
+    /// A reader for one subtask.
+    fn reader(&self, environment: &Environment) -> Result<Box<dyn SourceReader>>;
+}
+
+/// Event time of one lineage, as far as it has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitWatermark(pub Timestamp);
+
+impl SplitWatermark {
+    /// Before the first row.
+    pub const START: Self = Self(Timestamp::MIN);
+}
+
+/// What happens to a batch between the reader and the first operator: computed columns, row time and watermark.
+pub trait RowTime: Send + Sync {
+    /// The columns that come out, without hidden ones.
+    fn schema(&self) -> SchemaRef;
+
+    /// Makes the table's rows from the reader's and moves `watermark` past them. Where some row could be late, the
+    /// result carries [`crate::schema::SPLIT_WATERMARK`].
+    ///
+    /// # Errors
+    /// `Data`, if an expression fails on a value.
+    fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch>;
+}
