@@ -1,1 +1,24 @@
+//! Ruslo's streaming operators: one operator, one file, its tests at the bottom.
 //!
+//! A planner describes an operator with its *spec* ([`ProjectSpec`], [`FilterSpec`], [`WindowAssignSpec`],
+//! [`TumbleSpec`]): it is checked when it is made, knows the schema that comes out, and ends in a factory for
+//! `ruslo_core::graph::NodeKind::Operator`. [`RowTimeAssigner`] stands in a source node instead.
+//!
+//! Expressions are DataFusion's physical expressions, aggregates are DataFusion's too, but for SUM and AVG, whose
+//! result types are Flink's: [`sum_udaf`], [`avg_udaf`].
+
+mod aggregate;
+mod event_time;
+mod expression;
+mod filter;
+mod project;
+pub mod testing;
+mod watermark;
+mod window;
+
+pub use aggregate::{avg_udaf, sum_udaf};
+pub use expression::{NamedExpr, execution_error};
+pub use filter::FilterSpec;
+pub use project::ProjectSpec;
+pub use watermark::{RowTimeAssigner, WatermarkSpec};
+pub use window::{AggregateCall, TumbleSpec, TumblingWindow, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAssignSpec};
