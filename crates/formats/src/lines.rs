@@ -1,0 +1,228 @@
+//! What the line formats share: cutting input into blocks of whole lines, and the batch that is being built.
+//!
+//! A slice is decoded in blocks of about 64 KiB that end at a newline: a block is checked for UTF-8 in one go, its
+//! records are read one after another, and then its strings are copied while it is still in the cache. A record that
+//! turns out bad is taken back whole; the rows before it stay.
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use memchr::{memchr, memrchr};
+use ruslo_core::error::{Error, Result};
+
+use crate::column::Column;
+use crate::decode_error::{DecodeError, Fault, Faulty, What, shown};
+use crate::{Decoded, DecoderConfig};
+
+/// How much is checked and decoded at a time: what fits in a core's own cache.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// How much input may go into one batch: Arrow's string offsets have 31 bits.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// What a record reader found at a position.
+pub(crate) enum Step {
+    /// A row, stored; the next record starts here.
+    Row(usize),
+    /// Nothing but white space; the next record starts here.
+    Blank(usize),
+}
+
+/// A reader of single records: what differs between the line formats.
+pub(crate) trait Records: Send {
+    /// Prepares for a new block.
+    fn begin(&mut self, block: &[u8]);
+
+    /// Reads the record at `at` into `columns`, each of which holds `row` rows before and `row + 1` rows after.
+    fn read(&mut self, columns: &mut [Column], block: &[u8], at: usize, row: usize) -> Faulty<Step>;
+}
+
+/// A decoder of lines: the batch being built, and the reader of records.
+pub(crate) struct LineDecoder<R> {
+    records: R,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// Rows since the last flush.
+    rows: usize,
+    /// Input bytes since the last flush.
+    bytes: usize,
+    row_bytes_max: usize,
+}
+
+impl<R: Records> LineDecoder<R> {
+    pub(crate) fn new(records: R, format: &str, config: &DecoderConfig<'_>) -> Result<Self> {
+        let schema = config.schema()?;
+        let columns = schema.fields().iter().map(|field| Column::new(field, format)).collect::<Result<_>>()?;
+        let row_bytes_max = config.row_bytes_max.min(BATCH_BYTES_MAX / 2);
+        Ok(Self { records, schema, columns, rows: 0, bytes: 0, row_bytes_max })
+    }
+
+    /// The end of the whole lines in `bytes`.
+    fn whole_lines(&self, bytes: &[u8], last: bool) -> Result<usize, DecodeError> {
+        let end = if last { bytes.len() } else { memrchr(b'\n', bytes).map_or(0, |newline| newline + 1) };
+        if bytes.len() - end > self.row_bytes_max {
+            return Err(self.too_long(end, bytes.len() - end, 0));
+        }
+        Ok(end)
+    }
+
+    fn too_long(&self, offset: usize, length: usize, rows: usize) -> DecodeError {
+        let message = format!("the record is longer than {} bytes, the limit for one row", self.row_bytes_max);
+        DecodeError { offset, length, rows, column: None, value: None, message }
+    }
+
+    /// Reads records of `bytes[start..end]`, where `end` is the end of a line, until `rows_max`; says where it stopped.
+    fn block(&mut self, bytes: &[u8], start: usize, end: usize, rows_max: usize) -> Result<Decoded, DecodeError> {
+        let Checked { text, bad } = Checked::new(bytes.get(start..end).unwrap_or_default());
+        let block = bytes.get(start..).unwrap_or_default();
+        let (row_first, mut at, mut fault) = (self.rows, 0, None);
+        self.records.begin(block);
+        while at < text.len() && self.rows - row_first < rows_max {
+            match self.records.read(&mut self.columns, block, at, self.rows) {
+                Ok(Step::Row(next)) if next - at <= self.row_bytes_max => {
+                    self.rows += 1;
+                    at = next;
+                }
+                Ok(Step::Blank(next)) => at = next,
+                Ok(Step::Row(next)) => {
+                    fault = Some(self.too_long(start + at, next - at, self.rows - row_first));
+                    break;
+                }
+                Err(found) => {
+                    fault = Some(self.describe(block, start, at, self.rows - row_first, &found));
+                    break;
+                }
+            }
+        }
+        let rows = self.rows - row_first;
+        if fault.is_none() && rows < rows_max {
+            fault = bad.map(|length| invalid_utf8(block, start, at, length, rows));
+        }
+        self.settle(text, start + at, rows)?;
+        self.bytes += at;
+        fault.map_or(Ok(Decoded { consumed: at, rows }), Err)
+    }
+
+    /// Takes back what a bad record left, and copies the strings of the good ones.
+    fn settle(&mut self, text: &str, offset: usize, rows: usize) -> Result<(), DecodeError> {
+        for column in &mut self.columns {
+            if column.len() > self.rows {
+                column.truncate(self.rows);
+            }
+            column.settle(text).map_err(|error| DecodeError {
+                offset,
+                length: 0,
+                rows,
+                column: Some(column.name.clone()),
+                value: None,
+                message: error.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The fault of the record at `at` of the block, with its place in the slice.
+    #[cold]
+    fn describe(&self, block: &[u8], start: usize, at: usize, rows: usize, fault: &Fault) -> DecodeError {
+        let length = line_length(block, at);
+        let line_end = at + length - usize::from(block.get(at + length - 1) == Some(&b'\n'));
+        let from = fault.at.start.min(line_end);
+        let text = shown(block.get(from..fault.at.end.min(line_end)).unwrap_or_default());
+        let column = fault.column.and_then(|column| self.columns.get(column));
+        let (message, value) = match (&fault.what, column) {
+            (What::Misfit(misfit), Some(column)) => (column.misfit(&text, *misfit), Some(text)),
+            (What::Misfit(_), None) => (format!("'{text}' does not fit"), Some(text)),
+            (What::Syntax(sentence), _) if text.is_empty() => ((*sentence).to_owned(), None),
+            (What::Syntax(sentence), _) => (format!("{sentence} at '{text}'"), Some(text)),
+            (What::Record(sentence), _) => (sentence.clone(), None),
+        };
+        let column = column.map(|column| column.name.clone());
+        DecodeError { offset: start + at, length, rows, column, value, message }
+    }
+}
+
+/// A block as text up to the first line that is no UTF-8, and that line's length in bytes.
+struct Checked<'a> {
+    text: &'a str,
+    bad: Option<usize>,
+}
+
+impl<'a> Checked<'a> {
+    fn new(block: &'a [u8]) -> Self {
+        match simdutf8::basic::from_utf8(block) {
+            Ok(text) => Self { text, bad: None },
+            Err(_) => Self::up_to_bad(block),
+        }
+    }
+
+    #[cold]
+    fn up_to_bad(block: &'a [u8]) -> Self {
+        let valid = simdutf8::compat::from_utf8(block).err().map_or(block.len(), |error| error.valid_up_to());
+        let good = block.get(..valid).unwrap_or_default();
+        let line = memrchr(b'\n', good).map_or(0, |newline| newline + 1);
+        let text = good.get(..line).and_then(|good| simdutf8::basic::from_utf8(good).ok()).unwrap_or_default();
+        Self { text, bad: Some(line_length(block, line)) }
+    }
+}
+
+/// The length of the line at `at`, its newline included.
+fn line_length(block: &[u8], at: usize) -> usize {
+    let rest = block.get(at..).unwrap_or_default();
+    memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1)
+}
+
+#[cold]
+fn invalid_utf8(block: &[u8], start: usize, at: usize, length: usize, rows: usize) -> DecodeError {
+    let line = block.get(at..at + length).unwrap_or_default();
+    let valid = simdutf8::compat::from_utf8(line).err().map_or(0, |error| error.valid_up_to());
+    let value = shown(line.get(valid..).unwrap_or_default().trim_ascii_end());
+    let message = format!("byte {valid} of the record is not UTF-8, at '{value}'; convert the file to UTF-8");
+    DecodeError { offset: start + at, length, rows, column: None, value: Some(value), message }
+}
+
+/// The end of the block that starts at `start`: about [`BLOCK_BYTES`] on, behind a newline.
+fn block_end(bytes: &[u8], start: usize, end: usize) -> usize {
+    let rest = bytes.get(start..end).unwrap_or_default();
+    let Some((near, far)) = rest.split_at_checked(BLOCK_BYTES) else { return end };
+    match memrchr(b'\n', near) {
+        Some(newline) => start + newline + 1,
+        None => start + near.len() + line_length(far, 0),
+    }
+}
+
+impl<R: Records> crate::Decoder for LineDecoder<R> {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn decode(&mut self, bytes: &[u8], last: bool, rows_max: usize) -> Result<Decoded, DecodeError> {
+        let end = self.whole_lines(bytes, last)?;
+        let bytes = bytes.get(..end).unwrap_or_default();
+        let mut done = Decoded { consumed: 0, rows: 0 };
+        while done.consumed < end && done.rows < rows_max {
+            let block_end = block_end(bytes, done.consumed, end);
+            if self.rows > 0 && self.bytes + (block_end - done.consumed) > BATCH_BYTES_MAX {
+                break;
+            }
+            match self.block(bytes, done.consumed, block_end, rows_max - done.rows) {
+                Ok(block) => {
+                    done.consumed += block.consumed;
+                    done.rows += block.rows;
+                }
+                Err(error) => return Err(DecodeError { rows: error.rows + done.rows, ..error }),
+            }
+        }
+        Ok(done)
+    }
+
+    fn flush(&mut self) -> Result<RecordBatch> {
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let arrays = self.columns.iter_mut().map(Column::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(Error::from)
+    }
+}
