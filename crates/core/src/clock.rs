@@ -46,3 +46,27 @@ impl Clock for SystemClock {
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
+
+/// A clock that stands still until it is moved: for tests and the simulator.
+#[derive(Debug, Default)]
+pub struct VirtualClock {
+    nanos: std::sync::atomic::AtomicU64,
+}
+
+impl VirtualClock {
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_add(nanos, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Instant {
+        Duration::from_nanos(self.nanos.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(i64::try_from(self.now().as_millis()).unwrap_or(i64::MAX))
+    }
+}

@@ -1,1 +1,30 @@
+//! Runs a physical graph: channels, tasks, the executors, and the coordinator that takes checkpoints.
 //!
+//! ```text
+//!            ┌───────────────── task ─────────────────┐              ┌──── task ────┐
+//! source ──▶ │ head ─▶ chain of operators ─▶ outputs │ ──channel──▶ │ inputs ─▶ …  │ ──▶ sink
+//!            └──────────────▲──────────────┬─────────┘              └──────┬───────┘
+//!                  barriers │              │ acknowledgements              │
+//!                           └───────── coordinator ◀──────────────────────┘──▶ checkpoint store, committers
+//! ```
+//!
+//! The runtime knows neither operators nor connectors nor SQL: it runs boxed traits. [`task::Task::step`] and
+//! [`coordinator::Coordinator::step`] never block; [`executor::threads`] runs them on threads, [`executor::seeded`]
+//! in an order that follows from a seed.
+
+pub mod chain;
+pub mod channel;
+pub mod coordinator;
+pub mod exchange;
+pub mod executor;
+pub mod input;
+pub mod job;
+pub mod layout;
+pub mod ledger;
+pub mod planted;
+pub mod scheduler;
+pub mod sink;
+pub mod source;
+pub mod splits;
+pub mod status;
+pub mod task;

@@ -1,1 +1,11 @@
+//! State and checkpoints: keyed tables as immutable runs, the manifest that names them, the store that keeps both.
 //!
+//! Life of a row of state: an operator appends it to a [`table::RunTable`]; the barrier seals the table into a
+//! [`table::TableSnapshot`]; the I/O pool writes new runs into one [`run_file`] a subtask and epoch; the coordinator
+//! writes a [`manifest::Manifest`] that names every run; [`store::CheckpointStore`] finds the newest valid one again.
+//! The format is specified in `docs/design/checkpoint-format.md`.
+
+pub mod manifest;
+pub mod run_file;
+pub mod store;
+pub mod table;

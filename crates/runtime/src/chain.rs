@@ -1,0 +1,456 @@
+//! Operators of one task behind each other, without channels in between.
+//!
+//! Every member has an inbox. The most downstream member with work is served first, so inboxes hold at most what one
+//! call upstream has emitted. A member that is in the middle of some work ([`Progress::More`]) still lets a barrier
+//! pass if that is next in its inbox: its state is complete after every call.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use ruslo_core::element::{Barrier, EndReason};
+use ruslo_core::environment::Environment;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result, ResultExt};
+use ruslo_core::graph::NodeIndex;
+use ruslo_core::memory::Reservation;
+use ruslo_core::metrics::{OperatorMetrics, RowCounts};
+use ruslo_core::operator::{Operator, OperatorContext, Output, Port, Progress, Subtask};
+use ruslo_core::sink::Committable;
+use ruslo_core::time::Timestamp;
+use ruslo_state::table::{RunState, TableSnapshot};
+
+use crate::input::Event;
+
+/// What one operator subtask puts into a checkpoint.
+#[derive(Debug, Clone)]
+pub struct MemberSnapshot {
+    /// Which operator.
+    pub node: NodeIndex,
+    /// Which subtask of it.
+    pub subtask: Subtask,
+    /// Its watermark.
+    pub watermark: Timestamp,
+    /// What it counted.
+    pub counts: RowCounts,
+    /// Its tables.
+    pub tables: BTreeMap<String, TableSnapshot>,
+    /// What a sink has to commit.
+    pub committables: Vec<Committable>,
+}
+
+/// What leaves a chain.
+#[derive(Debug, PartialEq)]
+pub enum Leaving {
+    /// Rows, through a port of the last operator.
+    Batch(Port, RecordBatch),
+    /// Anything else.
+    Control(Event),
+}
+
+/// What a chain's operators start from.
+pub struct MemberSpec {
+    /// Which operator of the graph.
+    pub node: NodeIndex,
+    /// What a person calls it.
+    pub name: String,
+    /// Which subtask.
+    pub subtask: Subtask,
+    /// The operator itself.
+    pub operator: Box<dyn Operator>,
+    /// Its state, restored or empty.
+    pub state: RunState,
+    /// Its watermark, restored or none.
+    pub watermark: Timestamp,
+    /// What it holds in memory.
+    pub memory: Reservation,
+    /// What it counts.
+    pub metrics: Arc<OperatorMetrics>,
+}
+
+struct Member {
+    spec: MemberSpec,
+    inbox: VecDeque<Event>,
+    /// In the middle of some work: `resume` before anything but a barrier.
+    busy: bool,
+    /// What goes downstream once that work is done.
+    then: Option<Event>,
+    ended: bool,
+}
+
+/// The operators of one task, in order.
+pub struct Chain {
+    members: Vec<Member>,
+    environment: Environment,
+    batch_rows: usize,
+    leaving: VecDeque<Leaving>,
+    /// Of the barrier or end that is on its way through the chain.
+    snapshots: Vec<MemberSnapshot>,
+    /// The last epoch whose barrier came in.
+    epoch: Epoch,
+}
+
+impl Chain {
+    /// A chain, opened. `epoch` is the checkpoint that it goes on from.
+    pub fn open(members: Vec<MemberSpec>, environment: Environment, batch_rows: usize, epoch: Epoch) -> Result<Self> {
+        let members = members.into_iter().map(|spec| Member {
+            // What was begun before the checkpoint is finished first, then the watermark goes on from here.
+            then: (spec.watermark > Timestamp::MIN).then_some(Event::Watermark(spec.watermark)),
+            busy: spec.watermark > Timestamp::MIN,
+            spec,
+            inbox: VecDeque::new(),
+            ended: false,
+        });
+        let mut chain = Self {
+            members: members.collect(),
+            environment,
+            batch_rows,
+            leaving: VecDeque::new(),
+            snapshots: Vec::new(),
+            epoch,
+        };
+        for index in 0..chain.members.len() {
+            let mut committables = Vec::new();
+            chain.call(index, &mut committables, |operator, ctx, _| operator.open(ctx).map(|()| Progress::Done))?;
+        }
+        Ok(chain)
+    }
+
+    /// Gives the first operator an event; one that has none passes it on.
+    pub fn push(&mut self, event: Event) {
+        match self.members.first_mut() {
+            Some(member) => member.inbox.push_back(event),
+            None => self.pass_on(0, event),
+        }
+    }
+
+    /// Takes what has left the chain, in order.
+    pub fn pop(&mut self) -> Option<Leaving> {
+        self.leaving.pop_front()
+    }
+
+    /// Takes the snapshots of the barrier or end that has just left.
+    pub fn take_snapshots(&mut self) -> Vec<MemberSnapshot> {
+        std::mem::take(&mut self.snapshots)
+    }
+
+    /// The last epoch whose barrier came in.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether some operator has something to do.
+    pub fn has_work(&self) -> bool {
+        self.members.iter().any(|member| member.busy || !member.inbox.is_empty())
+    }
+
+    /// Whether the first operator is in the middle of some work, but would let a barrier pass.
+    pub fn is_head_busy(&self) -> bool {
+        self.members.first().is_some_and(|member| member.busy && member.inbox.is_empty())
+    }
+
+    /// Does one bounded piece of work: of the most downstream operator that has any.
+    pub fn step(&mut self) -> Result<()> {
+        let has_work = |member: &Member| member.busy || !member.inbox.is_empty();
+        let Some(index) = self.members.iter().rposition(has_work) else { return Ok(()) };
+        let name = |chain: &Self| chain.members.get(index).map(|m| m.spec.name.clone()).unwrap_or_default();
+        self.serve(index).map_err(|error| match error.kind() {
+            // Data errors already say where they stand in the input; ours must say in which operator.
+            ruslo_core::error::ErrorKind::Internal => error.context(format!("in '{}'", name(self))),
+            _ => error,
+        })
+    }
+
+    fn serve(&mut self, index: usize) -> Result<()> {
+        let Some(member) = self.members.get_mut(index) else { return Ok(()) };
+        let barrier_next = matches!(member.inbox.front(), Some(Event::Barrier(_)));
+        if member.busy && !barrier_next {
+            let progress = self.call_emitting(index, |operator, ctx, out| operator.resume(ctx, out))?;
+            return self.after(index, progress, None);
+        }
+        let Some(event) = member.inbox.pop_front() else { return Ok(()) };
+        self.on_event(index, event)
+    }
+
+    fn on_event(&mut self, index: usize, event: Event) -> Result<()> {
+        match event {
+            Event::Batch(input, batch) => {
+                if let Some(member) = self.members.get(index) {
+                    member.spec.metrics.rows_in.add(batch.num_rows());
+                }
+                let progress =
+                    self.call_emitting(index, |operator, ctx, out| operator.on_batch(input, batch, ctx, out))?;
+                self.after(index, progress, None)
+            }
+            Event::Watermark(at) => self.on_watermark(index, at),
+            Event::Barrier(barrier) => self.on_barrier(index, barrier),
+            Event::InputEnd(input, reason) => {
+                let progress =
+                    self.call_emitting(index, |operator, ctx, out| operator.on_end(input, reason, ctx, out))?;
+                self.after(index, progress, None)
+            }
+            Event::End(input, reason) => {
+                let progress =
+                    self.call_emitting(index, |operator, ctx, out| operator.on_end(input, reason, ctx, out))?;
+                self.after(index, progress, Some(Event::End(0, reason)))
+            }
+            Event::Idle => {
+                self.pass_on(index + 1, Event::Idle);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_watermark(&mut self, index: usize, at: Timestamp) -> Result<()> {
+        let Some(member) = self.members.get_mut(index) else { return Ok(()) };
+        if at <= member.spec.watermark {
+            return Ok(());
+        }
+        member.spec.watermark = at;
+        let progress = self.call_emitting(index, |operator, ctx, out| operator.on_watermark(at, ctx, out))?;
+        self.after(index, progress, Some(Event::Watermark(at)))
+    }
+
+    fn on_barrier(&mut self, index: usize, barrier: Barrier) -> Result<()> {
+        if index == 0 && barrier.epoch <= self.epoch {
+            return Err(Error::internal(format!("the barrier of epoch {} came again", barrier.epoch)));
+        }
+        self.epoch = barrier.epoch;
+        self.snapshot(index, barrier.epoch)?;
+        self.pass_on(index + 1, Event::Barrier(barrier));
+        Ok(())
+    }
+
+    /// Takes the snapshot of one member. What it emits meanwhile goes out before the barrier.
+    fn snapshot(&mut self, index: usize, epoch: Epoch) -> Result<()> {
+        let mut committables = Vec::new();
+        let (_, mut out) = self.call(index, &mut committables, |operator, ctx, out| {
+            operator.snapshot(epoch, ctx, out).map(|()| Progress::Done)
+        })?;
+        self.pass_batches(index, &mut out)?;
+        if let Some(member) = self.members.get(index) {
+            self.snapshots.push(MemberSnapshot {
+                node: member.spec.node,
+                subtask: member.spec.subtask,
+                watermark: member.spec.watermark,
+                counts: member.spec.metrics.counts(),
+                tables: member.spec.state.seal(),
+                committables,
+            });
+        }
+        Ok(())
+    }
+
+    /// Books what a call has done: `then` goes downstream now, or when the work that was begun is finished.
+    fn after(&mut self, index: usize, progress: Progress, then: Option<Event>) -> Result<()> {
+        let Some(member) = self.members.get_mut(index) else { return Ok(()) };
+        if then.is_some() {
+            member.then = then;
+        }
+        member.busy = progress == Progress::More;
+        if member.busy {
+            return Ok(());
+        }
+        match member.then.take() {
+            Some(Event::End(input, reason)) => self.end(index, input, reason),
+            Some(event) => {
+                self.pass_on(index + 1, event);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The end stands for every later barrier, so a last snapshot goes with it: of the epoch after the last.
+    fn end(&mut self, index: usize, input: usize, reason: EndReason) -> Result<()> {
+        self.snapshot(index, self.epoch.next())?;
+        if let Some(member) = self.members.get_mut(index) {
+            member.ended = true;
+        }
+        self.pass_on(index + 1, Event::End(input, reason));
+        Ok(())
+    }
+
+    fn call_emitting(
+        &mut self,
+        index: usize,
+        work: impl FnOnce(&mut dyn Operator, &mut OperatorContext<'_>, &mut Output) -> Result<Progress>,
+    ) -> Result<Progress> {
+        let mut committables = Vec::new();
+        let (progress, mut out) = self.call(index, &mut committables, work)?;
+        self.pass_batches(index, &mut out)?;
+        Ok(progress)
+    }
+
+    fn call(
+        &mut self,
+        index: usize,
+        committables: &mut Vec<Committable>,
+        work: impl FnOnce(&mut dyn Operator, &mut OperatorContext<'_>, &mut Output) -> Result<Progress>,
+    ) -> Result<(Progress, Output)> {
+        let member = self.members.get_mut(index).ok_or_else(|| Error::internal("a chain has lost an operator"))?;
+        if member.ended {
+            return Err(Error::internal("something followed the end")).context(|| member.spec.name.clone());
+        }
+        let spec = &mut member.spec;
+        let mut ctx = OperatorContext {
+            subtask: spec.subtask,
+            watermark: spec.watermark,
+            batch_rows: self.batch_rows,
+            state: &mut spec.state,
+            memory: &spec.memory,
+            metrics: &spec.metrics,
+            environment: &self.environment,
+            committables,
+        };
+        let mut out = Output::default();
+        let progress = work(spec.operator.as_mut(), &mut ctx, &mut out)?;
+        Ok((progress, out))
+    }
+
+    fn pass_batches(&mut self, index: usize, out: &mut Output) -> Result<()> {
+        let is_last = index + 1 == self.members.len();
+        for (port, batch) in out.take() {
+            if let Some(member) = self.members.get(index) {
+                member.spec.metrics.rows_out.add(batch.num_rows());
+            }
+            if is_last {
+                self.leaving.push_back(Leaving::Batch(port, batch));
+            } else if port == Port::MAIN {
+                self.pass_on(index + 1, Event::Batch(0, batch));
+            } else {
+                return Err(Error::internal(format!("rows left through port {} inside a chain", port.0)));
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, index: usize, event: Event) {
+        match (self.members.get_mut(index), event) {
+            (Some(member), event) => member.inbox.push_back(event),
+            (None, Event::Batch(_, batch)) => self.leaving.push_back(Leaving::Batch(Port::MAIN, batch)),
+            (None, event) => self.leaving.push_back(Leaving::Control(event)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use ruslo_core::element::BarrierKind;
+    use ruslo_core::memory::MemoryPool;
+    use ruslo_core::operator::InputId;
+
+    use super::*;
+
+    /// Emits one row a call for as many calls as the batch says.
+    #[derive(Default)]
+    struct Drip(i64);
+
+    impl Operator for Drip {
+        fn on_batch(
+            &mut self,
+            _: InputId,
+            batch: RecordBatch,
+            ctx: &mut OperatorContext<'_>,
+            out: &mut Output,
+        ) -> Result<Progress> {
+            self.0 += batch.num_rows() as i64;
+            self.resume(ctx, out)
+        }
+
+        fn resume(&mut self, _: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+            if self.0 > 0 {
+                out.emit(batch(1));
+                self.0 -= 1;
+            }
+            Ok(if self.0 > 0 { Progress::More } else { Progress::Done })
+        }
+    }
+
+    fn batch(rows: i64) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        RecordBatch::try_from_iter([("v", column)]).unwrap()
+    }
+
+    fn spec(node: usize, watermark: i64) -> MemberSpec {
+        MemberSpec {
+            node,
+            name: format!("drip {node}"),
+            subtask: Subtask { index: 0, parallelism: 1 },
+            operator: Box::new(Drip::default()),
+            state: RunState::new(0..128),
+            watermark: Timestamp(watermark),
+            memory: MemoryPool::unbounded().reserve("drip"),
+            metrics: Arc::default(),
+        }
+    }
+
+    fn chain(members: Vec<MemberSpec>) -> Chain {
+        Chain::open(members, Environment::local(), 1024, Epoch::ZERO).unwrap()
+    }
+
+    fn barrier(epoch: u64) -> Event {
+        Event::Barrier(Barrier { epoch: Epoch(epoch), kind: BarrierKind::Checkpoint })
+    }
+
+    fn run(chain: &mut Chain) -> Vec<Leaving> {
+        while chain.has_work() {
+            chain.step().unwrap();
+        }
+        std::iter::from_fn(|| chain.pop()).collect()
+    }
+
+    #[test]
+    fn a_watermark_waits_for_the_rows_before_it() {
+        let mut chain = chain(vec![spec(0, i64::MIN), spec(1, i64::MIN)]);
+        chain.push(Event::Batch(0, batch(3)));
+        chain.push(Event::Watermark(Timestamp(5)));
+        let left = run(&mut chain);
+        assert_eq!(left.len(), 4);
+        assert_eq!(left[3], Leaving::Control(Event::Watermark(Timestamp(5))));
+    }
+
+    #[test]
+    fn a_barrier_passes_an_operator_that_is_in_the_middle_of_its_work() {
+        let mut chain = chain(vec![spec(0, i64::MIN)]);
+        chain.push(Event::Batch(0, batch(3)));
+        chain.step().unwrap();
+        assert!(chain.is_head_busy());
+        chain.push(barrier(1));
+        let left = run(&mut chain);
+        assert_eq!(left[1], Leaving::Control(barrier(1)));
+        assert_eq!((left.len(), chain.take_snapshots().len()), (4, 1));
+    }
+
+    #[test]
+    fn the_end_brings_a_last_snapshot_of_the_next_epoch_and_nothing_may_follow() {
+        let mut chain = chain(vec![spec(0, i64::MIN), spec(1, i64::MIN)]);
+        chain.push(barrier(4));
+        run(&mut chain);
+        assert_eq!(chain.take_snapshots().len(), 2);
+        chain.push(Event::End(0, EndReason::Drain));
+        assert_eq!(run(&mut chain), [Leaving::Control(Event::End(0, EndReason::Drain))]);
+        assert_eq!(chain.take_snapshots().iter().map(|s| s.node).collect::<Vec<_>>(), [0, 1]);
+        chain.push(Event::Batch(0, batch(1)));
+        assert!(chain.step().is_err());
+    }
+
+    #[test]
+    fn a_restored_watermark_goes_downstream_once_the_old_work_is_done() {
+        let mut chain = chain(vec![spec(0, 9)]);
+        assert_eq!(run(&mut chain), [Leaving::Control(Event::Watermark(Timestamp(9)))]);
+        chain.push(Event::Watermark(Timestamp(8)));
+        assert_eq!(run(&mut chain), []);
+    }
+
+    #[test]
+    fn an_epoch_that_comes_twice_is_an_internal_error_that_names_the_operator() {
+        let mut chain = chain(vec![spec(0, i64::MIN)]);
+        chain.push(barrier(1));
+        chain.push(barrier(1));
+        chain.step().unwrap();
+        let error = chain.step().unwrap_err();
+        assert!(error.to_string().contains("in 'drip 0': the barrier of epoch 1 came again"), "{error}");
+    }
+}

@@ -1,0 +1,438 @@
+//! The checkpoint coordinator: begins barriers, collects acknowledgements, makes checkpoints exist, commits them.
+//!
+//! ```text
+//! begin ─barriers▶ collecting ─every task acknowledged, every run written▶ publishing ─manifest durable▶ committing ─▶ done
+//! ```
+//!
+//! One checkpoint is under way at a time. A task that has ended counts as having acknowledged every later epoch. Like a
+//! task, the coordinator is a function, [`Coordinator::step`], that never blocks: what touches a disk is a job for the
+//! [`IoPool`], whose answer comes back through the [`Mailbox`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ruslo_core::clock::Instant;
+use ruslo_core::element::{Barrier, BarrierKind, EndReason};
+use ruslo_core::environment::Environment;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::graph::{NodeIndex, OperatorId};
+use ruslo_core::sink::{Committable, Committer};
+use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
+use ruslo_state::store::CheckpointStore;
+
+use crate::chain::MemberSnapshot;
+use crate::ledger::SourceLedger;
+use crate::planted::{Bug, planted};
+use crate::scheduler::{Scheduler, TaskIndex, lock};
+use crate::source::{Barriers, SourceSnapshot};
+
+/// A piece of work that may block.
+pub type IoJob = Box<dyn FnOnce() + Send>;
+
+/// Runs work that may block, off the task threads.
+pub trait IoPool: Send + Sync {
+    /// Runs `job` some time.
+    fn submit(&self, job: IoJob);
+}
+
+/// A task's answer to a barrier, or its farewell.
+#[derive(Debug)]
+pub struct Ack {
+    /// Which task.
+    pub task: TaskIndex,
+    /// The barrier's epoch; for a farewell the first epoch that the task takes no part in.
+    pub epoch: Epoch,
+    /// What its operators put into the checkpoint.
+    pub members: Vec<MemberSnapshot>,
+    /// What its source puts into the checkpoint.
+    pub source: Option<(NodeIndex, SourceSnapshot)>,
+    /// Why it ended, if it did.
+    pub end: Option<EndReason>,
+}
+
+/// What the coordinator is told.
+#[derive(Debug)]
+pub enum Message {
+    /// A task passed a barrier or ended.
+    Ack(Ack),
+    /// A task, or a job of the I/O pool, met an error.
+    Failed(Error),
+    /// The runs of one task are written.
+    Written(Vec<(NodeIndex, usize, SubtaskEntry)>),
+    /// The manifest is durable.
+    Published,
+    /// The output of the epoch is visible.
+    Committed,
+    /// Somebody wants the job to stop at a checkpoint.
+    Stop,
+}
+
+/// Where messages for the coordinator wait.
+pub struct Mailbox {
+    queue: Mutex<VecDeque<Message>>,
+    scheduler: Arc<dyn Scheduler>,
+    coordinator: TaskIndex,
+}
+
+impl Mailbox {
+    /// An empty mailbox of the coordinator, which has the number `coordinator` at the scheduler.
+    pub fn new(scheduler: Arc<dyn Scheduler>, coordinator: TaskIndex) -> Self {
+        Self { queue: Mutex::default(), scheduler, coordinator }
+    }
+
+    /// Leaves a message.
+    pub fn post(&self, message: Message) {
+        lock(&self.queue).push_back(message);
+        self.scheduler.wake(self.coordinator);
+    }
+
+    fn take(&self) -> Option<Message> {
+        lock(&self.queue).pop_front()
+    }
+}
+
+/// How a job ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The input is read to its end and all output is committed.
+    Finished,
+    /// It stopped at this checkpoint, from which it can resume.
+    Stopped(Epoch),
+}
+
+/// The last checkpoint, for people to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// Which.
+    pub epoch: Epoch,
+    /// From the first barrier to the commit.
+    pub took: Duration,
+    /// When it was done.
+    pub at: Instant,
+}
+
+/// A sink's committer, shared with the job that is committing.
+pub type SharedCommitter = Arc<Mutex<Box<dyn Committer>>>;
+
+/// What a coordinator is made of.
+pub struct CoordinatorSpec {
+    /// Where checkpoints are kept.
+    pub store: CheckpointStore,
+    /// The world outside.
+    pub environment: Environment,
+    /// Who runs what blocks.
+    pub io: Arc<dyn IoPool>,
+    /// Where messages come from.
+    pub mailbox: Arc<Mailbox>,
+    /// How many tasks there are.
+    pub tasks: usize,
+    /// Every operator's id and name, by node.
+    pub operators: Vec<(OperatorId, String)>,
+    /// The source tasks, and where each takes its barriers.
+    pub barriers: Vec<(TaskIndex, Barriers)>,
+    /// How far each source has been read at the start.
+    pub ledgers: BTreeMap<NodeIndex, SourceLedger>,
+    /// The sinks' committers.
+    pub committers: BTreeMap<NodeIndex, SharedCommitter>,
+    /// The last epoch that was ever begun.
+    pub last_epoch: Epoch,
+    /// See [`Manifest::run`].
+    pub run: String,
+    /// See [`Manifest::fingerprint`].
+    pub fingerprint: String,
+    /// How often a checkpoint begins; never, if none.
+    pub interval: Option<Duration>,
+    /// Who wakes tasks.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Where the last checkpoint is told.
+    pub report: Arc<Mutex<Option<CheckpointReport>>>,
+}
+
+/// The coordinator of one job.
+pub struct Coordinator {
+    spec: CoordinatorSpec,
+    last_epoch: Epoch,
+    due: Option<Instant>,
+    current: Option<Checkpoint>,
+    ended: BTreeMap<TaskIndex, EndReason>,
+    /// Farewells that belong to the next checkpoint.
+    farewells: Vec<Ack>,
+    /// What ended tasks put into every later checkpoint.
+    remains: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
+    stop_wanted: bool,
+}
+
+/// The checkpoint that is under way.
+struct Checkpoint {
+    epoch: Epoch,
+    kind: BarrierKind,
+    begun: Instant,
+    acknowledged: BTreeSet<TaskIndex>,
+    /// Tasks whose runs are being written.
+    writing: usize,
+    subtasks: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
+    committables: BTreeMap<NodeIndex, Vec<Committable>>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Collecting,
+    Publishing,
+    Committing,
+}
+
+impl Coordinator {
+    /// A coordinator that has begun nothing.
+    pub fn new(spec: CoordinatorSpec) -> Self {
+        Self {
+            last_epoch: spec.last_epoch,
+            due: None,
+            current: None,
+            ended: BTreeMap::new(),
+            farewells: Vec::new(),
+            remains: BTreeMap::new(),
+            stop_wanted: false,
+            spec,
+        }
+    }
+
+    /// Takes all messages and does what is due; how the job ended, once it has.
+    ///
+    /// # Errors
+    /// The first error of a task or an I/O job: the job has failed.
+    pub fn step(&mut self) -> Result<Option<Outcome>> {
+        while let Some(message) = self.spec.mailbox.take() {
+            if let Some(outcome) = self.on_message(message)? {
+                return Ok(Some(outcome));
+            }
+        }
+        self.begin_if_due()?;
+        Ok(None)
+    }
+
+    /// When to step again even if no message comes.
+    pub fn due(&self) -> Option<Instant> {
+        if self.current.is_some() { None } else { self.due }
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<Option<Outcome>> {
+        match message {
+            Message::Failed(error) => return Err(error),
+            Message::Stop => self.stop_wanted = true,
+            Message::Ack(ack) => self.on_ack(ack)?,
+            Message::Written(entries) => {
+                if let Some(current) = &mut self.current {
+                    current.writing -= 1;
+                    current.subtasks.extend(entries.into_iter().map(|(node, index, entry)| ((node, index), entry)));
+                }
+                self.publish_if_complete()?;
+            }
+            Message::Published => self.on_published()?,
+            Message::Committed => return Ok(self.on_committed()),
+        }
+        Ok(None)
+    }
+
+    fn all_ended(&self) -> bool {
+        self.ended.len() == self.spec.tasks
+    }
+
+    fn begin_if_due(&mut self) -> Result<()> {
+        if self.current.is_some() {
+            return Ok(());
+        }
+        let now = self.spec.environment.clock.now();
+        let due = *self.due.get_or_insert(now + self.spec.interval.unwrap_or(Duration::MAX / 4));
+        if self.all_ended() || self.stop_wanted || (self.spec.interval.is_some() && now >= due) {
+            self.begin(now)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Instant) -> Result<()> {
+        let kind = if self.stop_wanted { BarrierKind::Stop } else { BarrierKind::Checkpoint };
+        self.last_epoch = self.last_epoch.next();
+        let barrier = Barrier { epoch: self.last_epoch, kind };
+        let farewells = std::mem::take(&mut self.farewells);
+        let gone = self.ended.keys().copied().filter(|task| farewells.iter().all(|ack| ack.task != *task)).collect();
+        self.current = Some(Checkpoint {
+            epoch: barrier.epoch,
+            kind,
+            begun: now,
+            acknowledged: gone,
+            writing: 0,
+            subtasks: self.remains.clone(),
+            committables: BTreeMap::new(),
+            phase: Phase::Collecting,
+        });
+        for (task, barriers) in self.spec.barriers.iter().filter(|(task, _)| !self.ended.contains_key(task)) {
+            lock(barriers).push_back(barrier);
+            self.spec.scheduler.wake(*task);
+        }
+        farewells.into_iter().try_for_each(|ack| self.on_ack_of_current(ack))?;
+        self.publish_if_complete()
+    }
+
+    fn on_ack(&mut self, ack: Ack) -> Result<()> {
+        if let Some(reason) = ack.end {
+            self.ended.insert(ack.task, reason);
+        }
+        let current = self.current.as_ref().map(|current| current.epoch);
+        if current == Some(ack.epoch) {
+            return self.on_ack_of_current(ack);
+        }
+        if ack.end.is_some() && ack.epoch == self.last_epoch.next() {
+            self.farewells.push(ack);
+            return Ok(());
+        }
+        Err(Error::internal(format!("task {} acknowledged epoch {} out of turn", ack.task, ack.epoch)))
+    }
+
+    fn on_ack_of_current(&mut self, ack: Ack) -> Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if !current.acknowledged.insert(ack.task) {
+            return Err(Error::internal(format!("task {} acknowledged epoch {} twice", ack.task, ack.epoch)));
+        }
+        if let Some((node, snapshot)) = ack.source
+            && let Some(ledger) = self.spec.ledgers.get_mut(&node)
+        {
+            ledger.apply(snapshot)?;
+        }
+        for member in ack.members.iter().filter(|member| !member.committables.is_empty()) {
+            current.committables.entry(member.node).or_default().extend(member.committables.iter().cloned());
+        }
+        current.writing += 1;
+        if ack.end.is_some() {
+            self.keep_remains(&ack.members);
+        }
+        self.write_runs(ack.epoch, ack.members);
+        Ok(())
+    }
+
+    /// An ended task has fired all it had; what it counted stays in every later checkpoint.
+    fn keep_remains(&mut self, members: &[MemberSnapshot]) {
+        for member in members {
+            let entry = SubtaskEntry { watermark: member.watermark, counts: member.counts, tables: BTreeMap::new() };
+            self.remains.insert((member.node, member.subtask.index), entry);
+        }
+    }
+
+    fn write_runs(&self, epoch: Epoch, members: Vec<MemberSnapshot>) {
+        let store = self.spec.store.clone();
+        let ids: Vec<_> = self.spec.operators.iter().map(|(id, _)| *id).collect();
+        self.submit(move || {
+            let entries = members.iter().map(|member| {
+                let id = ids.get(member.node).copied().ok_or_else(|| Error::internal("an operator has no id"))?;
+                Ok((member.node, member.subtask.index, write_member(&store, epoch, id, member)?))
+            });
+            Ok(Message::Written(entries.collect::<Result<_>>()?))
+        });
+    }
+
+    /// Runs `job` on the I/O pool; its answer, or its error, comes back as a message.
+    fn submit(&self, job: impl FnOnce() -> Result<Message> + Send + 'static) {
+        let mailbox = Arc::clone(&self.spec.mailbox);
+        self.spec.io.submit(Box::new(move || mailbox.post(job().unwrap_or_else(Message::Failed))));
+    }
+
+    fn publish_if_complete(&mut self) -> Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let complete = current.acknowledged.len() == self.spec.tasks && current.writing == 0;
+        if current.phase != Phase::Collecting || !complete {
+            return Ok(());
+        }
+        current.phase = Phase::Publishing;
+        if planted(Bug::CommitBeforeDurable) {
+            self.submit_commit(|| Ok(Message::Published));
+            return Ok(());
+        }
+        let (store, manifest) = (self.spec.store.clone(), self.manifest());
+        self.submit(move || store.publish(&manifest).map(|()| Message::Published));
+        Ok(())
+    }
+
+    fn on_published(&mut self) -> Result<()> {
+        if let Some(current) = &mut self.current {
+            current.phase = Phase::Committing;
+        }
+        let (store, epoch) = (self.spec.store.clone(), self.last_epoch);
+        if planted(Bug::CommitBeforeDurable) {
+            let manifest = self.manifest();
+            self.submit(move || store.publish(&manifest).map(|()| Message::Committed));
+        } else {
+            self.submit_commit(move || store.collect_garbage(epoch).map(|()| Message::Committed));
+        }
+        Ok(())
+    }
+
+    fn submit_commit(&self, then: impl FnOnce() -> Result<Message> + Send + 'static) {
+        let committables = self.current.as_ref().map(|current| current.committables.clone()).unwrap_or_default();
+        let committers = self.spec.committers.clone();
+        self.submit(move || {
+            for (node, committables) in &committables {
+                if let Some(committer) = committers.get(node) {
+                    lock(committer).commit(committables)?;
+                }
+            }
+            then()
+        });
+    }
+
+    fn on_committed(&mut self) -> Option<Outcome> {
+        let current = self.current.take()?;
+        let now = self.spec.environment.clock.now();
+        let took = now.saturating_sub(current.begun);
+        *lock(&self.spec.report) = Some(CheckpointReport { epoch: current.epoch, took, at: now });
+        tracing::debug!(epoch = current.epoch.0, took_ms = took.as_millis() as u64, "checkpoint");
+        self.due = None;
+        if self.is_finished() {
+            return Some(Outcome::Finished);
+        }
+        (current.kind == BarrierKind::Stop).then_some(Outcome::Stopped(current.epoch))
+    }
+
+    /// Whether every task has ended because the input has, and has said farewell in a checkpoint.
+    fn is_finished(&self) -> bool {
+        self.all_ended() && self.farewells.is_empty() && self.ended.values().all(|reason| *reason == EndReason::Drain)
+    }
+
+    fn manifest(&self) -> Manifest {
+        let mut operators: BTreeMap<OperatorId, OperatorEntry> = BTreeMap::new();
+        let current = self.current.as_ref();
+        let subtasks = current.map(|current| current.subtasks.clone()).unwrap_or_default();
+        for (node, (id, name)) in self.spec.operators.iter().enumerate() {
+            let of_node = subtasks.iter().filter(|((of, _), _)| *of == node).map(|(_, entry)| entry.clone());
+            let committables = current.and_then(|current| current.committables.get(&node).cloned()).unwrap_or_default();
+            let lineages = self.spec.ledgers.get(&node).map(SourceLedger::lineages).unwrap_or_default();
+            let entry = OperatorEntry { name: name.clone(), subtasks: of_node.collect(), lineages, committables };
+            operators.insert(*id, entry);
+        }
+        Manifest {
+            epoch: self.last_epoch,
+            run: self.spec.run.clone(),
+            fingerprint: self.spec.fingerprint.clone(),
+            finished: self.is_finished(),
+            written_at: self.spec.environment.clock.wall(),
+            operators,
+        }
+    }
+}
+
+fn write_member(
+    store: &CheckpointStore,
+    epoch: Epoch,
+    id: OperatorId,
+    member: &MemberSnapshot,
+) -> Result<SubtaskEntry> {
+    let mut tables = BTreeMap::new();
+    for (name, table) in &member.tables {
+        let runs = store.write_runs(epoch, id, member.subtask, table, name)?;
+        if !runs.is_empty() {
+            tables.insert(name.clone(), runs);
+        }
+    }
+    Ok(SubtaskEntry { watermark: member.watermark, counts: member.counts, tables })
+}

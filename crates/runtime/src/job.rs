@@ -1,0 +1,454 @@
+//! From a graph to tasks: restores what a checkpoint has, opens operators, connects channels.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ruslo_core::environment::Environment;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result, ResultExt};
+use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, Partitioning, SourceNode};
+use ruslo_core::key_group::KEY_GROUPS;
+use ruslo_core::memory::MemoryPool;
+use ruslo_core::metrics::{OperatorMetrics, RowCounts};
+use ruslo_core::operator::{Operator, Subtask};
+use ruslo_core::sink::{Sink, SinkContext};
+use ruslo_core::time::Timestamp;
+use ruslo_state::manifest::{Manifest, OperatorEntry};
+use ruslo_state::store::{CheckpointStore, Restored, RestoredRuns};
+use ruslo_state::table::{Run, RunState};
+
+use crate::chain::{Chain, MemberSpec};
+use crate::channel::{Credit, Gate};
+use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, SharedCommitter};
+use crate::exchange::{OutputEdge, Outputs};
+use crate::input::Inputs;
+use crate::layout::{ChainLayout, Layout};
+use crate::ledger::SourceLedger;
+use crate::planted::{Bug, planted};
+use crate::scheduler::{Scheduler, TaskIndex};
+use crate::sink::SinkOperator;
+use crate::source::{Barriers, SourceHead, SourceSpec};
+use crate::splits::SplitBook;
+use crate::status::{JobStatus, OperatorStatus, Role};
+use crate::task::{Head, Task, TaskSpec, TaskStatus};
+
+/// How a job runs, whatever it computes.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// The bound of every edge.
+    pub credit: Credit,
+    /// Rows per batch that sources read and operators aim at.
+    pub batch_rows: usize,
+    /// What the pipeline may hold in memory, in bytes.
+    pub memory_limit_bytes: u64,
+    /// How often a checkpoint begins; none only at the end.
+    pub checkpoint_interval: Option<Duration>,
+    /// Threads that run tasks.
+    pub workers: usize,
+}
+
+impl Default for JobConfig {
+    fn default() -> Self {
+        Self {
+            credit: Credit::default(),
+            batch_rows: 8_192,
+            memory_limit_bytes: u64::MAX,
+            checkpoint_interval: Some(Duration::from_secs(10)),
+            workers: 1,
+        }
+    }
+}
+
+/// Where a job goes on from.
+#[derive(Debug)]
+pub enum Start {
+    /// The beginning. `run` is a name that no other start has.
+    Fresh {
+        /// See [`Manifest::run`].
+        run: String,
+    },
+    /// A checkpoint.
+    Restore(Restored),
+}
+
+/// What a job is made of.
+pub struct JobSpec {
+    /// What to run.
+    pub graph: Graph,
+    /// How.
+    pub config: JobConfig,
+    /// The world outside.
+    pub environment: Environment,
+    /// Where checkpoints are kept.
+    pub store: CheckpointStore,
+    /// What the plan is, so that no other resumes from its checkpoints.
+    pub fingerprint: String,
+    /// Where to go on from.
+    pub start: Start,
+}
+
+/// A job, ready to be run by an executor.
+pub struct Job {
+    /// The tasks, by number.
+    pub tasks: Vec<Task>,
+    /// The coordinator; its number is that after the last task.
+    pub coordinator: Coordinator,
+    /// Where to leave it messages.
+    pub mailbox: Arc<Mailbox>,
+    /// What others may see.
+    pub status: Arc<JobStatus>,
+}
+
+impl Job {
+    /// Makes the tasks of `spec`. On restore first commits what the checkpoint had prepared, and removes what came
+    /// after it.
+    pub fn build(spec: JobSpec, scheduler: Arc<dyn Scheduler>, io: Arc<dyn IoPool>) -> Result<Self> {
+        spec.graph.validate()?;
+        if let Start::Restore(restored) = &spec.start
+            && restored.manifest.fingerprint != spec.fingerprint
+        {
+            return Err(Error::usage(format!(
+                "the checkpoints in {} are of another query or other options; resume with what they were made with, \
+                 or start over with --fresh",
+                spec.store.folder().display()
+            )));
+        }
+        Builder::new(&spec, scheduler)?.build(io)
+    }
+}
+
+/// A node's checkpointed part, looked up.
+struct Restore<'a> {
+    entry: Option<&'a OperatorEntry>,
+    runs: Option<&'a RestoredRuns>,
+}
+
+impl Restore<'_> {
+    fn watermark(&self) -> Timestamp {
+        let watermarks = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|subtask| subtask.watermark);
+        watermarks.min().unwrap_or(Timestamp::MIN)
+    }
+
+    /// What all subtasks had counted goes on in the first.
+    fn counts(&self, subtask: Subtask) -> RowCounts {
+        let all = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|old| old.counts);
+        if subtask.index == 0 {
+            all.fold(RowCounts::default(), |sum, counts| sum + counts)
+        } else {
+            RowCounts::default()
+        }
+    }
+
+    /// The runs of this subtask's key groups, whoever had them.
+    fn state(&self, subtask: Subtask) -> Result<RunState> {
+        let by_task = planted(Bug::StateByTask);
+        let wanted = if by_task { 0..KEY_GROUPS } else { subtask.key_groups() };
+        let mut state = RunState::new(subtask.key_groups());
+        let (Some(entry), Some(runs)) = (self.entry, self.runs) else { return Ok(state) };
+        let old = entry.subtasks.iter().enumerate().filter(|(index, _)| !by_task || *index == subtask.index);
+        for (name, reference) in old
+            .flat_map(|(_, old)| &old.tables)
+            .flat_map(|(name, runs)| runs.iter().map(move |reference| (name, reference)))
+        {
+            let rows = runs.get(reference).ok_or_else(|| Error::internal("a run was not read on restore"))?;
+            if let Some(run) = Run::restored(reference, rows, &wanted)? {
+                state.add(name, run);
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// The receiving ends of an edge, for one sending subtask.
+type Routes = HashMap<(usize, usize), Vec<(Arc<Gate>, usize)>>;
+
+struct Builder<'a> {
+    spec: &'a JobSpec,
+    layout: Layout,
+    scheduler: Arc<dyn Scheduler>,
+    mailbox: Arc<Mailbox>,
+    pool: Arc<MemoryPool>,
+    run: String,
+    last_epoch: Epoch,
+    books: BTreeMap<NodeIndex, Arc<SplitBook>>,
+    ledgers: BTreeMap<NodeIndex, SourceLedger>,
+    committers: BTreeMap<NodeIndex, SharedCommitter>,
+    barriers: Vec<(TaskIndex, Barriers)>,
+    metrics: Vec<Vec<Arc<OperatorMetrics>>>,
+    statuses: Vec<Arc<TaskStatus>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(spec: &'a JobSpec, scheduler: Arc<dyn Scheduler>) -> Result<Self> {
+        let layout = Layout::of(&spec.graph);
+        let run = match &spec.start {
+            Start::Fresh { run } => run.clone(),
+            Start::Restore(restored) => restored.manifest.run.clone(),
+        };
+        Ok(Self {
+            mailbox: Arc::new(Mailbox::new(Arc::clone(&scheduler), layout.tasks())),
+            pool: MemoryPool::new(spec.config.memory_limit_bytes),
+            last_epoch: spec.store.last_epoch()?,
+            metrics: spec
+                .graph
+                .nodes
+                .iter()
+                .map(|node| (0..node.parallelism).map(|_| Arc::default()).collect())
+                .collect(),
+            statuses: (0..layout.tasks()).map(|_| Arc::default()).collect(),
+            books: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            committers: BTreeMap::new(),
+            barriers: Vec::new(),
+            layout,
+            scheduler,
+            run,
+            spec,
+        })
+    }
+
+    fn build(mut self, io: Arc<dyn IoPool>) -> Result<Job> {
+        for (index, node) in self.spec.graph.nodes.iter().enumerate() {
+            match &node.kind {
+                NodeKind::Source(source) => self.open_book(index, source).context(|| node.name.clone())?,
+                NodeKind::Sink(sink) => self.open_sink(index, node, sink)?,
+                NodeKind::Operator(_) => {}
+            }
+        }
+        if let Start::Fresh { .. } = self.spec.start {
+            self.publish_beginning()?;
+        }
+        let (mut gates, mut routes) = self.connect();
+        let mut tasks = Vec::new();
+        for chain in self.layout.chains.clone() {
+            for index in 0..chain.parallelism {
+                tasks.push(self.task(&chain, index, gates.remove(&(chain.first_task + index)), &mut routes)?);
+            }
+        }
+        let status = self.status();
+        let mailbox = Arc::clone(&self.mailbox);
+        Ok(Job { tasks, coordinator: self.coordinator(io, &status), mailbox, status })
+    }
+
+    fn restore(&self, node: &Node) -> Restore<'a> {
+        match &self.spec.start {
+            Start::Fresh { .. } => Restore { entry: None, runs: None },
+            Start::Restore(restored) => {
+                Restore { entry: restored.manifest.operators.get(&node.id), runs: Some(&restored.runs) }
+            }
+        }
+    }
+
+    fn open_book(&mut self, index: NodeIndex, source: &SourceNode) -> Result<()> {
+        let splits = source.source.splits(&self.spec.environment)?;
+        let Some((node, chain)) = self.spec.graph.nodes.get(index).zip(self.layout.chain_of(index)) else {
+            return Err(Error::internal("a source is in no chain"));
+        };
+        let readers = (chain.first_task..chain.first_task + chain.parallelism).collect();
+        let book = SplitBook::new(splits, source.rows_per_second, readers, Arc::clone(&self.scheduler));
+        let lineages = match self.restore(node).entry {
+            Some(entry) => {
+                book.restore(&entry.lineages)?;
+                entry.lineages.clone()
+            }
+            None => book.unread(),
+        };
+        self.books.insert(index, Arc::new(book));
+        self.ledgers.insert(index, SourceLedger::new(lineages));
+        Ok(())
+    }
+
+    fn sink_context(&self) -> SinkContext {
+        SinkContext { environment: self.spec.environment.clone(), run: self.run.clone() }
+    }
+
+    /// The second phase of the checkpoint's epoch, again if need be; and what came after it goes.
+    fn open_sink(&mut self, index: NodeIndex, node: &Node, sink: &Arc<dyn Sink>) -> Result<()> {
+        let mut committer = sink.committer(&self.sink_context())?;
+        if let Start::Restore(Restored { manifest, .. }) = &self.spec.start {
+            let entry = manifest.operators.get(&node.id);
+            if !planted(Bug::NoRecommit) {
+                committer.commit(entry.map(|entry| entry.committables.as_slice()).unwrap_or_default())?;
+            }
+            if !planted(Bug::NoAbort) {
+                committer.abort_since(manifest.epoch)?;
+            }
+        }
+        self.committers.insert(index, Arc::new(Mutex::new(committer)));
+        Ok(())
+    }
+
+    /// A checkpoint of the beginning: whoever resumes before the first real one starts over under the same run.
+    fn publish_beginning(&mut self) -> Result<()> {
+        self.last_epoch = self.last_epoch.next();
+        let entries = self.spec.graph.nodes.iter().enumerate().map(|(index, node)| {
+            let lineages = self.ledgers.get(&index).map(SourceLedger::lineages).unwrap_or_default();
+            (node.id, OperatorEntry { name: node.name.clone(), lineages, ..Default::default() })
+        });
+        self.spec.store.publish(&Manifest {
+            epoch: self.last_epoch,
+            run: self.run.clone(),
+            fingerprint: self.spec.fingerprint.clone(),
+            finished: false,
+            written_at: self.spec.environment.clock.wall(),
+            operators: entries.collect(),
+        })
+    }
+
+    /// A gate for every task that is not a source, and a channel for every pair of subtasks that an edge connects.
+    fn connect(&self) -> (HashMap<TaskIndex, Inputs>, Routes) {
+        let mut inputs = HashMap::new();
+        let mut routes = Routes::new();
+        for chain in &self.layout.chains {
+            let Some(head) = chain.nodes.first().copied().filter(|head| !self.books.contains_key(head)) else {
+                continue;
+            };
+            for index in 0..chain.parallelism {
+                let task = chain.first_task + index;
+                let name = self.spec.graph.nodes.get(head).map(|node| node.name.as_str()).unwrap_or_default();
+                let memory = self.pool.reserve(format!("the rows waiting for '{name}' #{index}"));
+                let gate = Arc::new(Gate::new(self.spec.config.credit, task, Arc::clone(&self.scheduler), memory));
+                let ids = self.add_channels(head, index, &gate, &mut routes);
+                inputs.insert(task, Inputs::new(gate, ids));
+            }
+        }
+        (inputs, routes)
+    }
+
+    fn add_channels(&self, head: NodeIndex, index: usize, gate: &Arc<Gate>, routes: &mut Routes) -> Vec<usize> {
+        let mut ids = Vec::new();
+        for (number, edge) in self.spec.graph.edges.iter().enumerate().filter(|(_, edge)| edge.to == head) {
+            let Some(from) = self.layout.chain_of(edge.from) else { continue };
+            for sender in 0..from.parallelism {
+                if edge.partitioning == Partitioning::Forward && sender != index {
+                    continue;
+                }
+                let channel = gate.add_channel(from.first_task + sender);
+                routes.entry((number, sender)).or_default().push((Arc::clone(gate), channel));
+                ids.push(edge.input);
+            }
+        }
+        ids
+    }
+
+    fn task(&mut self, chain: &ChainLayout, index: usize, inputs: Option<Inputs>, routes: &mut Routes) -> Result<Task> {
+        let task = chain.first_task + index;
+        let subtask = Subtask { index, parallelism: chain.parallelism };
+        let nodes = chain.nodes.iter().filter_map(|node| Some((*node, self.spec.graph.nodes.get(*node)?)));
+        let nodes: Vec<_> = nodes.collect();
+        let names: Vec<_> = nodes.iter().map(|(_, node)| node.name.as_str()).collect();
+        let name = format!("{} #{index}", names.join(" → "));
+        let head = match inputs {
+            Some(inputs) => Head::Inputs(inputs),
+            None => self.source_head(task, subtask, nodes.first().copied())?,
+        };
+        let mut members = Vec::new();
+        for (node_index, node) in nodes {
+            if let Some(member) = self.member(node_index, node, subtask).context(|| node.name.clone())? {
+                members.push(member);
+            }
+        }
+        let environment = self.spec.environment.clone();
+        let edges = self.spec.graph.edges.iter().enumerate().filter(|(_, edge)| chain.nodes.last() == Some(&edge.from));
+        let edges = edges.map(|(number, edge)| {
+            let receivers = routes.remove(&(number, index)).unwrap_or_default();
+            OutputEdge::new(edge.port, edge.partitioning.clone(), receivers)
+        });
+        let outputs = Outputs::new(edges.collect(), self.pool.reserve(format!("the rows leaving '{name}'")));
+        let status = self.statuses.get(task).cloned().unwrap_or_default();
+        let clock = Arc::clone(&environment.clock);
+        let chain = Chain::open(members, environment, self.spec.config.batch_rows, self.last_epoch)?;
+        let coordinator = Arc::clone(&self.mailbox);
+        Ok(Task::new(TaskSpec { index: task, name, head, chain, outputs, clock, coordinator, status }))
+    }
+
+    fn metrics(&self, node: NodeIndex, index: usize) -> Arc<OperatorMetrics> {
+        self.metrics.get(node).and_then(|metrics| metrics.get(index)).cloned().unwrap_or_default()
+    }
+
+    fn source_head(&mut self, task: TaskIndex, subtask: Subtask, first: Option<(NodeIndex, &Node)>) -> Result<Head> {
+        let Some((index, node)) = first else { return Err(Error::internal("a chain has no operator")) };
+        let (NodeKind::Source(source), Some(book)) = (&node.kind, self.books.get(&index)) else {
+            return Err(Error::internal(format!("'{}' has no input", node.name)));
+        };
+        let metrics = self.metrics(index, subtask.index);
+        metrics.restore(self.restore(node).counts(subtask));
+        let barriers = Barriers::default();
+        self.barriers.push((task, Arc::clone(&barriers)));
+        let head = SourceHead::new(SourceSpec {
+            reader: source.source.reader(&self.spec.environment)?,
+            book: Arc::clone(book),
+            row_time: source.row_time.clone(),
+            barriers,
+            memory: self.pool.reserve(format!("the rows read ahead by '{}' #{}", node.name, subtask.index)),
+            metrics: Arc::clone(&metrics),
+            batch_rows: self.spec.config.batch_rows,
+        });
+        Ok(Head::Source { head, node: index, subtask, metrics })
+    }
+
+    fn member(&self, index: NodeIndex, node: &Node, subtask: Subtask) -> Result<Option<MemberSpec>> {
+        let operator: Box<dyn Operator> = match &node.kind {
+            NodeKind::Source(_) => return Ok(None),
+            NodeKind::Operator(factory) => factory.create()?,
+            NodeKind::Sink(sink) => Box::new(SinkOperator::new(sink.writer(subtask, &self.sink_context())?)),
+        };
+        let restore = self.restore(node);
+        let metrics = self.metrics(index, subtask.index);
+        metrics.restore(restore.counts(subtask));
+        Ok(Some(MemberSpec {
+            node: index,
+            name: node.name.clone(),
+            subtask,
+            operator,
+            state: restore.state(subtask)?,
+            watermark: restore.watermark(),
+            memory: self.pool.reserve(format!("'{}' #{}", node.name, subtask.index)),
+            metrics,
+        }))
+    }
+
+    fn status(&self) -> Arc<JobStatus> {
+        let operators = self.spec.graph.nodes.iter().enumerate().map(|(index, node)| {
+            let chain = self.layout.chain_of(index);
+            let tasks = chain.map(|chain| chain.first_task..chain.first_task + chain.parallelism).unwrap_or_default();
+            OperatorStatus {
+                id: node.id,
+                name: node.name.clone(),
+                role: match node.kind {
+                    NodeKind::Source(_) => Role::Source,
+                    NodeKind::Operator(_) => Role::Operator,
+                    NodeKind::Sink(_) => Role::Sink,
+                },
+                metrics: self.metrics.get(index).cloned().unwrap_or_default(),
+                tasks: tasks.filter_map(|task| self.statuses.get(task).cloned()).collect(),
+            }
+        });
+        Arc::new(JobStatus {
+            operators: operators.collect(),
+            memory: Arc::clone(&self.pool),
+            checkpoint: Arc::default(),
+        })
+    }
+
+    fn coordinator(self, io: Arc<dyn IoPool>, status: &JobStatus) -> Coordinator {
+        Coordinator::new(CoordinatorSpec {
+            store: self.spec.store.clone(),
+            environment: self.spec.environment.clone(),
+            io,
+            mailbox: self.mailbox,
+            tasks: self.layout.tasks(),
+            operators: self.spec.graph.nodes.iter().map(|node| (node.id, node.name.clone())).collect(),
+            barriers: self.barriers,
+            ledgers: self.ledgers,
+            committers: self.committers,
+            last_epoch: self.last_epoch,
+            run: self.run,
+            fingerprint: self.spec.fingerprint.clone(),
+            interval: self.spec.config.checkpoint_interval,
+            scheduler: self.scheduler,
+            report: Arc::clone(&status.checkpoint),
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! Bugs planted on purpose, to test that the simulator catches them. Without the feature `planted-bugs` there are none,
+//! and every check is the constant `false`.
+
+/// A bug that the simulator must catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// A barrier passes as soon as the first input has it.
+    NoAlignment,
+    /// An input that ended is waited for at every later barrier.
+    EndIsNoBarrier,
+    /// Rows held by the exchange go out behind the barrier.
+    FlushAfterBarrier,
+    /// Output is committed before the manifest is durable.
+    CommitBeforeDurable,
+    /// A split's position in the checkpoint is one batch ahead.
+    PositionOneAhead,
+    /// The merged watermark is the maximum of the inputs.
+    WatermarkIsMaximum,
+    /// Restored state stays with the subtask that had it.
+    StateByTask,
+    /// On restore, what was written after the checkpoint is left lying about.
+    NoAbort,
+    /// On restore, what the checkpoint had prepared is not committed again.
+    NoRecommit,
+    /// A restored split starts with a fresh watermark.
+    ForgetSplitWatermark,
+    /// A split's watermark does not carry over to the next of its lineage.
+    ForgetLineage,
+    /// The rows that a sink had prepared are not in its acknowledgement.
+    AckWithoutCommittables,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::NoAlignment,
+        Self::EndIsNoBarrier,
+        Self::FlushAfterBarrier,
+        Self::CommitBeforeDurable,
+        Self::PositionOneAhead,
+        Self::WatermarkIsMaximum,
+        Self::StateByTask,
+        Self::NoAbort,
+        Self::NoRecommit,
+        Self::ForgetSplitWatermark,
+        Self::ForgetLineage,
+        Self::AckWithoutCommittables,
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Runs `work` on this thread with `bug` planted.
+    pub fn with_bug<T>(bug: Option<Bug>, work: impl FnOnce() -> T) -> T {
+        let before = PLANTED.replace(bug);
+        let result = work();
+        PLANTED.set(before);
+        result
+    }
+
+    pub(crate) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+pub(crate) use switch::planted;
+#[cfg(feature = "planted-bugs")]
+pub use switch::with_bug;
+
+#[cfg(not(feature = "planted-bugs"))]
+#[inline(always)]
+pub(crate) const fn planted(_bug: Bug) -> bool {
+    false
+}

@@ -1,0 +1,284 @@
+//! A task: one subtask of a chain of operators, with what comes in before it and what goes out behind it.
+//!
+//! The task loop is a function, [`Task::step`]: it does one bounded piece of work and says what it waits for. Nothing
+//! in it blocks, so the same code runs on threads and under a seeded scheduler.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use ruslo_core::clock::{Clock, Instant};
+use ruslo_core::element::{Element, EndReason, Watermark};
+use ruslo_core::error::{Error, Result};
+use ruslo_core::graph::NodeIndex;
+use ruslo_core::metrics::OperatorMetrics;
+use ruslo_core::operator::Subtask;
+use ruslo_core::time::Timestamp;
+
+use crate::chain::{Chain, Leaving, MemberSnapshot};
+use crate::coordinator::{Ack, Mailbox, Message};
+use crate::exchange::{Outputs, watermark};
+use crate::input::{Accept, Event, Inputs};
+use crate::scheduler::TaskIndex;
+use crate::source::{SourceHead, SourcePoll, SourceSnapshot};
+
+/// Where a task stands. It only moves downwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TaskState {
+    /// Reads, works, writes.
+    Running,
+    /// Its end has left the chain; the last elements wait for room.
+    Finishing,
+    /// Nothing is left to do.
+    Finished,
+    /// It met an error and will do nothing more.
+    Failed,
+}
+
+/// What one step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Worked,
+    /// Nothing can be done until the task is woken, or until this time.
+    Blocked(Option<Instant>),
+    /// Nothing is left to do.
+    Finished,
+}
+
+/// What others may see of a task while it runs.
+#[derive(Debug)]
+pub struct TaskStatus {
+    watermark: AtomicI64,
+    backpressured: AtomicBool,
+}
+
+impl TaskStatus {
+    /// The last watermark that left the task.
+    pub fn watermark(&self) -> Timestamp {
+        Timestamp(self.watermark.load(Ordering::Relaxed))
+    }
+
+    /// Whether the task waits for a full receiver.
+    pub fn is_backpressured(&self) -> bool {
+        self.backpressured.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for TaskStatus {
+    fn default() -> Self {
+        Self { watermark: AtomicI64::new(i64::MIN), backpressured: AtomicBool::new(false) }
+    }
+}
+
+/// Where a task's elements come from.
+pub enum Head {
+    /// From outside.
+    Source {
+        /// Reads splits.
+        head: SourceHead,
+        /// Which operator of the graph.
+        node: NodeIndex,
+        /// Which subtask.
+        subtask: Subtask,
+        /// What it counts.
+        metrics: Arc<OperatorMetrics>,
+    },
+    /// From other tasks.
+    Inputs(Inputs),
+}
+
+/// One subtask of a chain.
+pub struct Task {
+    index: TaskIndex,
+    name: String,
+    state: TaskState,
+    head: Head,
+    chain: Chain,
+    outputs: Outputs,
+    clock: Arc<dyn Clock>,
+    coordinator: Arc<Mailbox>,
+    status: Arc<TaskStatus>,
+    /// Of the barrier or end that is on its way through the chain.
+    source_snapshot: Option<SourceSnapshot>,
+}
+
+/// What a task is made of.
+pub struct TaskSpec {
+    /// Its number.
+    pub index: TaskIndex,
+    /// What a person calls it: its operators and which subtask.
+    pub name: String,
+    /// Where its elements come from.
+    pub head: Head,
+    /// What is done to them.
+    pub chain: Chain,
+    /// Where they go.
+    pub outputs: Outputs,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Who wants to know of barriers and ends.
+    pub coordinator: Arc<Mailbox>,
+    /// What others may see.
+    pub status: Arc<TaskStatus>,
+}
+
+impl Task {
+    /// A task that has done nothing yet.
+    pub fn new(spec: TaskSpec) -> Self {
+        let TaskSpec { index, name, head, chain, outputs, clock, coordinator, status } = spec;
+        let state = TaskState::Running;
+        Self { index, name, state, head, chain, outputs, clock, coordinator, status, source_snapshot: None }
+    }
+
+    /// What a person calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> TaskState {
+        self.state
+    }
+
+    /// Does one bounded piece of work. An error fails the task for good, and is for the coordinator to know.
+    pub fn step(&mut self) -> Step {
+        if self.state >= TaskState::Finished {
+            return Step::Finished;
+        }
+        match self.try_step() {
+            Ok(step) => step,
+            Err(error) => {
+                self.state = TaskState::Failed;
+                self.coordinator.post(Message::Failed(error));
+                Step::Finished
+            }
+        }
+    }
+
+    fn try_step(&mut self) -> Result<Step> {
+        if self.outputs.has_pending() && !self.send()? {
+            return Ok(Step::Blocked(None));
+        }
+        if self.state == TaskState::Finishing {
+            return self.transition(TaskState::Finished).map(|()| Step::Finished);
+        }
+        let now = self.clock.now();
+        if self.outputs.is_due(now) {
+            self.outputs.flush()?;
+        }
+        if self.chain.has_work() {
+            return self.work();
+        }
+        match self.poll_head(now, Accept::All)? {
+            SourcePoll::Event(event) => {
+                self.take_in(event);
+                self.work()
+            }
+            SourcePoll::Worked => Ok(Step::Worked),
+            SourcePoll::Blocked(until) => self.wait(until),
+        }
+    }
+
+    /// Nothing to do: what waited for company goes out alone.
+    fn wait(&mut self, until: Option<Instant>) -> Result<Step> {
+        if self.outputs.has_small() {
+            self.outputs.flush()?;
+            self.send()?;
+            return Ok(Step::Worked);
+        }
+        Ok(Step::Blocked(until))
+    }
+
+    fn work(&mut self) -> Result<Step> {
+        if self.chain.is_head_busy() {
+            let now = self.clock.now();
+            if let SourcePoll::Event(barrier) = self.poll_head(now, Accept::Barriers)? {
+                self.take_in(barrier);
+            }
+        }
+        self.chain.step()?;
+        while let Some(leaving) = self.chain.pop() {
+            self.dispatch(leaving)?;
+        }
+        self.send()?;
+        Ok(Step::Worked)
+    }
+
+    fn poll_head(&mut self, now: Instant, accept: Accept) -> Result<SourcePoll> {
+        match &mut self.head {
+            Head::Source { head, .. } => head.poll(now, accept == Accept::Barriers),
+            Head::Inputs(inputs) => Ok(inputs.next(accept)?.map_or(SourcePoll::Blocked(None), SourcePoll::Event)),
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        if let (Head::Source { head, .. }, Event::Barrier(_) | Event::End(..)) = (&mut self.head, &event) {
+            // At this very point of the stream, not when the barrier has found its way through the chain.
+            self.source_snapshot = Some(head.snapshot());
+        }
+        self.chain.push(event);
+    }
+
+    fn send(&mut self) -> Result<bool> {
+        let sent = self.outputs.send()?;
+        self.status.backpressured.store(!sent, Ordering::Relaxed);
+        Ok(sent)
+    }
+
+    fn dispatch(&mut self, leaving: Leaving) -> Result<()> {
+        match leaving {
+            Leaving::Batch(port, batch) => self.outputs.batch(port, &batch, self.clock.now()),
+            Leaving::Control(Event::Watermark(at)) => {
+                self.status.watermark.store(at.millis(), Ordering::Relaxed);
+                self.outputs.control(&watermark(at))
+            }
+            Leaving::Control(Event::Idle) => self.outputs.control(&Element::Watermark(Watermark::Idle)),
+            Leaving::Control(Event::Barrier(barrier)) => {
+                self.outputs.control(&Element::Barrier(barrier))?;
+                let members = self.chain.take_snapshots();
+                self.acknowledge(barrier.epoch, members, None);
+                Ok(())
+            }
+            Leaving::Control(Event::End(_, reason)) => {
+                self.outputs.control(&Element::End(reason))?;
+                let members = self.chain.take_snapshots();
+                self.acknowledge(self.chain.epoch().next(), members, Some(reason));
+                self.transition(TaskState::Finishing)
+            }
+            Leaving::Control(event) => Err(Error::internal(format!("{event:?} left the chain of '{}'", self.name))),
+        }
+    }
+
+    fn acknowledge(
+        &mut self,
+        epoch: ruslo_core::epoch::Epoch,
+        mut members: Vec<MemberSnapshot>,
+        end: Option<EndReason>,
+    ) {
+        let source = self.source_snapshot.take();
+        if let Head::Source { head, node, subtask, metrics } = &self.head {
+            members.push(MemberSnapshot {
+                node: *node,
+                subtask: *subtask,
+                watermark: head.watermark(),
+                counts: metrics.counts(),
+                tables: Default::default(),
+                committables: Vec::new(),
+            });
+        }
+        let node = match &self.head {
+            Head::Source { node, .. } => Some(*node),
+            Head::Inputs(_) => None,
+        };
+        let source = node.zip(source);
+        self.coordinator.post(Message::Ack(Ack { task: self.index, epoch, members, source, end }));
+    }
+
+    fn transition(&mut self, to: TaskState) -> Result<()> {
+        if to <= self.state {
+            return Err(Error::internal(format!("'{}' went from {:?} to {to:?}", self.name, self.state)));
+        }
+        self.state = to;
+        Ok(())
+    }
+}

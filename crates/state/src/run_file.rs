@@ -1,0 +1,84 @@
+//! The bytes of runs: one file a subtask and epoch, holding each new run as an Arrow IPC stream behind the other.
+//!
+//! Where a run begins, how long it is and its CRC-32 stand in its [`RunRef`], that is: in the manifest.
+
+use std::path::Path;
+
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use ruslo_core::error::{Error, Result};
+
+use crate::manifest::RunRef;
+
+/// Appends one run to the bytes of a file; its offset and length in it.
+pub fn encode(batch: &RecordBatch, file: &mut Vec<u8>) -> Result<(u64, u64)> {
+    let offset = file.len();
+    let mut writer = StreamWriter::try_new(&mut *file, batch.schema_ref())?;
+    writer.write(batch)?;
+    writer.finish()?;
+    drop(writer);
+    Ok((offset as u64, (file.len() - offset) as u64))
+}
+
+/// The run that `reference` names in the bytes of its file.
+///
+/// # Errors
+/// `Corrupt`, naming the file and what does not fit.
+pub fn decode(reference: &RunRef, path: &Path, file: &[u8]) -> Result<RecordBatch> {
+    let corrupt = |what: &str| Error::corrupt(format!("{}: {what}", path.display()));
+    let start = usize::try_from(reference.offset).map_err(|_| corrupt("an offset is out of range"))?;
+    let length = usize::try_from(reference.length).map_err(|_| corrupt("a length is out of range"))?;
+    let bytes = start
+        .checked_add(length)
+        .and_then(|end| file.get(start..end))
+        .ok_or_else(|| corrupt(&format!("the file ends before byte {}", start.saturating_add(length))))?;
+    if crc32fast::hash(bytes) != reference.crc32 {
+        return Err(corrupt(&format!("the checksum of bytes {start}..{} does not fit", start + length)));
+    }
+    let mut reader = StreamReader::try_new(bytes, None).map_err(|e| corrupt(&e.to_string()))?;
+    let batch = reader.next().ok_or_else(|| corrupt("a run is empty"))?.map_err(|e| corrupt(&e.to_string()))?;
+    if batch.num_rows() as u64 != reference.rows {
+        return Err(corrupt(&format!("a run has {} rows instead of {}", batch.num_rows(), reference.rows)));
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    fn stored(values: &[&str], file: &mut Vec<u8>) -> RunRef {
+        let column: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
+        let batch = RecordBatch::try_from_iter([("k", column)]).unwrap();
+        let (offset, length) = encode(&batch, file).unwrap();
+        let crc32 = crc32fast::hash(&file[offset as usize..]);
+        RunRef { offset, length, crc32, rows: values.len() as u64, ..RunRef::for_test("x.arrow", 0, 0..128) }
+    }
+
+    #[test]
+    fn runs_behind_each_other_are_found_again() {
+        let mut file = Vec::new();
+        let (a, b) = (stored(&["a", "b"], &mut file), stored(&["c"], &mut file));
+        assert_eq!(decode(&a, Path::new("x"), &file).unwrap().num_rows(), 2);
+        assert_eq!(decode(&b, Path::new("x"), &file).unwrap().num_rows(), 1);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_corruption_not_an_answer() {
+        let mut file = Vec::new();
+        let run = stored(&["a", "b", "c"], &mut file);
+        for byte in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[byte] ^= 1 << (byte % 8);
+            let error = decode(&run, Path::new("x.arrow"), &damaged).unwrap_err();
+            assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Corrupt);
+            assert!(error.to_string().starts_with("x.arrow: "), "{error}");
+            assert!(decode(&run, Path::new("x.arrow"), &file[..byte]).is_err());
+        }
+    }
+}

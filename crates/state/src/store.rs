@@ -1,0 +1,370 @@
+//! Where checkpoints are kept.
+//!
+//! ```text
+//! <folder>/lock                                          held by the process that writes here
+//! <folder>/manifests/00000000000000000012.json           one a checkpoint, created in one step, never changed
+//! <folder>/runs/12-<operator>-<subtask>-<attempt>.arrow  the runs that were new in epoch 12
+//! ```
+//!
+//! A manifest is written under a temporary name, synced, and published under its number only if nobody has that number
+//! yet. Who loses that race is fenced: another process runs this pipeline now.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use ruslo_core::disk::{Disk, DiskLock};
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, ErrorKind, Result};
+use ruslo_core::graph::OperatorId;
+use ruslo_core::operator::Subtask;
+
+use crate::manifest::{Manifest, RunRef};
+use crate::run_file;
+use crate::table::{Run, TableSnapshot};
+
+/// How many checkpoints are kept.
+const RETAINED: usize = 3;
+
+/// A folder of checkpoints.
+#[derive(Debug, Clone)]
+pub struct CheckpointStore {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    /// Tells this process's files from those of an earlier or a parallel one.
+    attempt: String,
+}
+
+/// A checkpoint that was found whole.
+#[derive(Debug)]
+pub struct Restored {
+    /// What it consists of.
+    pub manifest: Manifest,
+    /// The runs that it names.
+    pub runs: RestoredRuns,
+    /// Newer checkpoints that are damaged, with what is wrong.
+    pub skipped: Vec<Error>,
+}
+
+/// Runs in memory, by file and offset.
+#[derive(Debug, Default)]
+pub struct RestoredRuns(HashMap<(String, u64), RecordBatch>);
+
+impl RestoredRuns {
+    /// The rows of `reference`.
+    pub fn get(&self, reference: &RunRef) -> Option<&RecordBatch> {
+        self.0.get(&(reference.file.clone(), reference.offset))
+    }
+}
+
+impl CheckpointStore {
+    /// The store in `folder`, which is created if it is missing. `attempt` is a name that no other process uses.
+    pub fn open(disk: Arc<dyn Disk>, folder: &Path, attempt: impl Into<String>) -> Result<Self> {
+        let store = Self { disk, folder: folder.to_owned(), attempt: attempt.into() };
+        store.disk.create_folder(&store.manifests())?;
+        store.disk.create_folder(&store.runs())?;
+        Ok(store)
+    }
+
+    /// Keeps other processes out for as long as the lock is held.
+    ///
+    /// # Errors
+    /// `Fenced`, if another process is running on this folder.
+    pub fn lock(&self) -> Result<Box<dyn DiskLock>> {
+        self.disk.lock(&self.folder.join("lock"))?.ok_or_else(|| {
+            Error::fenced(format!(
+                "another process is running on the checkpoints in {}; stop it first, or give this one another --checkpoint-dir",
+                self.folder.display()
+            ))
+        })
+    }
+
+    /// Where this store is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.folder.join("manifests")
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.folder.join("runs")
+    }
+
+    fn manifest_path(&self, epoch: Epoch) -> PathBuf {
+        self.manifests().join(format!("{:020}.json", epoch.0))
+    }
+
+    /// The epochs that have a manifest, ascending, damaged ones included.
+    pub fn epochs(&self) -> Result<Vec<Epoch>> {
+        let paths = self.disk.list(&self.manifests())?;
+        let mut epochs: Vec<_> = paths
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok().map(Epoch))
+            .collect();
+        epochs.sort();
+        Ok(epochs)
+    }
+
+    /// The last epoch that was ever begun here: of a manifest or of a run. New ones come after it.
+    pub fn last_epoch(&self) -> Result<Epoch> {
+        let newest = self.epochs()?.into_iter().next_back().unwrap_or(Epoch::ZERO);
+        let runs = self.disk.list(&self.runs())?;
+        Ok(runs.iter().filter_map(|path| epoch_of_run(path)).fold(newest, Epoch::max))
+    }
+
+    /// Reads one manifest.
+    pub fn load(&self, epoch: Epoch) -> Result<Manifest> {
+        let path = self.manifest_path(epoch);
+        let manifest = Manifest::decode(&path, &self.disk.read(&path)?)?;
+        if manifest.epoch != epoch {
+            return Err(Error::corrupt(format!(
+                "{}: this is the manifest of epoch {}",
+                path.display(),
+                manifest.epoch
+            )));
+        }
+        Ok(manifest)
+    }
+
+    /// The newest checkpoint of which every byte is as written; `None` if there never was one.
+    ///
+    /// # Errors
+    /// `Corrupt`, if there are checkpoints and all are damaged.
+    pub fn restore_newest(&self) -> Result<Option<Restored>> {
+        let mut skipped = Vec::new();
+        for epoch in self.epochs()?.into_iter().rev() {
+            match self.load(epoch).and_then(|manifest| Ok((self.load_runs(&manifest)?, manifest))) {
+                Ok((runs, manifest)) => return Ok(Some(Restored { manifest, runs, skipped })),
+                Err(error) if error.kind() == ErrorKind::Corrupt => skipped.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match skipped.into_iter().next() {
+            None => Ok(None),
+            Some(error) => Err(error.context("no checkpoint here is whole; the newest")),
+        }
+    }
+
+    fn load_runs(&self, manifest: &Manifest) -> Result<RestoredRuns> {
+        let mut files: HashMap<&str, Vec<u8>> = HashMap::new();
+        let mut runs = RestoredRuns::default();
+        for reference in manifest.runs() {
+            let path = self.runs().join(&reference.file);
+            if !files.contains_key(reference.file.as_str()) {
+                if self.disk.kind(&path)?.is_none() {
+                    return Err(Error::corrupt(format!("{}: the file is missing", path.display())));
+                }
+                files.insert(&reference.file, self.disk.read(&path)?);
+            }
+            let bytes = files.get(reference.file.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let batch = run_file::decode(reference, &path, bytes)?;
+            runs.0.insert((reference.file.clone(), reference.offset), batch);
+        }
+        Ok(runs)
+    }
+
+    /// Writes the runs of one subtask that are not stored yet into one file, durably, and says where all of them are.
+    pub fn write_runs(
+        &self,
+        epoch: Epoch,
+        operator: OperatorId,
+        subtask: Subtask,
+        table: &TableSnapshot,
+        file_part: &str,
+    ) -> Result<Vec<RunRef>> {
+        let name = format!("{epoch}-{operator}-{}-{file_part}-{}.arrow", subtask.index, self.attempt);
+        let mut bytes = Vec::new();
+        let mut fresh = Vec::new();
+        for run in table.iter().filter(|run| run.stored().is_none()) {
+            let batch = run.to_batch()?;
+            let (offset, length) = run_file::encode(&batch, &mut bytes)?;
+            let written = bytes.get(offset as usize..).unwrap_or_default();
+            let (crc32, rows) = (crc32fast::hash(written), batch.num_rows() as u64);
+            let file = name.clone();
+            let groups = subtask.key_groups();
+            fresh.push((run, RunRef { file, offset, length, crc32, rows, bucket: run.bucket(), groups }));
+        }
+        if !fresh.is_empty() {
+            self.disk.write_synced(&self.runs().join(&name), &bytes)?;
+        }
+        fresh.into_iter().for_each(|(run, reference)| run.set_stored(reference));
+        Ok(table.iter().filter_map(Run::stored).cloned().collect())
+    }
+
+    /// Makes a checkpoint exist. Every run that it names must have been written.
+    ///
+    /// # Errors
+    /// `Fenced`, if another process has written this epoch.
+    pub fn publish(&self, manifest: &Manifest) -> Result<()> {
+        self.disk.sync_folder(&self.runs())?;
+        let path = self.manifest_path(manifest.epoch);
+        let draft = self.manifests().join(format!(".{}-{}.tmp", manifest.epoch, self.attempt));
+        self.disk.write_synced(&draft, &manifest.encode()?)?;
+        let published = self.disk.publish(&draft, &path)?;
+        self.disk.remove(&draft)?;
+        self.disk.sync_folder(&self.manifests())?;
+        if published {
+            return Ok(());
+        }
+        Err(Error::fenced(format!(
+            "{}: another process has written checkpoint {}; this one stops",
+            path.display(),
+            manifest.epoch
+        )))
+    }
+
+    /// Removes checkpoints older than the last few, and the runs up to `newest` that none of the rest names.
+    pub fn collect_garbage(&self, newest: Epoch) -> Result<()> {
+        let epochs: Vec<_> = self.epochs()?.into_iter().filter(|epoch| *epoch <= newest).collect();
+        let (old, kept) = epochs.split_at(epochs.len().saturating_sub(RETAINED));
+        let mut named = BTreeSet::new();
+        for epoch in kept {
+            match self.load(*epoch) {
+                Ok(manifest) => named.extend(manifest.runs().map(|run| run.file.clone())),
+                // What a damaged manifest names is unknown: remove nothing while it is among the kept.
+                Err(_) => return Ok(()),
+            }
+        }
+        for epoch in old {
+            self.disk.remove(&self.manifest_path(*epoch))?;
+        }
+        for path in self.disk.list(&self.runs())? {
+            let is_named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| named.contains(name));
+            if !is_named && epoch_of_run(&path).is_some_and(|epoch| epoch <= newest) {
+                self.disk.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn epoch_of_run(path: &Path) -> Option<Epoch> {
+    path.file_name()?.to_str()?.split('-').next()?.parse().ok().map(Epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use ruslo_core::disk::LocalDisk;
+    use ruslo_core::metrics::RowCounts;
+    use ruslo_core::state::{KeyedTable, OperatorState};
+    use ruslo_core::time::Timestamp;
+
+    use super::*;
+    use crate::manifest::{OperatorEntry, SubtaskEntry};
+    use crate::table::RunState;
+
+    const OPERATOR: OperatorId = OperatorId(1);
+    const SUBTASK: Subtask = Subtask { index: 0, parallelism: 1 };
+
+    fn store(folder: &Path, attempt: &str) -> CheckpointStore {
+        CheckpointStore::open(Arc::new(LocalDisk), folder, attempt).unwrap()
+    }
+
+    fn append(state: &mut RunState, bucket: i64, value: i64) {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
+        let rows = RecordBatch::try_from_iter([("v", column)]).unwrap();
+        state.table("t").append(bucket, &[0], &rows).unwrap();
+    }
+
+    fn checkpoint(store: &CheckpointStore, epoch: u64, state: &RunState) -> Result<Manifest> {
+        let epoch = Epoch(epoch);
+        let mut tables = BTreeMap::new();
+        for (name, table) in state.seal() {
+            tables.insert(name, store.write_runs(epoch, OPERATOR, SUBTASK, &table, "0")?);
+        }
+        let subtask = SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), tables };
+        let entry = OperatorEntry { subtasks: vec![subtask], ..Default::default() };
+        let manifest = Manifest {
+            epoch,
+            run: "r".to_owned(),
+            fingerprint: "f".to_owned(),
+            finished: false,
+            written_at: Timestamp(0),
+            operators: [(OPERATOR, entry)].into(),
+        };
+        store.publish(&manifest)?;
+        Ok(manifest)
+    }
+
+    #[test]
+    fn only_new_runs_are_written_and_old_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "a");
+        let mut state = RunState::new(0..128);
+        append(&mut state, 1, 10);
+        checkpoint(&store, 1, &state).unwrap();
+        append(&mut state, 1, 11);
+        let second = checkpoint(&store, 2, &state).unwrap();
+        let files: Vec<_> = second.runs().map(|run| run.file.split('-').next().unwrap().to_owned()).collect();
+        assert_eq!(files, ["1", "2"]);
+        let restored = store.restore_newest().unwrap().unwrap();
+        assert_eq!(restored.manifest, second);
+        assert_eq!(restored.runs.0.len(), 2);
+    }
+
+    #[test]
+    fn the_second_writer_of_an_epoch_is_fenced_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (store(folder.path(), "a"), store(folder.path(), "b"));
+        let mut state = RunState::new(0..128);
+        append(&mut state, 1, 10);
+        let manifest = checkpoint(&first, 1, &state).unwrap();
+        let error = checkpoint(&second, 1, &RunState::new(0..128)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        assert_eq!(first.load(Epoch(1)).unwrap(), manifest);
+    }
+
+    #[test]
+    fn two_processes_on_one_folder_are_told_apart_at_the_door() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = store(folder.path(), "a").lock().unwrap();
+        let error = store(folder.path(), "b").lock().err().unwrap();
+        assert!(error.to_string().starts_with("another process is running on the checkpoints in"), "{error}");
+        drop(held);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "a");
+        let mut state = RunState::new(0..128);
+        append(&mut state, 1, 10);
+        checkpoint(&store, 1, &state).unwrap();
+        append(&mut state, 2, 20);
+        let second = checkpoint(&store, 2, &state).unwrap();
+        let damaged = second.runs().find(|run| run.bucket == 2).unwrap().file.clone();
+        std::fs::write(store.runs().join(&damaged), b"torn").unwrap();
+        let restored = store.restore_newest().unwrap().unwrap();
+        assert_eq!(restored.manifest.epoch, Epoch(1));
+        assert!(restored.skipped[0].to_string().contains(&damaged), "{:?}", restored.skipped);
+        std::fs::write(store.manifest_path(Epoch(1)), b"").unwrap();
+        let error = store.restore_newest().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(store.last_epoch().unwrap(), Epoch(2));
+    }
+
+    #[test]
+    fn garbage_goes_and_what_a_kept_manifest_names_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "a");
+        let mut state = RunState::new(0..128);
+        append(&mut state, 0, 0);
+        for epoch in 1..=6 {
+            append(&mut state, epoch as i64, 1);
+            state.table("t").expire(epoch as i64 - 1);
+            checkpoint(&store, epoch, &state).unwrap();
+            store.collect_garbage(Epoch(epoch)).unwrap();
+        }
+        assert_eq!(store.epochs().unwrap(), [Epoch(4), Epoch(5), Epoch(6)]);
+        assert_eq!(LocalDisk.list(&store.runs()).unwrap().len(), 3);
+        for epoch in store.epochs().unwrap() {
+            store.load_runs(&store.load(epoch).unwrap()).unwrap();
+        }
+    }
+}
