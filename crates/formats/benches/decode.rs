@@ -1,7 +1,7 @@
 //! What the decoders do on one core: `cargo bench -p ruslo-formats --bench decode -- FILE.json [FILE.csv]`, where the
 //! files hold Nexmark bids. Prints MB/s and million rows/s of the bare `arrow-json` decoder and of ours, best of five.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -204,3 +204,64 @@ fn byte_order_mark(start: &[u8], last: bool) -> Option<usize> {
         false => Some(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+    use ruslo_core::error::ErrorKind;
+
+    use super::*;
+
+    fn refusal(name: &str, options: &[(&str, &str)]) -> String {
+        let options = options.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let error = format(name, &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        error.to_string()
+    }
+
+    #[test]
+    fn an_unknown_format_or_option_names_those_there_are() {
+        assert_eq!(refusal("jsn", &[]), "there is no format 'jsn'; there are 'csv', 'json'");
+        let message = refusal("json", &[("json.fail-on-missing", "true"), ("path", "x"), ("csv.header", "?")]);
+        assert!(
+            message.starts_with("format 'json' has no option 'json.fail-on-missing'; it has 'json.timestamp-format")
+        );
+    }
+
+    #[test]
+    fn a_value_that_an_option_cannot_have_is_refused() {
+        let message = refusal("json", &[("json.timestamp-format.standard", "RFC")]);
+        assert_eq!(message, "'json.timestamp-format.standard' is 'SQL' or 'ISO-8601', not 'RFC'");
+        let message = refusal("csv", &[("csv.header", "yes")]);
+        assert_eq!(message, "'csv.header' is 'true' or 'false', not 'yes'");
+        let message = refusal("csv", &[("csv.field-delimiter", "||")]);
+        assert_eq!(message, "'csv.field-delimiter' is one ASCII character, not '||'");
+        assert!(refusal("csv", &[("csv.field-delimiter", "\"")]).contains("must differ"));
+        assert!(refusal("csv", &[("csv.null-literal", "N,A")]).contains("must not hold the delimiter"));
+    }
+
+    #[test]
+    fn a_type_that_is_not_there_yet_is_refused_when_the_decoder_or_encoder_is_made() {
+        let list = Field::new("tags", DataType::new_list(DataType::Int32, true), true);
+        let table: SchemaRef = Arc::new(Schema::new(vec![list]));
+        for spec in FORMATS {
+            let format = format(spec.name, &BTreeMap::new()).unwrap();
+            let read = format.decoder(&DecoderConfig::new(&table, &[0])).err().unwrap();
+            let expected = format!("format '{}' does not read ARRAY<INT> yet (column 'tags')", spec.name);
+            assert_eq!((read.kind(), read.to_string()), (ErrorKind::Usage, expected.clone()));
+            assert!(format.decoder(&DecoderConfig::new(&table, &[])).is_ok(), "what is not read need not be known");
+            let written = format.encoder(&table).err().unwrap();
+            assert_eq!(written.to_string(), expected.replace("read", "write"));
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_once_it_is_known() {
+        assert_eq!(byte_order_mark(b"\xef\xbb", false), None);
+        assert_eq!(byte_order_mark(b"\xef\xbb", true), Some(0));
+        assert_eq!(byte_order_mark(b"\xef\xbb\xbf{}", false), Some(3));
+        assert_eq!(byte_order_mark(b"{}", false), Some(0));
+        assert_eq!(byte_order_mark(b"", false), None);
+        assert_eq!(byte_order_mark(b"", true), Some(0));
+    }
+}

@@ -226,3 +226,105 @@ impl<R: Records> crate::Decoder for LineDecoder<R> {
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(Error::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+    use crate::Decoder;
+
+    fn decoder(row_bytes_max: usize) -> Box<dyn Decoder> {
+        let field = |name, data_type| Field::new(name, data_type, true);
+        let table: SchemaRef = Arc::new(Schema::new(vec![field("n", DataType::Int64), field("s", DataType::Utf8)]));
+        let config = DecoderConfig { row_bytes_max, ..DecoderConfig::new(&table, &[0, 1]) };
+        crate::format("json", &BTreeMap::new()).unwrap().decoder(&config).unwrap()
+    }
+
+    fn lines(count: usize) -> String {
+        let line = |n: usize| format!("{{\"n\":{n},\"s\":\"{}é\"}}\n", "x".repeat(n % 97));
+        (0..count).map(line).collect()
+    }
+
+    /// Feeds `input` as a file is read, `step` bytes more at a time, at most `rows_max` rows a call.
+    fn read_in_steps(input: &[u8], step: usize, rows_max: usize) -> Vec<i64> {
+        let (mut decoder, mut numbers) = (decoder(crate::ROW_BYTES_MAX), Vec::new());
+        let (mut start, mut end) = (0, 0);
+        while start < input.len() {
+            end = input.len().min(end + step);
+            loop {
+                let decoded = decoder.decode(&input[start..end], end == input.len(), rows_max).unwrap();
+                start += decoded.consumed;
+                assert!(decoded.rows <= rows_max);
+                if decoded.rows < rows_max {
+                    break;
+                }
+                let batch = decoder.flush().unwrap();
+                numbers.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+            }
+        }
+        numbers.extend_from_slice(decoder.flush().unwrap().column(0).as_primitive::<Int64Type>().values());
+        numbers
+    }
+
+    #[test]
+    fn the_same_rows_come_out_however_input_is_cut() {
+        let input = lines(3000);
+        let expected: Vec<i64> = (0..3000).collect();
+        for (step, rows_max) in [(1_000_000, 1_000_000), (1_000_000, 7), (100, 1), (1777, 100), (70_000, 2048)] {
+            assert_eq!(read_in_steps(input.as_bytes(), step, rows_max), expected, "{step} bytes, {rows_max} rows");
+        }
+        assert_eq!(read_in_steps(input.trim_end().as_bytes(), 5000, 13), expected, "without the last newline");
+    }
+
+    #[test]
+    fn a_partial_last_line_is_left_unless_input_ends() {
+        let mut decoder = decoder(crate::ROW_BYTES_MAX);
+        assert_eq!(decoder.decode(b"{\"n\":1", false, 10), Ok(Decoded { consumed: 0, rows: 0 }));
+        assert_eq!(decoder.decode(b"\n \r\n{}", false, 10), Ok(Decoded { consumed: 4, rows: 0 }));
+        assert_eq!(decoder.decode(b"{}", true, 10), Ok(Decoded { consumed: 2, rows: 1 }));
+        assert_eq!(decoder.decode(b"  ", true, 10), Ok(Decoded { consumed: 2, rows: 0 }));
+        assert_eq!(decoder.decode(b"{}\n", true, 0), Ok(Decoded { consumed: 0, rows: 0 }));
+    }
+
+    #[test]
+    fn invalid_utf8_is_found_in_its_line_even_where_nobody_asked() {
+        for bad in [&b"\xff"[..], b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"] {
+            let mut input = b"{\"n\":1,\"s\":\"\xc3\xa9\"}\n{\"n\":2,\"other\":\"".to_vec();
+            input.extend_from_slice(bad);
+            input.extend_from_slice(b"\"}\n{\"n\":3}\n");
+            let mut decoder = decoder(crate::ROW_BYTES_MAX);
+            let error = decoder.decode(&input, true, 10).unwrap_err();
+            assert_eq!((error.offset, error.rows, error.length), (17, 1, 19 + bad.len()));
+            assert!(error.message.starts_with("byte 16 of the record is not UTF-8"), "{}", error.message);
+            assert_eq!(decoder.decode(&input[error.offset + error.length..], true, 10).unwrap().rows, 1);
+            assert_eq!(decoder.flush().unwrap().num_rows(), 2);
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_too_long_is_refused_whole_or_unfinished() {
+        let mut decoder = decoder(100_000);
+        let long = format!("{{}}\n{{\"s\":\"{}\"}}\n{{}}\n", "x".repeat(100_000));
+        let error = decoder.decode(long.as_bytes(), true, 10).unwrap_err();
+        assert_eq!((error.offset, error.rows, error.length), (3, 1, 100_009));
+        assert_eq!(error.message, "the record is longer than 100000 bytes, the limit for one row");
+        assert_eq!(decoder.decode(&long.as_bytes()[error.offset + error.length..], true, 10).unwrap().rows, 1);
+        assert_eq!(decoder.flush().unwrap().num_rows(), 2);
+        let error = decoder.decode(&long.as_bytes()[3..100_010], false, 10).unwrap_err();
+        assert_eq!(error.offset, 0);
+    }
+
+    #[test]
+    fn no_columns_still_count_rows() {
+        let table: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let format = crate::format("json", &BTreeMap::new()).unwrap();
+        let mut decoder = format.decoder(&DecoderConfig::new(&table, &[])).unwrap();
+        decoder.decode(lines(5).as_bytes(), true, 100).unwrap();
+        assert_eq!(decoder.flush().unwrap().num_rows(), 5);
+    }
+}

@@ -32,6 +32,15 @@ pub(crate) fn json_integer(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     (ended && !zero_led).then_some((if negative { -value } else { value }, end))
 }
 
+/// Reads `length` bytes at `at` as an integer of one to eight digits without a sign; `None` for anything else.
+#[inline(always)]
+pub(crate) fn short_integer(bytes: &[u8], at: usize, length: usize) -> Option<i64> {
+    match digits(word8(bytes, at)?)? {
+        (value, found) if found == length => Some(value),
+        _ => None,
+    }
+}
+
 /// The second and third word of a long integer.
 fn more_digits(bytes: &[u8], start: usize, first: i64) -> Option<(i64, usize)> {
     let Some((second, length)) = digits(word8(bytes, start + 8)?) else { return Some((first, 8)) };
@@ -221,6 +230,17 @@ mod tests {
         }
         assert_eq!(json_integer(b"12,", 0), None, "at the end of the block");
         assert_eq!(json_integer(b"0,               ", 0), Some((0, 1)));
+    }
+
+    #[test]
+    fn short_integers_take_the_whole_field_or_nothing() {
+        assert_eq!(short_integer(b"0830,xxxx", 0, 4), Some(830));
+        assert_eq!(short_integer(b"12345678,", 0, 8), Some(12_345_678));
+        for (text, length) in
+            [("123456789", 9), ("12x45678", 5), ("12,34567", 1), ("-1,xxxxx", 2), ("12,", 2), (",xxxxxxx", 0)]
+        {
+            assert_eq!(short_integer(text.as_bytes(), 0, length), None, "{text}");
+        }
     }
 
     #[test]

@@ -49,19 +49,10 @@ fn found(chunk: &[u8; 16], wanted: impl Fn(u8) -> bool) -> [u8; 16] {
     found
 }
 
-/// One bit for each of sixteen bytes that are all ones or all zeros, the first byte lowest.
-#[inline(always)]
-fn bits(found: [u8; 16]) -> u64 {
-    let word = u128::from_le_bytes(found);
-    // Gathers the lowest bit of each byte in the highest byte of the product.
-    let gather = |half: u64| (half & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-    gather(word as u64) | (gather((word >> 64) as u64) << 8)
-}
-
-/// Walks over the positions of up to three wanted bytes, 64 bytes of input at a time.
+/// Walks over the positions of two wanted bytes, 64 bytes of input at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
-    wanted: [u8; 3],
+    wanted: [u8; 2],
     /// Where the current 64 bytes start.
     base: usize,
     /// One bit for each wanted byte in them that was not handed out yet.
@@ -69,8 +60,8 @@ pub(crate) struct Stops {
 }
 
 impl Stops {
-    /// A walk over positions of any of `wanted`.
-    pub(crate) fn new(wanted: [u8; 3]) -> Self {
+    /// A walk over positions of either of `wanted`.
+    pub(crate) fn new(wanted: [u8; 2]) -> Self {
         Self { wanted, base: 0, mask: 0 }
     }
 
@@ -98,24 +89,33 @@ impl Stops {
     #[inline(always)]
     fn mask_at(&self, bytes: &[u8], at: usize) -> u64 {
         let rest = bytes.get(at..).unwrap_or_default();
-        match rest.first_chunk::<64>() {
-            Some(block) => self.mask_of(block),
-            None => {
-                let filler = (0..=3).find(|byte| !self.wanted.contains(byte)).unwrap_or(0);
-                let mut padded = [filler; 64];
-                padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-                self.mask_of(&padded)
-            }
+        match rest.first_chunk() {
+            Some(block) => mask_of(block, self.wanted),
+            None => self.mask_of_tail(rest),
         }
     }
 
-    #[inline(always)]
-    fn mask_of(&self, block: &[u8; 64]) -> u64 {
-        let [first, second, third] = self.wanted;
-        let wanted = |byte| (byte == first) | (byte == second) | (byte == third);
-        let (chunks, _) = block.as_chunks::<16>();
-        chunks.iter().rev().fold(0, |mask, chunk| (mask << 16) | bits(found(chunk, wanted)))
+    #[inline(never)]
+    fn mask_of_tail(&self, rest: &[u8]) -> u64 {
+        let filler = (0..=2).find(|byte| !self.wanted.contains(byte)).unwrap_or_default();
+        let mut padded = [filler; 64];
+        padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        mask_of(&padded, self.wanted)
     }
+}
+
+/// One bit for each byte of a block that is one of `wanted`, the first byte lowest.
+#[inline(always)]
+fn mask_of(block: &[u8; 64], wanted: [u8; 2]) -> u64 {
+    let [first, second] = wanted;
+    let mut found = [0u8; 64];
+    for (found, byte) in found.iter_mut().zip(block) {
+        *found = u8::from((*byte == first) | (*byte == second));
+    }
+    // The product gathers the lowest bit of each byte in its highest byte.
+    let gather = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    let (words, _) = found.as_chunks::<8>();
+    words.iter().rev().fold(0, |mask, word| (mask << 8) | gather(word))
 }
 
 #[cfg(test)]
@@ -123,18 +123,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_value_is_found_at_every_place_of_a_chunk() {
+    fn every_byte_value_is_found_at_every_place() {
         for byte in 0..=255u8 {
-            for at in 0..16 {
-                let mut chunk = [b'x'; 16];
-                chunk[at] = byte;
+            for at in 0..64 {
+                let mut block = [b'x'; 64];
+                block[at] = byte;
                 let expected = if matches!(byte, b',' | b'\n') { 1 << at } else { 0 };
-                assert_eq!(bits(found(&chunk, |byte| (byte == b',') | (byte == b'\n'))), expected);
-                let stop = if matches!(byte, b'"' | b'\\' | 0..0x20) { at } else { 16 };
-                assert_eq!(string_stop(&chunk, 0), stop);
+                assert_eq!(mask_of(&block, *b",\n"), expected);
+                let stop = if matches!(byte, b'"' | b'\\' | 0..0x20) { at } else { 64 };
+                assert_eq!(string_stop(&block, 0), stop);
             }
         }
-        assert_eq!(bits([255; 16]), 0xffff);
+        assert_eq!(mask_of(&[b'\n'; 64], *b",\n"), u64::MAX);
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
     fn stops_are_found_in_order_over_any_length() {
         for length in 0..200usize {
             let text: Vec<u8> = (0..length).map(|at| if at % 7 == 3 { b',' } else { b'a' }).collect();
-            let mut stops = Stops::new([b',', b'\n', b'"']);
+            let mut stops = Stops::new(*b",\n");
             stops.seek(&text, 0);
             let found: Vec<usize> = std::iter::from_fn(|| Some(stops.next(&text)).filter(|at| *at < length)).collect();
             assert_eq!(found, (0..length).filter(|at| at % 7 == 3).collect::<Vec<_>>(), "{length} bytes");
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn seeking_skips_what_lies_before() {
         let text = b"a,b,c,d";
-        let mut stops = Stops::new(*b",\n\"");
+        let mut stops = Stops::new(*b",\n");
         stops.seek(text, 2);
         assert_eq!([stops.next(text), stops.next(text), stops.next(text)], [3, 5, 7]);
     }

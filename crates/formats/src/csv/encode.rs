@@ -32,23 +32,23 @@ impl CsvEncoder {
         let start = out.len();
         match writer.write(row, TimestampStyle::Sql, out) {
             Written::Null => out.extend_from_slice(self.dialect.null_literal.as_deref().unwrap_or_default().as_bytes()),
-            Written::Text(text) => self.write_text(text, out),
-            // What is no string holds neither quotes nor newlines, but the dialect may be strange.
+            Written::Text(text) => self.write_text(text.as_bytes(), out),
+            // What is no string holds nothing special, unless the dialect is strange.
             Written::Plain | Written::Word if self.needs_quotes(out.get(start..).unwrap_or_default()) => {
-                out.insert(start, self.dialect.quote);
-                out.push(self.dialect.quote);
+                let text = out.split_off(start);
+                self.write_text(&text, out);
             }
             Written::Plain | Written::Word => {}
         }
     }
 
-    fn write_text(&self, text: &str, out: &mut Vec<u8>) {
+    fn write_text(&self, text: &[u8], out: &mut Vec<u8>) {
         let quote = self.dialect.quote;
-        if !self.needs_quotes(text.as_bytes()) {
-            return out.extend_from_slice(text.as_bytes());
+        if !self.needs_quotes(text) {
+            return out.extend_from_slice(text);
         }
         out.push(quote);
-        for part in text.as_bytes().split_inclusive(|byte| *byte == quote) {
+        for part in text.split_inclusive(|byte| *byte == quote) {
             out.extend_from_slice(part);
             if part.last() == Some(&quote) {
                 out.push(quote);
@@ -74,7 +74,7 @@ impl Encoder for CsvEncoder {
             if index > 0 {
                 out.push(self.dialect.delimiter);
             }
-            self.write_text(field.name(), out);
+            self.write_text(field.name().as_bytes(), out);
         }
         out.push(b'\n');
     }
@@ -96,5 +96,52 @@ impl Encoder for CsvEncoder {
             out.push(b'\n');
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray};
+
+    fn written(options: &[(&str, &str)], columns: Vec<(&str, arrow::array::ArrayRef)>) -> String {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let options: BTreeMap<_, _> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let mut encoder = crate::format("csv", &options).unwrap().encoder(&batch.schema()).unwrap();
+        let mut out = Vec::new();
+        encoder.header(&mut out);
+        encoder.encode(&batch, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_are_quoted_when_they_must_be() {
+        let texts =
+            StringArray::from(vec![Some("plain"), Some("a,b"), Some("say \"x\""), Some(""), None, Some("two\nlines")]);
+        let out = written(&[("csv.header", "true")], vec![("a", Arc::new(texts.clone())), ("b,c", Arc::new(texts))]);
+        let expected = "a,\"b,c\"\nplain,plain\n\"a,b\",\"a,b\"\n\"say \"\"x\"\"\",\"say \"\"x\"\"\"\n\"\",\"\"\n,\n\"two\nlines\",\"two\nlines\"\n";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn null_is_the_null_literal_and_its_text_is_quoted() {
+        let numbers = Arc::new(Int32Array::from(vec![None, Some(-1)]));
+        let texts = Arc::new(StringArray::from(vec![None, Some("NA")]));
+        assert_eq!(written(&[("csv.null-literal", "NA")], vec![("n", numbers), ("s", texts)]), "NA,NA\n-1,\"NA\"\n");
+    }
+
+    #[test]
+    fn one_column_of_nothing_is_no_blank_line() {
+        assert_eq!(written(&[], vec![("s", Arc::new(StringArray::from(vec![None, Some("")])))]), "\"\"\n\"\"\n");
+    }
+
+    #[test]
+    fn numbers_and_times_are_written_as_flink_does() {
+        let times = Arc::new(TimestampMillisecondArray::from(vec![1_357_016_400_000, 1_357_016_400_120]));
+        let doubles = Arc::new(Float64Array::from(vec![1.0, f64::NEG_INFINITY]));
+        let out = written(&[], vec![("t", times), ("d", doubles)]);
+        assert_eq!(out, "2013-01-01 05:00:00,1.0\n2013-01-01 05:00:00.12,-Infinity\n");
     }
 }

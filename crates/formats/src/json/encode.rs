@@ -93,3 +93,63 @@ fn write_escape(byte: u8, out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Float64Array, StringArray, TimestampMillisecondArray};
+
+    use super::*;
+
+    fn written(options: &[(&str, &str)], columns: Vec<(&str, ArrayRef)>) -> String {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let options: BTreeMap<_, _> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let mut encoder = crate::format("json", &options).unwrap().encoder(&batch.schema()).unwrap();
+        let mut out = Vec::new();
+        encoder.header(&mut out);
+        encoder.encode(&batch, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn rows_are_objects_with_every_field() {
+        let out = written(
+            &[],
+            vec![
+                ("b", Arc::new(BooleanArray::from(vec![Some(true), None]))),
+                ("d", Arc::new(Float64Array::from(vec![0.1, f64::NAN]))),
+                ("s \"x\"", Arc::new(StringArray::from(vec!["a\"\\\n\u{1}\u{1f}é", ""]))),
+            ],
+        );
+        let first = "{\"b\":true,\"d\":0.1,\"s \\\"x\\\"\":\"a\\\"\\\\\\n\\u0001\\u001fé\"}";
+        assert_eq!(out, format!("{first}\n{{\"b\":null,\"d\":\"NaN\",\"s \\\"x\\\"\":\"\"}}\n"));
+    }
+
+    #[test]
+    fn times_follow_the_standard_that_was_chosen() {
+        let local = || Arc::new(TimestampMillisecondArray::from(vec![1_357_016_400_123]));
+        let utc = || Arc::new(TimestampMillisecondArray::from(vec![1_357_016_400_000]).with_timezone("UTC"));
+        let sql = written(&[], vec![("t", local()), ("z", utc())]);
+        assert_eq!(sql, "{\"t\":\"2013-01-01 05:00:00.123\",\"z\":\"2013-01-01 05:00:00Z\"}\n");
+        let iso = written(&[("json.timestamp-format.standard", "ISO-8601")], vec![("t", local()), ("z", utc())]);
+        assert_eq!(iso, "{\"t\":\"2013-01-01T05:00:00.123\",\"z\":\"2013-01-01T05:00:00Z\"}\n");
+    }
+
+    #[test]
+    fn decimals_are_plain_numbers() {
+        let decimals = Decimal128Array::from(vec![1234, -5]).with_precision_and_scale(10, 2).unwrap();
+        assert_eq!(written(&[], vec![("d", Arc::new(decimals))]), "{\"d\":12.34}\n{\"d\":-0.05}\n");
+    }
+
+    #[test]
+    fn a_batch_of_another_schema_is_our_fault() {
+        let batch = |column: ArrayRef| RecordBatch::try_from_iter([("a", column)]).unwrap();
+        let booleans = batch(Arc::new(BooleanArray::from(vec![true])));
+        let mut encoder = JsonEncoder::new(&booleans.schema(), TimestampStyle::Sql).unwrap();
+        let texts = batch(Arc::new(StringArray::from(vec!["x"])));
+        let error = encoder.encode(&texts, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Internal);
+    }
+}

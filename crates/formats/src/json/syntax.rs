@@ -34,8 +34,9 @@ pub(crate) struct Token {
     pub(crate) next: usize,
 }
 
-/// The value at `at`.
+/// The value at `at`, or behind white space there: a learnt gap may end before it.
 pub(crate) fn token(bytes: &[u8], at: usize) -> Faulty<Token> {
+    let at = white_space(bytes, at);
     let plain = |kind, end| Token { kind, start: at, end, next: end };
     match bytes.get(at) {
         Some(b'"') => {
