@@ -1,0 +1,94 @@
+//! Makes part files visible by renaming them, and clears away what a failed attempt left.
+//!
+//! A rename is one step, so a part is hidden or visible, never half. Committing again finds the part under its final
+//! name and leaves it alone.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ruslo_core::disk::Disk;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::sink::{Committable, Committer};
+use serde::{Deserialize, Serialize};
+
+use super::part_name;
+
+/// A part that is complete: its hidden name and its final one, both in the sink's folder. Stored in checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+impl Part {
+    pub(super) fn committable(&self) -> Result<Committable> {
+        serde_json::to_value(self).map(Committable).map_err(|error| Error::internal(error.to_string()))
+    }
+
+    fn of(committable: &Committable) -> Result<Self> {
+        let part: Self = serde_json::from_value(committable.0.clone())
+            .map_err(|error| Error::corrupt(format!("committable of a file sink: {error}")))?;
+        match [&part.from, &part.to].iter().any(|name| name.is_empty() || name.contains('/')) {
+            true => Err(Error::corrupt(format!("committable of a file sink: '{}' to '{}'", part.from, part.to))),
+            false => Ok(part),
+        }
+    }
+}
+
+/// The committer of one sink.
+pub(super) struct FileCommitter {
+    folder: PathBuf,
+    run: String,
+    disk: Arc<dyn Disk>,
+}
+
+impl FileCommitter {
+    pub(super) fn new(folder: PathBuf, run: String, disk: Arc<dyn Disk>) -> Self {
+        Self { folder, run, disk }
+    }
+
+    fn publish(&self, part: &Part) -> Result<()> {
+        let (from, to) = (self.folder.join(&part.from), self.folder.join(&part.to));
+        if self.disk.kind(&from)?.is_some() {
+            return self.disk.rename(&from, &to);
+        }
+        match self.disk.kind(&to)? {
+            Some(_) => Ok(()),
+            None => Err(Error::corrupt(format!(
+                "{}: this output of a completed checkpoint is missing, and so is '{}' from which it is made; if it was \
+                 moved on purpose, put an empty file in its place, then resume",
+                to.display(),
+                part.from
+            ))),
+        }
+    }
+}
+
+impl Committer for FileCommitter {
+    fn commit(&mut self, committables: &[Committable]) -> Result<()> {
+        if committables.is_empty() {
+            return Ok(());
+        }
+        for committable in committables {
+            self.publish(&Part::of(committable)?)?;
+        }
+        self.disk.sync_folder(&self.folder)
+    }
+
+    /// All hidden parts of this run go: those of `epoch` and before are committed, and no writer is open. Visible parts
+    /// of later epochs go, too: they are there if the checkpoint that committed them was damaged since.
+    fn abort_since(&mut self, epoch: Epoch) -> Result<()> {
+        let is_leftover = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            part_name::is_unfinished_of(name, &self.run)
+                || part_name::epoch_of_finished(name, &self.run).is_some_and(|of| of > epoch)
+        };
+        let leftovers: Vec<_> = self.disk.list(&self.folder)?.into_iter().filter(is_leftover).collect();
+        if leftovers.is_empty() {
+            return Ok(());
+        }
+        leftovers.iter().try_for_each(|path| self.disk.remove(path))?;
+        self.disk.sync_folder(&self.folder)
+    }
+}

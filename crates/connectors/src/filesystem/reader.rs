@@ -1,0 +1,478 @@
+//! Reads pieces of files, one after the other, into batches.
+//!
+//! Life of a piece: it waits in the queue; it is opened (the file is checked to be the same, its header is read once);
+//! its bytes go through the window into the decoder, a batch a poll; it is finished. An error of the input comes after
+//! the rows before it, and again at every further poll. Nothing is done per row here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use ruslo_core::disk::Disk;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::source::{Budget, Polled, Position, SourceReader, Split, SplitId};
+use ruslo_formats::{Decoder, DecoderConfig, Format};
+
+use super::content;
+use super::piece::{self, Piece};
+use super::window::Window;
+
+/// How much input goes into one batch: what bounds its size where rows are long. A single longer row is let through.
+const BATCH_BYTES_MAX: u64 = 8 << 20;
+
+/// What is read of each file.
+#[derive(Debug)]
+pub(super) struct Columns {
+    pub(super) format: Arc<dyn Format>,
+    /// What comes out.
+    pub(super) schema: SchemaRef,
+    table: SchemaRef,
+    projection: Vec<usize>,
+}
+
+impl Columns {
+    pub(super) fn new(format: Arc<dyn Format>, table: SchemaRef, projection: &[usize]) -> Result<Self> {
+        let schema = Arc::new(table.project(projection)?);
+        Ok(Self { format, schema, table, projection: projection.to_vec() })
+    }
+
+    fn decoder(&self, header: Option<&[u8]>) -> Result<Box<dyn Decoder>> {
+        self.format.decoder(&DecoderConfig { header, ..DecoderConfig::new(&self.table, &self.projection) })
+    }
+}
+
+/// Reads the pieces that one subtask is given, in the order in which they come.
+pub(super) struct FileReader {
+    columns: Arc<Columns>,
+    disk: Arc<dyn Disk>,
+    waiting: VecDeque<Waiting>,
+    file: Option<File>,
+    current: Option<Current>,
+    /// The last piece's buffer, for the next one.
+    buffer: Vec<u8>,
+}
+
+/// A piece not opened yet.
+#[derive(Debug, Clone)]
+struct Waiting {
+    id: SplitId,
+    piece: Piece,
+    /// Where to go on, if it was begun before.
+    offset: Option<u64>,
+}
+
+/// What all pieces of a file share; kept from piece to piece, because they usually come one after the other.
+struct File {
+    path: String,
+    decoder: Box<dyn Decoder>,
+    /// Bytes before the first record.
+    preamble: u64,
+}
+
+/// The piece being read.
+struct Current {
+    id: SplitId,
+    piece: Piece,
+    window: Window,
+    /// Why it cannot be read on.
+    failed: Option<Error>,
+}
+
+impl FileReader {
+    pub(super) fn new(columns: Arc<Columns>, disk: Arc<dyn Disk>) -> Self {
+        Self { columns, disk, waiting: VecDeque::new(), file: None, current: None, buffer: Vec::new() }
+    }
+
+    /// Opens the next piece.
+    fn open(&mut self, waiting: &Waiting) -> Result<()> {
+        let Waiting { id, piece, offset } = waiting;
+        if self.file.as_ref().is_none_or(|file| file.path != piece.path) {
+            self.file = Some(self.open_file(piece, offset.is_some())?);
+        }
+        let preamble = self.file.as_ref().map_or(0, |file| file.preamble);
+        let (from, skips_line) = begin(piece, *offset, preamble);
+        let end = (!piece.is_last()).then_some(piece.end);
+        let input = content::open(self.disk.as_ref(), piece, from)?;
+        let mut window = Window::new(input, std::mem::take(&mut self.buffer), from, end);
+        if skips_line {
+            window.skip_line().map_err(|error| content::read_error(piece, window.read_to(), &error))?;
+        }
+        self.current = Some(Current { id: id.clone(), piece: piece.clone(), window, failed: None });
+        Ok(())
+    }
+
+    fn open_file(&self, piece: &Piece, restored: bool) -> Result<File> {
+        let since = if restored { "the checkpoint" } else { "it was listed" };
+        piece.check_identity(self.disk.as_ref(), since)?;
+        let preamble = content::preamble(self.disk.as_ref(), piece, self.columns.format.as_ref())?;
+        let decoder = self.columns.decoder(preamble.header.as_deref()).map_err(|error| error.context(&piece.path))?;
+        Ok(File { path: piece.path.clone(), decoder, preamble: preamble.bytes as u64 })
+    }
+}
+
+/// Where to begin to read a piece, and whether the first line there is another piece's.
+fn begin(piece: &Piece, restored: Option<u64>, preamble: u64) -> (u64, bool) {
+    match restored {
+        Some(offset) => (offset, false),
+        None if piece.start <= preamble => (preamble, false),
+        // One byte earlier, so that a record right at the start is seen to start there.
+        None => (piece.start.saturating_sub(1), true),
+    }
+}
+
+impl Current {
+    /// Decodes up to `rows_max` rows, as far as the piece, its errors and the bound on a batch's bytes allow.
+    fn decode(&mut self, decoder: &mut dyn Decoder, rows_max: usize, disk: &dyn Disk) {
+        let begun = self.window.offset();
+        while self.failed.is_none() && decoder.rows() < rows_max {
+            if decoder.rows() > 0 && self.window.offset().saturating_sub(begun) >= BATCH_BYTES_MAX {
+                return;
+            }
+            let (bytes, last) = self.window.bytes();
+            match decoder.decode(bytes, last, rows_max.saturating_sub(decoder.rows())) {
+                Ok(decoded) if decoded.consumed > 0 => self.window.consume(decoded.consumed),
+                Ok(_) if last => return,
+                Ok(_) => self.fill(),
+                Err(error) => {
+                    let offset = self.window.offset();
+                    self.window.consume(error.offset);
+                    self.failed = Some(content::bad_record(disk, &self.piece, offset, &error));
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self) {
+        if let Err(error) = self.window.fill() {
+            self.failed = Some(content::read_error(&self.piece, self.window.read_to(), &error));
+        }
+    }
+
+    /// Checks that the piece was read to its end, when no rows came any more.
+    fn check_finished(&self) -> Result<()> {
+        let Piece { path, end, gzip, .. } = &self.piece;
+        if !self.window.is_finished() {
+            return Err(Error::internal(format!("{path}: the decoder stopped at byte {}", self.window.offset())));
+        }
+        if !gzip && self.window.offset() < *end {
+            return Err(Error::data(format!("{path}: the file became smaller while it was read")));
+        }
+        Ok(())
+    }
+}
+
+impl SourceReader for FileReader {
+    fn add_split(&mut self, split: Split, position: Option<Position>) -> Result<()> {
+        let offset = position.as_ref().map(piece::offset).transpose()?;
+        self.waiting.push_back(Waiting { id: split.id(), piece: Piece::of(&split)?, offset });
+        Ok(())
+    }
+
+    fn poll(&mut self, budget: Budget) -> Result<Polled> {
+        if self.current.is_none() {
+            let Some(next) = self.waiting.front().cloned() else { return Ok(Polled::Pending(None)) };
+            self.open(&next)?;
+            self.waiting.pop_front();
+        }
+        let (Some(mut current), Some(file)) = (self.current.take(), self.file.as_mut()) else {
+            return Err(Error::internal("a piece is open, but not its file"));
+        };
+        current.decode(file.decoder.as_mut(), budget.rows_max.max(1), self.disk.as_ref());
+        if file.decoder.rows() > 0 {
+            let (split, position) = (current.id.clone(), piece::position(current.window.offset()));
+            self.current = Some(current);
+            return Ok(Polled::Batch { split, batch: file.decoder.flush()?, position });
+        }
+        if let Some(error) = current.failed.clone() {
+            self.current = Some(current);
+            return Err(error);
+        }
+        current.check_finished()?;
+        self.buffer = current.window.into_buffer();
+        Ok(Polled::Finished(current.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Write;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use ruslo_core::disk::LocalDisk;
+    use ruslo_core::error::ErrorKind;
+    use ruslo_core::source::Split;
+
+    use super::super::listing::FoundFile;
+    use super::super::test_disk::{Fault, FaultyDisk};
+    use super::*;
+
+    /// Lines of all lengths, blank ones, both line ends, a byte order mark, no newline at the end.
+    const JSON: &str = "\u{feff}{\"a\":1}\r\n{\"a\":2}\n\n\r\n{\"a\":3,\"long\":\"0123456789012345678901234567890\"}\n  \n\
+                        {\"a\":4}\n\n\n{\"a\":5}";
+    const CSV: &str = "b,a,\"c, d\"\r\nx,1,\r\n\"y, z\",2,yyyyyyyyyyyyyyyyyyyyyyyyyyyyy\n\n,3,\nx,4,\r\nx,5,\"\"\"\"\n";
+
+    /// A file of the table (a BIGINT, b STRING), of which `a` is read.
+    struct Input {
+        _folder: tempfile::TempDir,
+        file: FoundFile,
+        columns: Arc<Columns>,
+    }
+
+    impl Input {
+        fn new(name: &str, content: &[u8], options: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            let bytes = if name.ends_with(".gz") { gzip(content) } else { content.to_vec() };
+            LocalDisk.write_synced(&path, &bytes).unwrap();
+            let fields = vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)];
+            let options: BTreeMap<_, _> = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let format = if name.contains("csv") { "csv" } else { "json" };
+            let format = ruslo_formats::format(format, &options).unwrap();
+            let columns = Columns::new(format, Arc::new(Schema::new(fields)), &[0]).unwrap();
+            let file = FoundFile { path, size: bytes.len() as u64 };
+            Self { _folder: folder, file, columns: Arc::new(columns) }
+        }
+
+        fn json() -> Self {
+            Self::new("in.json", JSON.as_bytes(), &[])
+        }
+
+        fn csv() -> Self {
+            Self::new("in.csv", CSV.as_bytes(), &[("csv.header", "true")])
+        }
+
+        fn splits(&self, split_bytes: u64) -> Vec<Split> {
+            piece::cut(&LocalDisk, &self.file, split_bytes).unwrap()
+        }
+
+        fn reader(&self, splits: impl IntoIterator<Item = (Split, Option<Position>)>) -> FileReader {
+            let mut reader = FileReader::new(self.columns.clone(), Arc::new(LocalDisk));
+            for (split, position) in splits {
+                reader.add_split(split, position).unwrap();
+            }
+            reader
+        }
+
+        /// What the file's own name and place read like in an error.
+        fn without_folder(&self, error: &Error) -> String {
+            error.to_string().replace(&format!("{}/", self.file.path.parent().unwrap().display()), "")
+        }
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Everything that comes out until the reader fails or has nothing more: each batch's split, rows and position.
+    fn drain(reader: &mut FileReader, rows_max: usize) -> (Vec<(SplitId, Vec<i64>, Position)>, Option<Error>) {
+        let mut batches = Vec::new();
+        loop {
+            match reader.poll(Budget { rows_max }) {
+                Ok(Polled::Batch { split, batch, position }) => {
+                    assert!(batch.num_rows() > 0 && batch.num_rows() <= rows_max);
+                    let values = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+                    batches.push((split, values, position));
+                }
+                Ok(Polled::Finished(_)) => {}
+                Ok(Polled::Pending(_)) => return (batches, None),
+                Err(error) => return (batches, Some(error)),
+            }
+        }
+    }
+
+    fn rows(batches: &[(SplitId, Vec<i64>, Position)]) -> Vec<i64> {
+        batches.iter().flat_map(|(_, rows, _)| rows.clone()).collect()
+    }
+
+    #[test]
+    fn every_split_size_and_batch_size_gives_every_row_once_and_in_order() {
+        for input in [Input::json(), Input::csv()] {
+            for split_bytes in 1..=input.file.size {
+                for rows_max in [1, 2, 1000] {
+                    let mut reader = input.reader(input.splits(split_bytes).into_iter().map(|split| (split, None)));
+                    let (batches, error) = drain(&mut reader, rows_max);
+                    assert_eq!(error, None);
+                    assert_eq!(rows(&batches), [1, 2, 3, 4, 5], "{:?} by {split_bytes}", input.file.path);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reading_goes_on_from_every_position() {
+        let gzipped = Input::new("in.csv.gz", CSV.as_bytes(), &[("csv.header", "true")]);
+        for (input, split_bytes) in [(Input::json(), 1000), (Input::json(), 20), (Input::csv(), 30), (gzipped, 9)] {
+            let splits = input.splits(split_bytes);
+            let (batches, _) = drain(&mut input.reader(splits.iter().cloned().map(|split| (split, None))), 1);
+            assert_eq!(batches.len(), 5);
+            for read in 1..=batches.len() {
+                let (id, _, position) = &batches[read - 1];
+                let rest = splits.iter().filter(|split| split.id() >= *id).cloned();
+                let mut reader = input.reader(rest.map(|split| {
+                    let position = (split.id() == *id).then(|| position.clone());
+                    (split, position)
+                }));
+                let (rest, error) = drain(&mut reader, 2);
+                assert_eq!(error, None);
+                assert_eq!(rows(&rest), [1, 2, 3, 4, 5][read..]);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_appended_after_listing_are_not_read() {
+        let input = Input::new("in.json", b"{\"a\":1}\n{\"a\":2}\n", &[]);
+        let splits = input.splits(5);
+        LocalDisk.remove(&input.file.path).unwrap();
+        LocalDisk.write_synced(&input.file.path, b"{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n").unwrap();
+        let (batches, error) = drain(&mut input.reader(splits.into_iter().map(|split| (split, None))), 10);
+        assert_eq!((rows(&batches), error), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn a_file_of_one_million_lines_comes_whole() {
+        let text: String = (0..1_000_000).map(|value| format!("{{\"a\":{value}}}\n")).collect();
+        let input = Input::new("in.json", text.as_bytes(), &[]);
+        let mut reader = input.reader(input.splits(1 << 20).into_iter().map(|split| (split, None)));
+        let (batches, error) = drain(&mut reader, 8192);
+        assert_eq!(error, None);
+        assert!(rows(&batches).into_iter().eq(0..1_000_000));
+        assert!(batches.len() < 1_000_000 / 8192 + 20, "batches are full");
+    }
+
+    #[test]
+    fn bad_input_is_named_with_its_place_after_the_rows_before_it() {
+        let header = [("csv.header", "true")];
+        let cases: [(&str, &[u8], &[(&str, &str)], &[i64], &str); 8] = [
+            ("in.csv", b"b,a\nx,1\nx,abc\n", &header, &[1], "in.csv line 3, byte 8, column 'a': 'abc' is not a BIGINT"),
+            ("in.csv.gz", b"b,a\nx,1\nx,abc\n", &header, &[1], "in.csv.gz line 3, byte 8, column 'a': 'abc' is not a"),
+            ("in.csv", b"b\nx\n", &header, &[], "in.csv: "),
+            ("in.csv", b"1,x\n2\n", &[], &[1], "in.csv line 2, byte 4: "),
+            (
+                "in.json",
+                b"{\"a\":1}\n\n{\"a\":true}\n",
+                &[],
+                &[1],
+                "in.json line 3, byte 9, column 'a': 'true' is not a",
+            ),
+            ("in.json", b"{\"a\":1}\n{\"a\":", &[], &[1], "in.json line 2, byte 8, column 'a': the record ends"),
+            (
+                "in.json",
+                b"{\"a\":1}\n{\"b\":\"\xff\"}\n",
+                &[],
+                &[1],
+                "in.json line 2, byte 8: byte 6 of the record is not",
+            ),
+            ("in.json", b"{\"a\":99999999999999999999}", &[], &[], "in.json line 1, byte 0, column 'a': "),
+        ];
+        for (name, content, options, before, sentence) in cases {
+            let input = Input::new(name, content, options);
+            for split_bytes in [3, 1000] {
+                let mut reader = input.reader(input.splits(split_bytes).into_iter().map(|split| (split, None)));
+                let (batches, error) = drain(&mut reader, 1000);
+                let error = error.unwrap();
+                assert_eq!(rows(&batches), before, "{error}");
+                assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+                let text = input.without_folder(&error);
+                assert!(text.starts_with(sentence), "{text}");
+                assert_eq!(drain(&mut reader, 1000).1, Some(error), "it stays so");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_longer_than_the_limit_is_refused() {
+        let mut text = b"{\"a\":1}\n{\"b\":\"".to_vec();
+        text.resize(text.len() + ruslo_formats::ROW_BYTES_MAX, b'x');
+        text.extend_from_slice(b"\"}\n{\"a\":2}\n");
+        let input = Input::new("in.json", &text, &[]);
+        let mut reader = input.reader(input.splits(4 << 20).into_iter().map(|split| (split, None)));
+        let (batches, error) = drain(&mut reader, 1000);
+        assert_eq!(rows(&batches), [1]);
+        let text = input.without_folder(&error.unwrap());
+        assert!(text.starts_with("in.json line 2, byte 8: the record is longer than 16777216 bytes"), "{text}");
+    }
+
+    #[test]
+    fn gzip_that_is_cut_or_damaged_is_told_after_the_rows_before_it() {
+        let text: String = (0..200_000).map(|value| format!("{{\"a\":{value}}}\n")).collect();
+        let whole = gzip(text.as_bytes());
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle..middle + 64].fill(0xff);
+        let cases: [(&[u8], usize, &str); 4] = [
+            (&whole[..whole.len() / 2], 1, "in.json.gz: the gzip data ends too early, the file is not whole; "),
+            (&whole[..whole.len() - 2], 1, "in.json.gz: the gzip data ends too early, the file is not whole; 2"),
+            (&damaged, 1, "in.json.gz: the gzip data is damaged ("),
+            (b"{\"a\":1}\n{\"a\":2}\n", 0, "in.json.gz: the gzip data is damaged (invalid gzip header); 0 bytes"),
+        ];
+        for (bytes, rows_min, sentence) in cases {
+            let mut input = Input::new("in.json.gz", b"", &[]);
+            LocalDisk.remove(&input.file.path).unwrap();
+            LocalDisk.write_synced(&input.file.path, bytes).unwrap();
+            input.file.size = bytes.len() as u64;
+            let (batches, error) =
+                drain(&mut input.reader(input.splits(1).into_iter().map(|split| (split, None))), 100);
+            let error = error.unwrap();
+            let text = input.without_folder(&error);
+            assert!(text.starts_with(sentence), "{text}");
+            assert_eq!(error.kind(), ErrorKind::Data);
+            let rows = rows(&batches);
+            assert!(rows.len() >= rows_min, "{} rows", rows.len());
+            // Damaged data may make sense for a while; what is merely cut short is right as far as it goes.
+            assert!(text.contains("damaged") || rows.iter().copied().eq(0..rows.len() as i64));
+        }
+    }
+
+    #[test]
+    fn several_gzip_members_are_one_file_whatever_its_name() {
+        let bytes = [gzip(b"{\"a\":1}\n{\"a\""), gzip(b":2}\n")].concat();
+        let input = Input::new("in.json", &bytes, &[]);
+        let (batches, error) = drain(&mut input.reader(input.splits(4).into_iter().map(|split| (split, None))), 10);
+        assert_eq!((rows(&batches), error), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn a_file_that_changed_under_a_checkpoint_is_refused() {
+        let input = Input::json();
+        let splits = input.splits(1000);
+        LocalDisk.remove(&input.file.path).unwrap();
+        LocalDisk.write_synced(&input.file.path, b"{\"a\":7}\n").unwrap();
+        for (position, since) in [(None, "since it was listed"), (Some(piece::position(14)), "since the checkpoint")] {
+            let error = drain(&mut input.reader([(splits[0].clone(), position)]), 10).1.unwrap();
+            assert_eq!(error.kind(), ErrorKind::Data);
+            let sentence = format!("in.json: the file changed {since}: it has 8 bytes instead of ");
+            assert!(input.without_folder(&error).starts_with(&sentence), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_the_machines_fault_and_is_not_skipped() {
+        let input = Input::json();
+        let disk = FaultyDisk::new();
+        let mut reader = FileReader::new(input.columns.clone(), Arc::new(disk.clone()));
+        reader.add_split(input.splits(1000).remove(0), None).unwrap();
+        disk.set(Fault::Open(std::io::ErrorKind::PermissionDenied));
+        let error = drain(&mut reader, 10).1.unwrap();
+        assert_eq!(
+            (error.kind(), input.without_folder(&error)),
+            (ErrorKind::Resource, "in.json: permission denied".into())
+        );
+        disk.set(Fault::None);
+        assert_eq!(rows(&drain(&mut reader, 10).0), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn no_columns_are_rows_all_the_same() {
+        let mut input = Input::json();
+        let columns = Columns::new(input.columns.format.clone(), input.columns.table.clone(), &[]).unwrap();
+        input.columns = Arc::new(columns);
+        let mut reader = input.reader([(input.splits(1000).remove(0), None)]);
+        let polled = reader.poll(Budget { rows_max: 10 }).unwrap();
+        assert!(matches!(polled, Polled::Batch { batch, .. } if batch.num_rows() == 5 && batch.num_columns() == 0));
+    }
+}
