@@ -19,12 +19,16 @@ pub(crate) struct CsvEncoder {
     schema: SchemaRef,
     dialect: Dialect,
     header: bool,
+    /// Whether a number, a date or a time may hold the delimiter or the quote character.
+    strange: bool,
 }
 
 impl CsvEncoder {
     pub(crate) fn new(schema: &SchemaRef, dialect: Dialect, header: bool) -> Result<Self> {
         check(schema, "csv")?;
-        Ok(Self { schema: schema.clone(), dialect, header })
+        let in_words = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.: ".contains(&byte);
+        let strange = in_words(dialect.delimiter) || in_words(dialect.quote);
+        Ok(Self { schema: schema.clone(), dialect, header, strange })
     }
 
     #[inline]
@@ -33,8 +37,7 @@ impl CsvEncoder {
         match writer.write(row, TimestampStyle::Sql, out) {
             Written::Null => out.extend_from_slice(self.dialect.null_literal.as_deref().unwrap_or_default().as_bytes()),
             Written::Text(text) => self.write_text(text.as_bytes(), out),
-            // What is no string holds nothing special, unless the dialect is strange.
-            Written::Plain | Written::Word if self.needs_quotes(out.get(start..).unwrap_or_default()) => {
+            Written::Plain | Written::Word if self.word_needs_quotes(out.get(start..).unwrap_or_default()) => {
                 let text = out.split_off(start);
                 self.write_text(&text, out);
             }
@@ -59,9 +62,26 @@ impl CsvEncoder {
 
     #[inline]
     fn needs_quotes(&self, text: &[u8]) -> bool {
-        let Dialect { delimiter, quote, null_literal } = &self.dialect;
-        let special = |byte: &u8| *byte == *delimiter || *byte == *quote || *byte == b'\n' || *byte == b'\r';
-        text.is_empty() || text.iter().any(special) || null_literal.as_ref().is_some_and(|null| null.as_bytes() == text)
+        text.is_empty() || self.is_special(text) || self.is_null_literal(text)
+    }
+
+    /// [`Self::needs_quotes`] of what is no string.
+    #[inline]
+    fn word_needs_quotes(&self, text: &[u8]) -> bool {
+        self.is_null_literal(text) || (self.strange && self.is_special(text))
+    }
+
+    /// Whether a text holds what only quotes can enclose; without a branch for each byte.
+    #[inline]
+    fn is_special(&self, text: &[u8]) -> bool {
+        let Dialect { delimiter, quote, .. } = self.dialect;
+        let special = |byte: u8| (byte == delimiter) | (byte == quote) | (byte == b'\n') | (byte == b'\r');
+        text.iter().fold(false, |found, byte| found | special(*byte))
+    }
+
+    #[inline]
+    fn is_null_literal(&self, text: &[u8]) -> bool {
+        self.dialect.null_literal.as_ref().is_some_and(|null| null.as_bytes() == text)
     }
 }
 
