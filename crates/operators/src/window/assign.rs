@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::Array;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};

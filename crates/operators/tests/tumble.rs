@@ -1,0 +1,438 @@
+//! The tumbling window aggregate against a naive recomputation, with snapshots, restores and another parallelism
+//! between any two calls.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, TimestampMillisecondType};
+use arrow::record_batch::RecordBatch;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::stddev::stddev_udaf;
+use datafusion::logical_expr::{AggregateUDF, Operator as Sign};
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{binary, col, lit};
+use datafusion::scalar::ScalarValue;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::key_group::{key_groups, owner_of};
+use ruslo_core::operator::{Operator, Output, Progress, Subtask};
+use ruslo_core::rng::Rng;
+use ruslo_core::source::{RowTime, SplitWatermark};
+use ruslo_core::time::Timestamp;
+use ruslo_operators::testing::{MemoryState, TestContext};
+use ruslo_operators::{
+    AggregateCall, NamedExpr, RowTimeAssigner, TumbleSpec, TumblingWindow, WatermarkSpec, avg_udaf, sum_udaf,
+};
+
+/// One input row.
+#[derive(Debug, Clone)]
+struct Row {
+    number: Option<i64>,
+    text: Option<String>,
+    millis: i64,
+    value: Option<i64>,
+}
+
+/// What is checked of a seed.
+struct Case {
+    /// Rows of each split, in order.
+    splits: Vec<Vec<Row>>,
+    keyed: bool,
+    size: i64,
+    offset: i64,
+    delay: i64,
+    rows_in: usize,
+    rows_out: usize,
+}
+
+impl Case {
+    fn random(rng: &mut Rng) -> Self {
+        let all_null = rng.one_in(8);
+        let spread = [5, 60, 400][rng.below(3)];
+        let splits = (0..1 + rng.below(3)).map(|_| random_rows(rng, all_null, spread)).collect();
+        Self {
+            splits,
+            keyed: !rng.one_in(4),
+            size: 1 + rng.below(120) as i64,
+            offset: rng.below(300) as i64 - 150,
+            delay: rng.below(80) as i64,
+            rows_in: [1, 7, 1000][rng.below(3)],
+            rows_out: [1, 7, 1000][rng.below(3)],
+        }
+    }
+}
+
+fn random_rows(rng: &mut Rng, all_null: bool, spread: usize) -> Vec<Row> {
+    let rows = rng.below(150);
+    let mut now = -300i64;
+    (0..rows)
+        .map(|_| {
+            now += rng.below(12) as i64;
+            Row {
+                number: (!rng.one_in(5)).then(|| rng.below(4) as i64),
+                text: (!rng.one_in(5)).then(|| format!("key {}", rng.below(3))),
+                millis: now - rng.below(spread) as i64,
+                value: (!all_null && !rng.one_in(4)).then(|| rng.below(2000) as i64 - 1000),
+            }
+        })
+        .collect()
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    // The microseconds within a millisecond must not matter.
+    let micros = rows.iter().map(|row| row.millis * 1000 + row.value.unwrap_or(0).rem_euclid(1000));
+    let text: StringArray = rows.iter().map(|row| row.text.clone()).collect();
+    let columns: [(&str, ArrayRef); 5] = [
+        ("number", Arc::new(rows.iter().map(|row| row.number).collect::<Int64Array>())),
+        ("text", Arc::new(text)),
+        ("ts", Arc::new(TimestampMicrosecondArray::from_iter_values(micros))),
+        ("value", Arc::new(rows.iter().map(|row| row.value).collect::<Int64Array>())),
+        ("float", Arc::new(rows.iter().map(|row| row.value.map(|value| value as f64)).collect::<Float64Array>())),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+}
+
+fn schema() -> SchemaRef {
+    batch(&[]).schema()
+}
+
+fn assigner(delay: i64) -> RowTimeAssigner {
+    let delay = lit(ScalarValue::new_interval_mdn(0, 0, delay * 1_000_000));
+    let expression = binary(col("ts", &schema()).unwrap(), Sign::Minus, delay, &schema()).unwrap();
+    RowTimeAssigner::new(schema(), None, Some(WatermarkSpec { time_column: 2, expression })).unwrap()
+}
+
+fn call(function: Arc<AggregateUDF>, column: &str, name: &str) -> AggregateCall {
+    let built = AggregateExprBuilder::new(function, vec![col(column, &schema()).unwrap()])
+        .schema(schema())
+        .alias(name)
+        .build()
+        .unwrap();
+    AggregateCall::new(Arc::new(built))
+}
+
+fn distinct_texts() -> AggregateCall {
+    let text = col("text", &schema()).unwrap();
+    let built =
+        AggregateExprBuilder::new(count_udaf(), vec![text]).schema(schema()).alias("texts").distinct().build().unwrap();
+    assert!(!built.groups_accumulator_supported());
+    AggregateCall::new(Arc::new(built))
+}
+
+fn spec(case: &Case) -> TumbleSpec {
+    let keys = ["number", "text"].map(|key| NamedExpr::new(col(key, &schema()).unwrap(), key, &schema()).unwrap());
+    let positive = binary(col("value", &schema()).unwrap(), Sign::Gt, lit(0i64), &schema()).unwrap();
+    let calls = vec![
+        call(count_udaf(), "ts", "rows"),
+        call(count_udaf(), "value", "values"),
+        call(sum_udaf(), "value", "sum"),
+        call(avg_udaf(), "value", "avg"),
+        call(min_udaf(), "text", "first"),
+        call(max_udaf(), "text", "last"),
+        call(min_udaf(), "value", "least"),
+        call(sum_udaf(), "value", "positive").with_filter(positive),
+        call(avg_udaf(), "float", "mean"),
+        // Has no accumulator for many groups: goes through the adapter.
+        distinct_texts(),
+    ];
+    let keys = if case.keyed { keys.to_vec() } else { Vec::new() };
+    TumbleSpec::new(&schema(), keys, calls, 2, TumblingWindow::new(case.size, case.offset).unwrap()).unwrap()
+}
+
+type Key = (Option<i64>, Option<String>, i64);
+
+/// One result row.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Outcome {
+    rows: i64,
+    values: i64,
+    sum: Option<i64>,
+    avg: Option<i64>,
+    first: Option<String>,
+    last: Option<String>,
+    least: Option<i64>,
+    positive: Option<i64>,
+    mean: Option<f64>,
+    texts: i64,
+}
+
+/// What must come out, and how many rows are late.
+fn expected(case: &Case) -> (BTreeMap<Key, Outcome>, usize) {
+    let mut groups = BTreeMap::<Key, Vec<Row>>::new();
+    let mut late = 0;
+    for split in &case.splits {
+        let mut watermark = i64::MIN;
+        for row in split {
+            let start = row.millis - (row.millis - case.offset).rem_euclid(case.size);
+            if start + case.size - 1 <= watermark {
+                late += 1;
+            } else {
+                let (number, text) = if case.keyed { (row.number, row.text.clone()) } else { (None, None) };
+                groups.entry((number, text, start)).or_default().push(row.clone());
+            }
+            watermark = watermark.max(row.millis - case.delay);
+        }
+    }
+    (groups.into_iter().map(|(key, rows)| (key, outcome(&rows))).collect(), late)
+}
+
+fn outcome(rows: &[Row]) -> Outcome {
+    let values: Vec<i64> = rows.iter().filter_map(|row| row.value).collect();
+    let mut texts: Vec<&String> = rows.iter().filter_map(|row| row.text.as_ref()).collect();
+    texts.sort();
+    texts.dedup();
+    let sum = (!values.is_empty()).then(|| values.iter().sum::<i64>());
+    let positive: Vec<i64> = values.iter().copied().filter(|value| *value > 0).collect();
+    Outcome {
+        rows: rows.len() as i64,
+        values: values.len() as i64,
+        sum,
+        avg: sum.map(|sum| sum / values.len() as i64),
+        first: texts.first().map(|text| (*text).clone()),
+        last: texts.last().map(|text| (*text).clone()),
+        least: values.iter().min().copied(),
+        positive: (!positive.is_empty()).then(|| positive.iter().sum()),
+        mean: sum.map(|sum| sum as f64 / values.len() as f64),
+        texts: texts.len() as i64,
+    }
+}
+
+/// The subtasks of the operator under test, and what came out.
+struct Pipeline<'a> {
+    case: &'a Case,
+    rng: Rng,
+    tasks: Vec<(Box<dyn Operator>, TestContext)>,
+    watermark: Timestamp,
+    epoch: Epoch,
+    late_rows: u64,
+    found: BTreeMap<Key, Outcome>,
+}
+
+impl<'a> Pipeline<'a> {
+    fn new(case: &'a Case, rng: Rng) -> Self {
+        let mut pipeline = Self {
+            case,
+            rng,
+            tasks: Vec::new(),
+            watermark: Timestamp::MIN,
+            epoch: Epoch::ZERO,
+            late_rows: 0,
+            found: BTreeMap::new(),
+        };
+        pipeline.start(MemoryState::default());
+        pipeline
+    }
+
+    /// Starts at a random parallelism from `state`.
+    fn start(&mut self, state: MemoryState) {
+        let parallelism = 1 + self.rng.below(3);
+        let factory = spec(self.case).factory();
+        self.tasks = (0..parallelism)
+            .map(|index| {
+                let mut test = TestContext::with_state(Subtask { index, parallelism }, state.clone());
+                test.batch_rows = self.case.rows_out;
+                test.watermark = self.watermark;
+                let mut operator = factory.create().unwrap();
+                operator.open(&mut test.context()).unwrap();
+                (operator, test)
+            })
+            .collect();
+    }
+
+    /// Between two calls: perhaps a checkpoint, perhaps a crash right after it. True if the tasks are new ones.
+    fn interrupt(&mut self, crashes_left: &mut usize) -> bool {
+        if !self.rng.one_in(3) {
+            return false;
+        }
+        self.epoch = self.epoch.next();
+        for (operator, test) in &mut self.tasks {
+            let mut out = Output::default();
+            operator.snapshot(self.epoch, &mut test.context(), &mut out).unwrap();
+            assert!(out.take().is_empty());
+        }
+        if *crashes_left == 0 || !self.rng.one_in(2) {
+            return false;
+        }
+        *crashes_left -= 1;
+        let mut state = MemoryState::default();
+        for (_, test) in std::mem::take(&mut self.tasks) {
+            self.late_rows += test.metrics.counts().late_rows;
+            state = state.joined(&test.state);
+        }
+        self.start(state);
+        true
+    }
+
+    /// Does `step` in every task, and what it leaves, with interruptions.
+    fn each(&mut self, step: impl Fn(usize, &mut dyn Operator, &mut TestContext, &mut Output) -> Progress) {
+        let mut pending = Vec::new();
+        for task in 0..self.tasks.len() {
+            let (operator, test) = &mut self.tasks[task];
+            let mut out = Output::default();
+            let progress = step(task, operator.as_mut(), test, &mut out);
+            self.collect(&mut out);
+            pending.push(progress);
+        }
+        // Whoever crashes again and again a row later never gets done.
+        let mut crashes_left = 3;
+        while pending.contains(&Progress::More) {
+            if self.interrupt(&mut crashes_left) {
+                // What was pending is found in state; half of the time nobody says so.
+                pending = vec![if self.rng.one_in(2) { Progress::More } else { Progress::Done }; self.tasks.len()];
+            }
+            for (task, pending) in pending.iter_mut().enumerate().filter(|(_, pending)| **pending == Progress::More) {
+                let (operator, test) = &mut self.tasks[task];
+                let mut out = Output::default();
+                *pending = operator.resume(&mut test.context(), &mut out).unwrap();
+                collect(&mut out, self.case, &mut self.found);
+            }
+        }
+    }
+
+    fn collect(&mut self, out: &mut Output) {
+        collect(out, self.case, &mut self.found);
+    }
+
+    fn send(&mut self, rows: &RecordBatch) {
+        let keys = if self.case.keyed { rows.columns()[..2].to_vec() } else { Vec::new() };
+        let groups = key_groups(&keys, rows.num_rows()).unwrap();
+        let parallelism = self.tasks.len();
+        let parts: Vec<RecordBatch> = (0..parallelism)
+            .map(|task| {
+                let mine: BooleanArray =
+                    groups.iter().map(|group| Some(owner_of(*group, parallelism) == task)).collect();
+                filter_record_batch(rows, &mine).unwrap()
+            })
+            .collect();
+        self.each(|task, operator, test, out| {
+            if parts[task].num_rows() == 0 {
+                return Progress::Done;
+            }
+            operator.on_batch(0, parts[task].clone(), &mut test.context(), out).unwrap()
+        });
+        self.interrupt(&mut 1);
+    }
+
+    fn raise(&mut self, watermark: Timestamp) {
+        if watermark <= self.watermark {
+            return;
+        }
+        self.watermark = watermark;
+        self.each(|_, operator, test, out| {
+            test.watermark = watermark;
+            operator.on_watermark(watermark, &mut test.context(), out).unwrap()
+        });
+        self.interrupt(&mut 1);
+    }
+
+    fn run(mut self) -> (BTreeMap<Key, Outcome>, u64) {
+        let assigner = assigner(self.case.delay);
+        let case = self.case;
+        let mut marks = vec![SplitWatermark::START; case.splits.len()];
+        let mut left: Vec<&[Row]> = case.splits.iter().map(Vec::as_slice).collect();
+        while left.iter().any(|rows| !rows.is_empty()) {
+            let split = self.rng.below(left.len());
+            let (now, later) = left[split].split_at(left[split].len().min(case.rows_in));
+            left[split] = later;
+            if !now.is_empty() {
+                let rows = assigner.assign(batch(now), &mut marks[split]).unwrap();
+                self.send(&rows);
+            }
+            self.raise(marks.iter().map(|mark| mark.0).min().unwrap());
+        }
+        // The end of time, until nothing is left even after an interruption.
+        self.watermark = Timestamp(self.watermark.0.min(i64::MAX - 2));
+        self.raise(Timestamp(i64::MAX - 1));
+        self.raise(Timestamp::MAX);
+        self.each(|_, operator, test, out| operator.resume(&mut test.context(), out).unwrap());
+        self.finish()
+    }
+
+    /// Whatever an interruption left; then nothing may be held any more.
+    fn finish(mut self) -> (BTreeMap<Key, Outcome>, u64) {
+        for (operator, test) in &mut self.tasks {
+            let mut out = Output::default();
+            while operator.resume(&mut test.context(), &mut out).unwrap() == Progress::More {}
+            collect(&mut out, self.case, &mut self.found);
+            assert_eq!(test.memory.bytes(), 0);
+            self.late_rows += test.metrics.counts().late_rows;
+        }
+        (self.found, self.late_rows)
+    }
+}
+
+fn collect(out: &mut Output, case: &Case, found: &mut BTreeMap<Key, Outcome>) {
+    for (_, batch) in out.take() {
+        assert!(batch.num_rows() <= case.rows_out.max(1));
+        let keys = if case.keyed { 2 } else { 0 };
+        for row in 0..batch.num_rows() {
+            let (key, outcome) = read(&batch, row, keys, case);
+            assert_eq!(found.insert(key.clone(), outcome), None, "{key:?} came twice");
+        }
+    }
+}
+
+fn read(batch: &RecordBatch, row: usize, keys: usize, case: &Case) -> (Key, Outcome) {
+    let int = |at: usize| {
+        let column = batch.column(at).as_primitive::<Int64Type>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    let text = |at: usize| {
+        let column = batch.column(at).as_string::<i32>();
+        column.is_valid(row).then(|| column.value(row).to_owned())
+    };
+    let time = |at: usize| batch.column(at).as_primitive::<TimestampMillisecondType>().value(row);
+    let mean = batch.column(keys + 8).as_primitive::<Float64Type>();
+    let start = time(keys + 10);
+    assert_eq!((time(keys + 11), time(keys + 12)), (start + case.size, start + case.size - 1));
+    let key = if keys == 2 { (int(0), text(1), start) } else { (None, None, start) };
+    let outcome = Outcome {
+        rows: int(keys).unwrap(),
+        values: int(keys + 1).unwrap(),
+        sum: int(keys + 2),
+        avg: int(keys + 3),
+        first: text(keys + 4),
+        last: text(keys + 5),
+        least: int(keys + 6),
+        positive: int(keys + 7),
+        mean: mean.is_valid(row).then(|| mean.value(row)),
+        texts: int(keys + 9).unwrap(),
+    };
+    (key, outcome)
+}
+
+#[test]
+fn agrees_with_the_naive_way_whatever_happens_in_between() {
+    let seeds = std::env::var("RUSLO_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(150);
+    for seed in 0..seeds {
+        let mut rng = Rng::seeded(seed);
+        let case = Case::random(&mut rng);
+        let (found, late) = Pipeline::new(&case, rng).run();
+        let (expected, late_expected) = expected(&case);
+        assert_eq!(found, expected, "RUSLO_SEEDS: seed {seed}");
+        assert_eq!(late, late_expected as u64, "late rows of seed {seed}");
+    }
+}
+
+#[test]
+fn an_aggregate_goes_by_its_state_columns() {
+    // stddev keeps three state columns: the aggregates behind it must not be read from the wrong ones.
+    let calls = vec![call(stddev_udaf(), "float", "deviation"), call(count_udaf(), "value", "values")];
+    let spec = TumbleSpec::new(&schema(), Vec::new(), calls, 2, TumblingWindow::new(10, 0).unwrap()).unwrap();
+    let mut operator = spec.factory().create().unwrap();
+    let mut test = TestContext::new();
+    let row = |value| Row { number: None, text: None, millis: 5, value: Some(value) };
+    for value in [2, 4, 6] {
+        ruslo_operators::testing::run_batch(operator.as_mut(), batch(&[row(value)]), &mut test).unwrap();
+        operator.snapshot(Epoch(1), &mut test.context(), &mut Output::default()).unwrap();
+    }
+    let made = ruslo_operators::testing::run_watermark(operator.as_mut(), Timestamp(9), &mut test).unwrap();
+    assert_eq!(made[0].column(0).as_primitive::<Float64Type>().value(0), 2.0);
+    assert_eq!(made[0].column(1).as_primitive::<Int64Type>().value(0), 3);
+}
