@@ -1,1 +1,3 @@
+//! Nothing to build: a build script makes Cargo unify the features of build dependencies, too.
+
 fn main() {}

@@ -111,7 +111,10 @@ impl Chain {
         };
         for index in 0..chain.members.len() {
             let mut committables = Vec::new();
-            chain.call(index, &mut committables, |operator, ctx, _| operator.open(ctx).map(|()| Progress::Done))?;
+            let open = |operator: &mut dyn Operator, ctx: &mut OperatorContext<'_>, _: &mut Output| {
+                operator.open(ctx).map(|()| Progress::Done)
+            };
+            let (_, _) = chain.call(index, &mut committables, open)?;
         }
         Ok(chain)
     }

@@ -99,20 +99,19 @@ impl Gate {
         let (rows, bytes) = (element.rows(), element.bytes());
         let mut waiting = lock(&self.waiting);
         let has_credit = waiting.rows < self.credit.rows_max && waiting.bytes < self.credit.bytes_max;
-        let Some(to) = waiting.channels.get_mut(channel) else { return Ok(Sent::Taken) };
+        let Waiting { rows: waiting_rows, bytes: waiting_bytes, channels } = &mut *waiting;
+        let Some(to) = channels.get_mut(channel) else { return Ok(Sent::Taken) };
         if let Element::Batch(_) = element {
             if !has_credit && to.batches > 0 {
                 to.refused = true;
                 return Ok(Sent::Full(element));
             }
+            self.memory.resize((*waiting_bytes + bytes) as u64)?;
             to.batches += 1;
-            waiting.rows += rows;
-            waiting.bytes += bytes;
-            self.memory.resize(waiting.bytes as u64)?;
+            *waiting_rows += rows;
+            *waiting_bytes += bytes;
         }
-        if let Some(to) = waiting.channels.get_mut(channel) {
-            push(&mut to.queue, element);
-        }
+        push(&mut to.queue, element);
         drop(waiting);
         self.scheduler.wake(self.receiver);
         Ok(Sent::Taken)
@@ -131,8 +130,8 @@ impl Gate {
             waiting.rows -= element.rows();
             waiting.bytes -= element.bytes();
             self.memory.resize(waiting.bytes as u64)?;
-            let refused = waiting.channels.iter_mut().filter(|channel| std::mem::take(&mut channel.refused));
-            let senders: Vec<_> = refused.map(|channel| channel.sender).collect();
+            let wake = |channel: &mut Channel| std::mem::take(&mut channel.refused).then_some(channel.sender);
+            let senders: Vec<_> = waiting.channels.iter_mut().filter_map(wake).collect();
             drop(waiting);
             senders.into_iter().for_each(|sender| self.scheduler.wake(sender));
         }

@@ -284,10 +284,12 @@ mod tests {
         send(&inputs, 1, Element::Watermark(Watermark::Idle));
         assert_eq!(drain(&mut inputs), [Event::Watermark(Timestamp(10))]);
         send(&inputs, 1, at(2));
+        assert_eq!(drain(&mut inputs), []);
         send(&inputs, 0, at(12));
         assert_eq!(drain(&mut inputs), [], "the awake input holds the watermark, which does not fall");
-        send(&inputs, 0, Element::Watermark(Watermark::Idle));
         send(&inputs, 1, Element::Watermark(Watermark::Idle));
+        assert_eq!(drain(&mut inputs), [Event::Watermark(Timestamp(12))]);
+        send(&inputs, 0, Element::Watermark(Watermark::Idle));
         assert_eq!(drain(&mut inputs), [Event::Idle]);
     }
 

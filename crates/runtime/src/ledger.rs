@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{SplitId, SplitWatermark};
-use ruslo_state::manifest::{FinishedSplits, LineageState, SplitReading};
+use ruslo_state::manifest::{FinishedSplits, LineageState};
 
 use crate::source::SourceSnapshot;
 
@@ -69,6 +69,7 @@ fn join(mut ranges: Vec<FinishedSplits>, next: FinishedSplits) -> Vec<FinishedSp
 #[cfg(test)]
 mod tests {
     use ruslo_core::time::Timestamp;
+    use ruslo_state::manifest::SplitReading;
     use serde_json::json;
 
     use super::*;
