@@ -61,7 +61,7 @@ impl Case {
             keyed: !rng.one_in(4),
             size: 1 + rng.below(120) as i64,
             offset: rng.below(300) as i64 - 150,
-            delay: rng.below(80) as i64,
+            delay: if rng.one_in(4) { 0 } else { rng.below(80) as i64 },
             rows_in: [1, 7, 1000][rng.below(3)],
             rows_out: [1, 7, 1000][rng.below(3)],
         }

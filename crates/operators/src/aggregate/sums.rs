@@ -291,7 +291,7 @@ mod tests {
     fn a_sum_that_does_not_fit_its_type_is_an_error_and_an_average_always_fits() {
         let tiny = array(Int8Array::from(vec![100, 28]));
         let mut sum = GroupSums::<i128>::new(Function::Sum, DataType::Int8);
-        sum.update_batch(&[tiny.clone()], &[0, 0], None, 1).unwrap();
+        sum.update_batch(std::slice::from_ref(&tiny), &[0, 0], None, 1).unwrap();
         let error = sum.evaluate(EmitTo::All).unwrap_err().to_string();
         assert!(error.contains("SUM(TINYINT) overflowed"), "{error}");
         let mut average = GroupSums::<i128>::new(Function::Avg, DataType::Int8);
