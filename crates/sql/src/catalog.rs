@@ -1,0 +1,173 @@
+//! The tables and views of a script, as far as it has been read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, TableType};
+
+use crate::cursor::At;
+use crate::diagnostic::{Position, Sql, SqlError};
+
+/// A table that CREATE TABLE declared.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: At<String>,
+    /// Its columns in order, computed ones too.
+    pub(crate) columns: Vec<Column>,
+    /// The columns as a schema.
+    pub(crate) schema: SchemaRef,
+    pub(crate) watermark: Option<TableWatermark>,
+    pub(crate) primary_key: Vec<String>,
+    /// The WITH clause.
+    pub(crate) options: Vec<(At<String>, At<String>)>,
+    /// The declaration, laid out in one way: what a fingerprint is made of.
+    pub(crate) canonical: String,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) field: Arc<Field>,
+    /// How it is computed from the physical columns, if it is.
+    pub(crate) computed: Option<Expr>,
+}
+
+/// A table's event time.
+#[derive(Debug, Clone)]
+pub(crate) struct TableWatermark {
+    pub(crate) column: String,
+    /// The watermark, from the table's columns.
+    pub(crate) expr: Expr,
+    /// As the user wrote it.
+    pub(crate) text: String,
+}
+
+impl Table {
+    /// The columns that the connector gives.
+    pub(crate) fn physical_schema(&self) -> SchemaRef {
+        let physical = self.columns.iter().filter(|column| column.computed.is_none());
+        Arc::new(Schema::new(physical.map(|column| column.field.clone()).collect::<Vec<_>>()))
+    }
+
+    /// The option `key`.
+    pub(crate) fn option(&self, key: &str) -> Option<&At<String>> {
+        self.options.iter().find(|(known, _)| known.value == key).map(|(_, value)| value)
+    }
+
+    /// The options by key, for a connector.
+    pub(crate) fn option_map(&self) -> BTreeMap<String, String> {
+        self.options.iter().map(|(key, value)| (key.value.clone(), value.value.clone())).collect()
+    }
+}
+
+/// A view that CREATE VIEW declared: its streaming logical plan.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) name: At<String>,
+    pub(crate) plan: LogicalPlan,
+    pub(crate) schema: SchemaRef,
+    pub(crate) canonical: String,
+}
+
+/// A name that a query can read.
+#[derive(Debug, Clone)]
+pub(crate) enum Relation {
+    Table(Arc<Table>),
+    View(Arc<View>),
+}
+
+impl Relation {
+    /// Its declaration, laid out in one way.
+    pub(crate) fn canonical(&self) -> &str {
+        match self {
+            Self::Table(table) => &table.canonical,
+            Self::View(view) => &view.canonical,
+        }
+    }
+}
+
+/// Tables and views by name.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    relations: BTreeMap<String, Relation>,
+}
+
+impl Catalog {
+    /// Adds a relation; its name must be new.
+    pub(crate) fn add(&mut self, relation: Relation) -> Sql<()> {
+        let name = match &relation {
+            Relation::Table(table) => &table.name,
+            Relation::View(view) => &view.name,
+        };
+        self.check_new(name)?;
+        self.relations.insert(name.value.clone(), relation);
+        Ok(())
+    }
+
+    /// Whether there is a relation `name`.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.relations.contains_key(name)
+    }
+
+    fn check_new(&self, name: &At<String>) -> Sql<()> {
+        if !self.contains(&name.value) {
+            return Ok(());
+        }
+        Err(SqlError::new(format!("there is a table or view '{}' already", name.value)).at(name.at))
+    }
+
+    /// All relations, by name.
+    pub(crate) fn relations(&self) -> impl Iterator<Item = (&str, &Relation)> {
+        self.relations.iter().map(|(name, relation)| (name.as_str(), relation))
+    }
+
+    /// The relation `name`.
+    pub(crate) fn get(&self, name: &str) -> Sql<&Relation> {
+        self.relations.get(name).ok_or_else(|| {
+            let error = SqlError::new(format!("there is no table or view '{name}'"));
+            error.near(name, self.relations.keys().map(String::as_str))
+        })
+    }
+
+    /// The table `name`, to write it.
+    pub(crate) fn sink(&self, name: &At<String>) -> Sql<&Arc<Table>> {
+        match self.get(&name.value).map_err(|error| error.at(name.at))? {
+            Relation::Table(table) => Ok(table),
+            Relation::View(_) => Err(not_a_table(&name.value, name.at)),
+        }
+    }
+}
+
+fn not_a_table(name: &str, at: Position) -> SqlError {
+    SqlError::new(format!("'{name}' is a view: it can be read, not written")).at(at)
+}
+
+/// A table as DataFusion's planner sees it.
+#[derive(Debug)]
+pub(crate) struct StreamTable(pub(crate) Arc<Table>);
+
+impl TableSource for StreamTable {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema.clone()
+    }
+}
+
+/// A view as DataFusion's planner sees it: it puts the view's plan in its place.
+#[derive(Debug)]
+pub(crate) struct StreamView(pub(crate) Arc<View>);
+
+impl TableSource for StreamView {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn get_logical_plan(&'_ self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.0.plan))
+    }
+}

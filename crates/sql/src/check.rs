@@ -1,0 +1,302 @@
+//! Refuses, in a parsed query, what Flink has and Ruslo doesn't so far: each in one sentence with its place.
+//!
+//! The syntax tree says what is there; where its spans are empty, the first token of the feature's name says where.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Interval, Query,
+    Select, SelectItem, SetExpr, SetOperator, Spanned, TableFactor, Value, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+
+use crate::cursor::find_keyword;
+use crate::diagnostic::{Position, SqlError};
+use crate::flink;
+use crate::functions::Functions;
+use crate::interval;
+
+type Flow = ControlFlow<SqlError>;
+
+/// Refuses what is not supported in `query`, whose text is `tokens`.
+pub(crate) fn check_query(query: &Query, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
+    finish(query.visit(&mut Check { tokens, functions }))
+}
+
+/// Refuses what is not supported in an expression of a table's definition: also aggregates.
+pub(crate) fn check_expr(expr: &Expr, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
+    finish(expr.visit(&mut Check { tokens, functions }))?;
+    finish(expr.visit(&mut NoAggregates { functions }))
+}
+
+fn finish(flow: Flow) -> Result<(), SqlError> {
+    match flow {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Check<'a> {
+    tokens: &'a [TokenWithSpan],
+    functions: &'a Functions,
+}
+
+impl Check<'_> {
+    /// Refuses `what` if it is `there`, at the word `keyword`.
+    fn refuse(&self, there: bool, what: &str, keyword: &str) -> Result<(), SqlError> {
+        if there { Err(SqlError::not_yet(what, find_keyword(self.tokens, keyword))) } else { Ok(()) }
+    }
+
+    fn query(&self, query: &Query) -> Result<(), SqlError> {
+        self.refuse(query.with.as_ref().is_some_and(|with| with.recursive), "recursive queries", "RECURSIVE")?;
+        self.set(&query.body)?;
+        self.refuse(query.order_by.is_some(), "ORDER BY clauses", "ORDER")?;
+        let limit = if find_keyword(self.tokens, "LIMIT").is_some() { "LIMIT" } else { "OFFSET" };
+        self.refuse(query.limit_clause.is_some(), &format!("{limit} clauses"), limit)?;
+        self.refuse(query.fetch.is_some(), "FETCH clauses", "FETCH")?;
+        let rest = !query.locks.is_empty() || query.for_clause.is_some() || query.settings.is_some();
+        self.refuse(rest || query.format_clause.is_some(), "FOR and FORMAT clauses", "FOR")?;
+        self.refuse(!query.pipe_operators.is_empty(), "pipe operators", "SELECT")
+    }
+
+    fn set(&self, body: &SetExpr) -> Result<(), SqlError> {
+        let (what, keyword) = match body {
+            SetExpr::Select(_) | SetExpr::Query(_) => return Ok(()),
+            SetExpr::SetOperation { op: SetOperator::Union, .. } => ("UNION queries", "UNION"),
+            SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries", "INTERSECT"),
+            SetExpr::SetOperation { .. } => ("EXCEPT queries", "EXCEPT"),
+            SetExpr::Values(_) => ("VALUES lists", "VALUES"),
+            SetExpr::Table(_) => ("TABLE queries", "TABLE"),
+            _ => ("queries that change data", "SELECT"),
+        };
+        self.refuse(true, what, keyword)
+    }
+
+    fn select(&self, select: &Select) -> Result<(), SqlError> {
+        self.refuse(select.distinct.is_some(), "SELECT DISTINCT queries", "DISTINCT")?;
+        self.refuse(select.from.is_empty(), "queries without FROM", "SELECT")?;
+        if let [_, second, ..] = select.from.as_slice() {
+            return Err(SqlError::not_yet("joins", Position::of_span(second.span())));
+        }
+        let joins = select.from.iter().any(|from| !from.joins.is_empty());
+        self.refuse(joins, "joins", if find_keyword(self.tokens, "JOIN").is_some() { "JOIN" } else { "APPLY" })?;
+        self.refuse(select.qualify.is_some(), "QUALIFY clauses", "QUALIFY")?;
+        self.refuse(!select.named_window.is_empty(), "WINDOW clauses", "WINDOW")?;
+        self.refuse(select.top.is_some(), "TOP clauses", "TOP")?;
+        self.refuse(select.into.is_some(), "SELECT INTO statements", "INTO")?;
+        self.refuse(!select.lateral_views.is_empty(), "LATERAL VIEW clauses", "LATERAL")?;
+        let sorted = !select.sort_by.is_empty() || !select.cluster_by.is_empty() || !select.distribute_by.is_empty();
+        self.refuse(sorted || !select.connect_by.is_empty(), "SORT, CLUSTER and CONNECT BY clauses", "BY")?;
+        self.group_by(&select.group_by)?;
+        select.projection.iter().try_for_each(|item| self.item(item))
+    }
+
+    fn group_by(&self, group_by: &GroupByExpr) -> Result<(), SqlError> {
+        let GroupByExpr::Expressions(exprs, modifiers) = group_by else {
+            return self.refuse(true, "GROUP BY ALL clauses", "GROUP");
+        };
+        self.refuse(!modifiers.is_empty(), "GROUP BY .. WITH clauses", "GROUP")?;
+        for expr in exprs {
+            match expr {
+                Expr::GroupingSets(_) => self.refuse(true, "GROUPING SETS clauses", "GROUPING")?,
+                Expr::Cube(_) => self.refuse(true, "CUBE clauses", "CUBE")?,
+                Expr::Rollup(_) => self.refuse(true, "ROLLUP clauses", "ROLLUP")?,
+                Expr::Value(value) => {
+                    let sentence = format!("GROUP BY {} is a constant, not a column", value.value);
+                    return Err(SqlError::new(sentence).at(Position::of_span(value.span)).help("name the column"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn item(&self, item: &SelectItem) -> Result<(), SqlError> {
+        match item {
+            SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) => {
+                let changed = options.opt_except.is_some()
+                    || options.opt_exclude.is_some()
+                    || options.opt_replace.is_some()
+                    || options.opt_rename.is_some()
+                    || options.opt_ilike.is_some();
+                self.refuse(changed, "changes to a '*'", "SELECT")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn table(&self, table: &TableFactor) -> Result<(), SqlError> {
+        match table {
+            TableFactor::Table { args: Some(_), name, .. } => {
+                let at = Position::of_span(name.span());
+                Err(SqlError::not_yet(format!("table functions such as '{name}'"), at))
+            }
+            TableFactor::Table { version, sample, with_hints, index_hints, partitions, json_path, .. } => {
+                self.refuse(version.is_some(), "FOR SYSTEM_TIME AS OF joins", "FOR")?;
+                self.refuse(sample.is_some(), "TABLESAMPLE clauses", "TABLESAMPLE")?;
+                let hints = !with_hints.is_empty() || !index_hints.is_empty() || !partitions.is_empty();
+                self.refuse(hints || json_path.is_some(), "table hints", "FROM")
+            }
+            TableFactor::Derived { lateral, sample, .. } => {
+                self.refuse(*lateral, "LATERAL joins", "LATERAL")?;
+                self.refuse(sample.is_some(), "TABLESAMPLE clauses", "TABLESAMPLE")
+            }
+            TableFactor::NestedJoin { .. } => self.refuse(true, "joins", "JOIN"),
+            TableFactor::UNNEST { .. } => self.refuse(true, "UNNEST tables", "UNNEST"),
+            TableFactor::MatchRecognize { .. } => self.refuse(true, "MATCH_RECOGNIZE clauses", "MATCH_RECOGNIZE"),
+            TableFactor::Pivot { .. } => self.refuse(true, "PIVOT clauses", "PIVOT"),
+            TableFactor::Unpivot { .. } => self.refuse(true, "UNPIVOT clauses", "UNPIVOT"),
+            other => {
+                let at = Position::of_span(other.span()).or_else(|| find_keyword(self.tokens, "FROM"));
+                Err(SqlError::not_yet("table functions", at))
+            }
+        }
+    }
+
+    fn expr(&self, expr: &Expr) -> Result<(), SqlError> {
+        match expr {
+            Expr::Function(function) => self.function(function),
+            Expr::Interval(interval) => self.interval(interval),
+            Expr::Exists { .. } => self.refuse(true, "EXISTS subqueries", "EXISTS"),
+            Expr::InSubquery { subquery, .. } => {
+                Err(SqlError::not_yet("IN subqueries", Position::of_span(subquery.span())))
+            }
+            Expr::Subquery(subquery) => {
+                Err(SqlError::not_yet("subqueries in expressions", Position::of_span(subquery.span())))
+            }
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => self.refuse(true, "ANY and ALL comparisons", "ANY"),
+            Expr::AtTimeZone { .. } => self.refuse(true, "AT TIME ZONE conversions", "AT"),
+            Expr::Collate { .. } => self.refuse(true, "COLLATE clauses", "COLLATE"),
+            Expr::Value(value) => self.value(&value.value, Position::of_span(value.span)),
+            Expr::BinaryOp { op: BinaryOperator::DoubleHash | BinaryOperator::AtAt, .. } => {
+                Err(SqlError::new("this operator is not SQL"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn value(&self, value: &Value, at: Option<Position>) -> Result<(), SqlError> {
+        match value {
+            Value::Placeholder(name) => {
+                Err(SqlError::new(format!("the placeholder '{name}' has no value in a script")).at(at))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn function(&self, function: &Function) -> Result<(), SqlError> {
+        let at = Position::of_span(function.name.span());
+        let name = function.name.to_string().replace('`', "");
+        if function.over.is_some() {
+            return Err(SqlError::not_yet("OVER windows", find_keyword(self.tokens, "OVER").or(at)));
+        }
+        let arguments = match &function.args {
+            FunctionArguments::List(list) => list.args.as_slice(),
+            FunctionArguments::None => &[],
+            FunctionArguments::Subquery(_) => return Err(SqlError::not_yet("subqueries in expressions", at)),
+        };
+        if flink::is_rewritten(&name, arguments.len()) {
+            return Ok(());
+        }
+        self.functions.check(&name, at)?;
+        check_format(&name, arguments, at)?;
+        if self.functions.is_aggregate(&name) { check_aggregate(function, &name, at) } else { Ok(()) }
+    }
+
+    fn interval(&self, literal: &Interval) -> Result<(), SqlError> {
+        let at = Position::of_span(literal.value.span()).or_else(|| find_keyword(self.tokens, "INTERVAL"));
+        let text = literal.value.to_string();
+        let compound = text.contains(':') || text.trim_matches('\'').trim().contains(' ');
+        if literal.last_field.is_some() || compound {
+            return Err(interval::compound().at(at));
+        }
+        let unit = literal.leading_field.as_ref().map(ToString::to_string).unwrap_or_default();
+        if !interval::UNITS.contains(&unit.trim_end_matches('S')) {
+            let sentence = format!("an interval needs a unit: {}", interval::UNITS.join(", "));
+            return Err(SqlError::new(sentence).at(at).help("write INTERVAL '5' MINUTE"));
+        }
+        Ok(())
+    }
+}
+
+/// The formats of Flink's time functions are Java's, DataFusion's are not: calls with one are refused.
+fn check_format(name: &str, arguments: &[FunctionArg], at: Option<Position>) -> Result<(), SqlError> {
+    let upper = name.to_uppercase();
+    if matches!(upper.as_str(), "TO_TIMESTAMP" | "TO_DATE") && arguments.len() > 1 {
+        return Err(SqlError::not_yet(format!("{upper} calls with a format"), at));
+    }
+    Ok(())
+}
+
+fn check_aggregate(function: &Function, name: &str, at: Option<Position>) -> Result<(), SqlError> {
+    let name = name.to_uppercase();
+    let refuse = |what: &str| Err(SqlError::not_yet(format!("{name} aggregates with {what}"), at));
+    if function.filter.is_some() {
+        return refuse("FILTER");
+    }
+    if !function.within_group.is_empty() {
+        return refuse("WITHIN GROUP");
+    }
+    if function.null_treatment.is_some() {
+        return refuse("IGNORE or RESPECT NULLS");
+    }
+    let FunctionArguments::List(list) = &function.args else { return Ok(()) };
+    if list.duplicate_treatment.is_some_and(|treatment| treatment.to_string() == "DISTINCT") {
+        return refuse("DISTINCT");
+    }
+    if !list.clauses.is_empty() {
+        return refuse("ORDER BY");
+    }
+    match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if name != "COUNT" => {
+            Err(SqlError::new(format!("{name}(*) is not an aggregate; {name} takes a column")).at(at))
+        }
+        [_] => Ok(()),
+        _ => Err(SqlError::new(format!("{name} takes one column")).at(at)),
+    }
+}
+
+impl Visitor for Check<'_> {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> Flow {
+        flow(self.query(query))
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> Flow {
+        flow(self.select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> Flow {
+        flow(self.table(table))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
+        flow(self.expr(expr))
+    }
+}
+
+fn flow(result: Result<(), SqlError>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    }
+}
+
+struct NoAggregates<'a> {
+    functions: &'a Functions,
+}
+
+impl Visitor for NoAggregates<'_> {
+    type Break = SqlError;
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
+        match expr {
+            Expr::Function(function) if self.functions.is_aggregate(&function.name.to_string()) => {
+                let sentence = format!("{} is an aggregate; a column's expression sees one row", function.name);
+                ControlFlow::Break(SqlError::new(sentence).at(Position::of_span(function.name.span())))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}

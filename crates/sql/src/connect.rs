@@ -1,0 +1,117 @@
+//! From a table's WITH clause to its connector: unknown names with the near one, what is missing, what doesn't fit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ruslo_core::connector::{Connector, Registry, TableDefinition};
+use ruslo_core::environment::Environment;
+use ruslo_core::error::Error;
+use ruslo_core::sink::Sink;
+use ruslo_core::source::Source;
+
+use crate::catalog::Table;
+use crate::cursor::At;
+use crate::diagnostic::{Position, Sql, SqlError};
+
+const CONNECTOR: &str = "connector";
+const RATE: &str = "source.rows-per-second";
+
+/// Tables of these connectors, in this world.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connections<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) environment: &'a Environment,
+}
+
+impl Connections<'_> {
+    /// Refuses a WITH clause that no connector of this build understands.
+    pub(crate) fn check(&self, name: &At<String>, options: &[(At<String>, At<String>)]) -> Sql<()> {
+        let Some((_, connector_name)) = options.iter().find(|(key, _)| key.value == CONNECTOR) else {
+            let sentence = format!("the table '{}' has no connector", name.value);
+            return Err(SqlError::new(sentence).at(name.at).help("add WITH ('connector' = '..')"));
+        };
+        let connector = self.connector(connector_name)?;
+        let given: BTreeMap<String, String> = options
+            .iter()
+            .filter(|(key, _)| key.value != CONNECTOR)
+            .map(|(key, value)| (key.value.clone(), value.value.clone()))
+            .collect();
+        let specs = connector.options(&given).map_err(|error| at_option(error, options, name.at))?;
+        for (key, _) in options.iter().filter(|(key, _)| key.value != CONNECTOR) {
+            if !specs.iter().any(|spec| spec.key == key.value) {
+                let sentence = format!("the connector '{}' has no option '{}'", connector_name.value, key.value);
+                let keys = specs.iter().map(|spec| spec.key);
+                return Err(SqlError::new(sentence).at(key.at).near(&key.value, keys));
+            }
+        }
+        match specs.iter().find(|spec| spec.required && !given.contains_key(spec.key)) {
+            Some(spec) => {
+                let sentence = format!(
+                    "the connector '{}' of the table '{}' needs the option '{}'",
+                    connector_name.value, name.value, spec.key
+                );
+                Err(SqlError::new(sentence).at(connector_name.at).help(format!("'{}': {}", spec.key, spec.doc)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn connector(&self, name: &At<String>) -> Sql<&Arc<dyn Connector>> {
+        self.registry.connector(&name.value).map_err(|_| {
+            let known: Vec<&str> = self.registry.names().collect();
+            let sentence = format!("there is no connector '{}'; there are {}", name.value, known.join(", "));
+            SqlError::new(sentence).at(name.at).near(&name.value, known)
+        })
+    }
+
+    /// The connector of a table, whose WITH clause was checked.
+    fn of(&self, table: &Table) -> Sql<&Arc<dyn Connector>> {
+        match table.option(CONNECTOR) {
+            Some(name) => self.connector(name),
+            None => Err(SqlError::internal(format!("the table '{}' lost its connector", table.name.value))),
+        }
+    }
+
+    /// Reads the physical columns `projection` of `table`.
+    pub(crate) fn source(&self, table: &Table, projection: &[usize]) -> Sql<Arc<dyn Source>> {
+        let source = self.of(table)?.source(&definition(table), projection, self.environment);
+        source.map_err(|error| at_option(error, &table.options, table.name.at))
+    }
+
+    /// Writes `table`.
+    pub(crate) fn sink(&self, table: &Table) -> Sql<Arc<dyn Sink>> {
+        let sink = self.of(table)?.sink(&definition(table), self.environment);
+        sink.map_err(|error| at_option(error, &table.options, table.name.at))
+    }
+}
+
+/// How many rows a second are read of `table` at most, if it says so.
+pub(crate) fn rows_per_second(table: &Table) -> Sql<Option<u64>> {
+    let Some(value) = table.option(RATE) else { return Ok(None) };
+    match value.value.trim().parse::<u64>() {
+        Ok(rows) if rows > 0 => Ok(Some(rows)),
+        _ => {
+            let sentence = format!("option '{RATE}' = '{}': expected a whole number from 1", value.value);
+            Err(SqlError::new(sentence).at(value.at))
+        }
+    }
+}
+
+/// What a person calls the connector of `table`.
+pub(crate) fn connector_name(table: &Table) -> &str {
+    table.option(CONNECTOR).map_or("?", |name| &name.value)
+}
+
+fn definition(table: &Table) -> TableDefinition {
+    let mut options = table.option_map();
+    options.remove(CONNECTOR);
+    TableDefinition { name: table.name.value.clone(), schema: table.physical_schema(), options }
+}
+
+/// A connector's error, pointing to the option that it names.
+fn at_option(error: Error, options: &[(At<String>, At<String>)], otherwise: Position) -> SqlError {
+    let text = error.to_string();
+    let named = options.iter().find(|(key, _)| text.contains(&format!("'{}'", key.value)));
+    let at = named.map_or(otherwise, |(_, value)| value.at);
+    SqlError::from(error).at(at)
+}

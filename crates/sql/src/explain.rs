@@ -1,0 +1,97 @@
+//! EXPLAIN: the logical plan and the physical one, as a tree that a person reads from the sink down.
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use ruslo_core::graph::{Graph, NodeIndex};
+
+use crate::types::sql_name;
+
+/// What EXPLAIN says of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Detail {
+    pub(crate) name: String,
+    /// How rows come in; empty for a source.
+    input: String,
+    lines: Vec<(&'static str, String)>,
+}
+
+impl Detail {
+    /// A node that gets its rows by `input`.
+    pub(crate) fn new(name: &str, input: &str) -> Self {
+        Self { name: name.to_owned(), input: input.to_owned(), lines: Vec::new() }
+    }
+
+    /// A node that works in its input's task.
+    pub(crate) fn forward(name: &str) -> Self {
+        Self::new(name, "forward")
+    }
+
+    /// The same with a line more.
+    pub(crate) fn line(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.lines.push((key, value.into()));
+        self
+    }
+}
+
+/// The text of EXPLAIN.
+pub(crate) fn explain(plan: &LogicalPlan, graph: &Graph, details: &[Detail]) -> String {
+    let mut text = format!("== Logical plan ==\n{}\n\n== Physical plan ==\n", plan.display_indent());
+    if let Some(last) = graph.nodes.len().checked_sub(1) {
+        write_node(&mut text, graph, details, last, 0);
+    }
+    text
+}
+
+fn write_node(text: &mut String, graph: &Graph, details: &[Detail], index: NodeIndex, depth: usize) {
+    let (Some(node), Some(detail)) = (graph.nodes.get(index), details.get(index)) else { return };
+    let indent = "  ".repeat(depth);
+    let input = if detail.input.is_empty() { String::new() } else { format!(", input {}", detail.input) };
+    text.push_str(&format!("{indent}{} (parallelism {}{input}, changelog append)\n", node.name, node.parallelism));
+    for (key, value) in &detail.lines {
+        text.push_str(&format!("{indent}| {key}: {value}\n"));
+    }
+    for edge in graph.inputs(index) {
+        write_node(text, graph, details, edge.from, depth + 1);
+    }
+}
+
+/// An expression as a person writes it: columns without their table.
+pub(crate) fn shown_expr(expr: &Expr) -> String {
+    let bare = expr.clone().transform_up(|expr| match expr {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))),
+        Expr::Alias(mut alias) => {
+            alias.relation = None;
+            Ok(Transformed::yes(Expr::Alias(alias)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    let expr = bare.map_or_else(|_| expr.clone(), |bare| bare.data);
+    match &expr {
+        Expr::Alias(alias) => {
+            let value = alias.expr.human_display().to_string();
+            if value == alias.name { value } else { format!("{value} AS {}", alias.name) }
+        }
+        other => other.human_display().to_string(),
+    }
+}
+
+/// Columns with their types.
+pub(crate) fn column_names(schema: &SchemaRef) -> String {
+    let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), sql_name(field.data_type())));
+    columns.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    #[test]
+    fn expressions_read_as_sql() {
+        assert_eq!(shown_expr(&(col("t.a") + lit(1)).alias("b")), "a + 1 AS b");
+        assert_eq!(shown_expr(&col("t.a").alias("a")), "a");
+    }
+}

@@ -1,0 +1,207 @@
+//! Flink's meaning where DataFusion has another one for the same text: rewrites of the parsed query.
+//!
+//! | text | becomes |
+//! |---|---|
+//! | `SELECT a + 1` | `… AS EXPR$0`, Flink's name for an unnamed column |
+//! | `1e3` | a DOUBLE |
+//! | `EXTRACT(f FROM t)` | a BIGINT; DOW counts from 1 on Sunday |
+//! | `HOUR(t)`, `YEAR(t)`, `DAYOFWEEK(t)`, … | EXTRACT |
+//! | `CONCAT(a, b)` | `a \|\| b`: null if one is |
+//! | `REGEXP_REPLACE(s, r, t)` | replaces every match |
+//! | `LOG(x)` | the natural logarithm |
+//! | `TO_TIMESTAMP(s)` | `TRY_CAST(s AS TIMESTAMP(3))` |
+//! | `IF(c, a, b)` | CASE |
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+    TimezoneInfo, Value, VisitMut, VisitorMut,
+};
+
+/// Gives `query` Flink's meaning.
+pub(crate) fn rewrite_query(query: &mut Query) {
+    let _: ControlFlow<()> = query.visit(&mut FlinkMeaning);
+}
+
+/// Gives `expr` Flink's meaning.
+pub(crate) fn rewrite_expr(expr: &mut Expr) {
+    let _: ControlFlow<()> = expr.visit(&mut FlinkMeaning);
+}
+
+struct FlinkMeaning;
+
+impl VisitorMut for FlinkMeaning {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for (index, item) in select.projection.iter_mut().enumerate() {
+            name_item(index, item);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let meaning = match expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(text, _) if text.contains(['e', 'E']) => Some(double(text)),
+                _ => None,
+            },
+            Expr::Extract { field, .. } => {
+                let field = field.clone();
+                Some(bigint(&field, std::mem::replace(expr, null())))
+            }
+            Expr::Function(function) => rewrite_function(function),
+            _ => None,
+        };
+        if let Some(meaning) = meaning {
+            *expr = meaning;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// An unnamed column is called EXPR$ and its place.
+fn name_item(index: usize, item: &mut SelectItem) {
+    let SelectItem::UnnamedExpr(expr) = item else { return };
+    if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+        return;
+    }
+    let expr = std::mem::replace(expr, null());
+    *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('`', format!("EXPR${index}")) };
+}
+
+fn null() -> Expr {
+    Expr::Value(Value::Null.into())
+}
+
+fn cast(kind: CastKind, expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+fn double(text: &str) -> Expr {
+    let text = Expr::Value(Value::SingleQuotedString(text.to_owned()).into());
+    cast(CastKind::Cast, text, DataType::Double(ExactNumberInfo::None))
+}
+
+/// EXTRACT gives a BIGINT; the days of a week count from 1 on Sunday.
+fn bigint(field: &DateTimeField, extract: Expr) -> Expr {
+    let wide = cast(CastKind::Cast, extract, DataType::BigInt(None));
+    if !matches!(field, DateTimeField::Dow | DateTimeField::DayOfWeek) {
+        return wide;
+    }
+    let one = Expr::Value(Value::Number("1".to_owned(), false).into());
+    let sum = Expr::BinaryOp { left: Box::new(wide), op: BinaryOperator::Plus, right: Box::new(one) };
+    Expr::Nested(Box::new(sum))
+}
+
+fn rewrite_function(function: &mut Function) -> Option<Expr> {
+    let [name] = function.name.0.as_slice() else { return None };
+    let name = name.as_ident()?.value.to_lowercase();
+    let FunctionArguments::List(FunctionArgumentList { args, .. }) = &mut function.args else { return None };
+    if let (Some(field), [argument]) = (extracted_field(&name), args.as_mut_slice()) {
+        let field_used = if matches!(field, DateTimeField::DayOfWeek) { DateTimeField::Dow } else { field.clone() };
+        let expr = Box::new(take(argument)?);
+        return Some(bigint(&field, Expr::Extract { field: field_used, syntax: ExtractSyntax::From, expr }));
+    }
+    match (name.as_str(), args.as_mut_slice()) {
+        ("concat", [first, rest @ ..]) if !rest.is_empty() => {
+            let first = take(first)?;
+            rest.iter_mut().try_fold(first, |left, right| Some(concatenated(left, take(right)?)))
+        }
+        ("regexp_replace", [_, _, _]) => {
+            let all = Expr::Value(Value::SingleQuotedString("g".to_owned()).into());
+            args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(all)));
+            None
+        }
+        ("log", [_]) => {
+            function.name = ObjectName::from(vec![Ident::new("ln")]);
+            None
+        }
+        ("to_timestamp", [text]) => {
+            Some(cast(CastKind::TryCast, take(text)?, DataType::Timestamp(Some(3), TimezoneInfo::None)))
+        }
+        ("if", [condition, yes, no]) => {
+            let when = CaseWhen { condition: take(condition)?, result: take(yes)? };
+            let (case_token, end_token) = (AttachedToken::empty(), AttachedToken::empty());
+            let else_result = Some(Box::new(take(no)?));
+            Some(Expr::Case { case_token, end_token, operand: None, conditions: vec![when], else_result })
+        }
+        _ => None,
+    }
+}
+
+fn concatenated(left: Expr, right: Expr) -> Expr {
+    let sum = Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::StringConcat, right: Box::new(right) };
+    Expr::Nested(Box::new(sum))
+}
+
+/// The argument's expression, if it is one.
+fn take(argument: &mut FunctionArg) -> Option<Expr> {
+    match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(std::mem::replace(expr, null())),
+        _ => None,
+    }
+}
+
+fn extracted_field(function: &str) -> Option<DateTimeField> {
+    Some(match function {
+        "year" => DateTimeField::Year,
+        "quarter" => DateTimeField::Quarter,
+        "month" => DateTimeField::Month,
+        "week" => DateTimeField::Week(None),
+        "dayofyear" => DateTimeField::Doy,
+        "dayofmonth" => DateTimeField::Day,
+        "dayofweek" => DateTimeField::DayOfWeek,
+        "hour" => DateTimeField::Hour,
+        "minute" => DateTimeField::Minute,
+        "second" => DateTimeField::Second,
+        _ => return None,
+    })
+}
+
+/// Whether `function` is one of those that are rewritten, so that it needs no implementation of its own.
+pub(crate) fn is_rewritten(function: &str, arguments: usize) -> bool {
+    let name = function.to_lowercase();
+    match arguments {
+        1 => extracted_field(&name).is_some() || name == "to_timestamp",
+        3 => name == "if",
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::ast::Statement;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+    use crate::dialect::FlinkDialect;
+
+    fn rewritten(text: &str) -> String {
+        let mut statements = Parser::parse_sql(&FlinkDialect, text).unwrap();
+        let Statement::Query(mut query) = statements.remove(0) else { panic!("{text}") };
+        rewrite_query(&mut query);
+        query.to_string()
+    }
+
+    #[test]
+    fn text_gets_flinks_meaning() {
+        let cases = [
+            ("SELECT a, a + 1, t.b FROM t", "SELECT a, a + 1 AS `EXPR$1`, t.b FROM t"),
+            ("SELECT 1e3 AS x FROM t", "SELECT CAST('1e3' AS DOUBLE) AS x FROM t"),
+            ("SELECT HOUR(t) AS h FROM t", "SELECT CAST(EXTRACT(HOUR FROM t) AS BIGINT) AS h FROM t"),
+            ("SELECT DAYOFWEEK(t) AS d FROM t", "SELECT (CAST(EXTRACT(DOW FROM t) AS BIGINT) + 1) AS d FROM t"),
+            ("SELECT CONCAT(a, b, c) AS x FROM t", "SELECT ((a || b) || c) AS x FROM t"),
+            ("SELECT LOG(a) AS x, LOG(2, a) AS y FROM t", "SELECT ln(a) AS x, LOG(2, a) AS y FROM t"),
+            ("SELECT REGEXP_REPLACE(a, 'b', 'c') AS x FROM t", "SELECT REGEXP_REPLACE(a, 'b', 'c', 'g') AS x FROM t"),
+            ("SELECT TO_TIMESTAMP(a) AS x FROM t", "SELECT TRY_CAST(a AS TIMESTAMP(3)) AS x FROM t"),
+            ("SELECT IF(a, b, c) AS x FROM t", "SELECT CASE WHEN a THEN b ELSE c END AS x FROM t"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(rewritten(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Flink's SQL: from a script's text to the physical graph that the runtime executes, or to a sentence that says what
+//! is wrong and where.
+//!
+//! ```text
+//! text ─ script ─ statement, ddl, settings ─ catalog
+//!                        │
+//!                  tvf, check, flink ─ planner (DataFusion) ─ stream, insert ─ logical ─ physical, scan ─ graph
+//! ```
+//!
+//! | module | does |
+//! |---|---|
+//! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
+//! | `settings`, `connect`, `catalog` | what SET, WITH and CREATE say |
+//! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
+//! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
+//! | `nodes`, `window`, `stream`, `insert`, `logical` | the streaming logical plan |
+//! | `physical`, `scan`, `ids`, `explain` | the graph, its ids, its picture |
+//! | `diagnostic` | a sentence with line, column, caret and near name |
+//!
+//! Entry point: [`plan`].
+
+mod catalog;
+mod check;
+mod connect;
+mod cursor;
+mod ddl;
+mod diagnostic;
+mod dialect;
+mod errors;
+mod explain;
+mod flink;
+mod functions;
+mod ids;
+mod insert;
+mod interval;
+mod logical;
+mod nodes;
+mod physical;
+mod planner;
+mod program;
+mod scan;
+mod script;
+mod settings;
+mod statement;
+mod stream;
+mod tvf;
+mod types;
+mod typing;
+mod window;
+
+use arrow::datatypes::SchemaRef;
+use ruslo_core::connector::Registry;
+use ruslo_core::environment::Environment;
+use ruslo_core::error::Result;
+use ruslo_core::graph::Graph;
+
+pub use diagnostic::Script;
+pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
+pub use settings::{SETTINGS, SettingSpec, Settings};
+
+use connect::Connections;
+use program::Program;
+
+/// Stack for planning: enough for the deepest text that the limits of [`Script`]s allow.
+const STACK_BYTES: usize = 128 << 20;
+
+/// What a script is planned with.
+#[derive(Debug, Clone, Copy)]
+pub struct Planning<'a> {
+    /// The connectors that tables can have.
+    pub registry: &'a Registry,
+    /// The world that sources and sinks are made for.
+    pub environment: &'a Environment,
+    /// Settings over the script's own: `--set k=v`.
+    pub overrides: &'a [(String, String)],
+    /// Subtasks of each operator where neither script nor overrides say.
+    pub default_parallelism: usize,
+}
+
+/// What a script does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobKind {
+    /// It writes a table.
+    Insert,
+    /// It shows rows.
+    Select,
+    /// It shows a plan: print [`Planned::explain`], run nothing.
+    Explain,
+    /// It only declares tables, views and settings.
+    Nothing,
+}
+
+/// A script, planned.
+pub struct Planned {
+    /// What it does.
+    pub kind: JobKind,
+    /// The pipeline; empty for [`JobKind::Nothing`].
+    pub graph: Graph,
+    /// How it runs: the script's SETs, and the overrides over them.
+    pub settings: Settings,
+    /// The plan as text: what EXPLAIN shows; empty for [`JobKind::Nothing`].
+    pub explain: String,
+    /// What the query says, as 16 hexadecimal digits: a checkpoint of another fingerprint is another query's. Layout,
+    /// comments, settings and options that begin with `source.` do not count.
+    pub fingerprint: String,
+    /// The columns that the sink gets; none for [`JobKind::Nothing`].
+    pub schema: Option<SchemaRef>,
+}
+
+/// Plans a script.
+///
+/// ```
+/// use ruslo_core::environment::Environment;
+/// use ruslo_sql::{JobKind, Planning, Script, plan};
+///
+/// let script = Script { name: "example.sql", text: "SET 'parallelism.default' = '2'" };
+/// let planning = Planning {
+///     registry: &ruslo_connectors::registry(),
+///     environment: &Environment::local(),
+///     overrides: &[],
+///     default_parallelism: 1,
+/// };
+/// let planned = plan(script, &planning)?;
+/// assert_eq!(planned.kind, JobKind::Nothing);
+/// assert_eq!(planned.settings.parallelism, Some(2));
+/// # Ok::<(), ruslo_core::error::Error>(())
+/// ```
+///
+/// # Errors
+/// `Usage`, with the place in the text, for everything that the user can mend; `Internal`, if the planner is wrong.
+pub fn plan(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
+    stacker::grow(STACK_BYTES, || plan_here(script, planning))
+}
+
+fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
+    let connections = Connections { registry: planning.registry, environment: planning.environment };
+    let mut program = Program::new(connections, planning.overrides, planning.default_parallelism);
+    program.read(script.text).map_err(|error| error.render(script))?;
+    let settings = program.settings;
+    let Some(job) = program.job else {
+        let (explain, fingerprint) = (String::new(), String::new());
+        return Ok(Planned {
+            kind: JobKind::Nothing,
+            graph: Graph::default(),
+            settings,
+            explain,
+            fingerprint,
+            schema: None,
+        });
+    };
+    let kind = match (job.is_explain, job.is_insert) {
+        (true, _) => JobKind::Explain,
+        (false, true) => JobKind::Insert,
+        (false, false) => JobKind::Select,
+    };
+    let schema = Some(job.schema);
+    Ok(Planned {
+        kind,
+        graph: job.graph,
+        settings,
+        explain: job.explain,
+        fingerprint: job.fingerprint,
+        schema,
+    })
+}

@@ -1,0 +1,265 @@
+//! From the streaming logical plan to the physical graph: nodes, exchanges, ids, and what EXPLAIN says of each.
+//!
+//! One arm of [`Physical::node`] per kind of node; every arm ends in a spec of `ruslo_operators` and a line for people.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use ruslo_core::connector::TableDefinition;
+use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
+use ruslo_core::operator::SharedFactory;
+use ruslo_core::sink::Sink;
+use ruslo_operators::{
+    AggregateCall, FilterSpec, NamedExpr, ProjectSpec, TumbleSpec, TumblingWindow, WindowAssignSpec,
+};
+
+use crate::catalog::Table;
+use crate::connect::{Connections, connector_name};
+use crate::diagnostic::{Sql, SqlError};
+use crate::errors::from_datafusion;
+use crate::explain::{Detail, column_names, shown_expr};
+use crate::ids::operator_id;
+use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::window::{bare_column, waits_for_time};
+
+/// A graph in the making.
+pub(crate) struct Physical<'a> {
+    pub(crate) connections: Connections<'a>,
+    pub(crate) parallelism: usize,
+    /// Whether some operator waits for event time, so that sources must make watermarks.
+    pub(crate) needs_time: bool,
+    pub(crate) graph: Graph,
+    /// What EXPLAIN says of each node, in the order of the graph's.
+    pub(crate) details: Vec<Detail>,
+}
+
+/// Where the rows of a query go.
+pub(crate) enum Target<'a> {
+    Table(&'a Table),
+    /// To the terminal.
+    Result,
+}
+
+/// The graph of `plan` into `target`.
+pub(crate) fn graph(
+    plan: &LogicalPlan,
+    target: &Target<'_>,
+    connections: Connections<'_>,
+    parallelism: usize,
+) -> Sql<(Graph, Vec<Detail>)> {
+    let (graph, details, needs_time) = (Graph::default(), Vec::new(), waits_for_time(plan));
+    let mut physical = Physical { connections, parallelism, needs_time, graph, details };
+    let last = physical.node(plan)?;
+    physical.sink(last, target)?;
+    physical.graph.validate()?;
+    Ok((physical.graph, physical.details))
+}
+
+impl Physical<'_> {
+    /// Adds the nodes of `plan`; the last of them is the answer.
+    fn node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::Projection(projection) => self.project(projection),
+            LogicalPlan::Filter(filter) => self.filter(filter),
+            LogicalPlan::Extension(_) => {
+                if let Some(assign) = as_node::<WindowAssign>(plan) {
+                    self.assign(assign)
+                } else if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
+                    self.aggregate(aggregate)
+                } else {
+                    Err(unplannable(plan))
+                }
+            }
+            other => Err(unplannable(other)),
+        }
+    }
+
+    fn project(&mut self, projection: &Projection) -> Sql<NodeIndex> {
+        let input = self.node(&projection.input)?;
+        if is_identity(projection) {
+            return Ok(input);
+        }
+        self.add_projection(input, &projection.expr, projection.input.schema())
+    }
+
+    /// A node that computes `exprs` over the rows of `input`.
+    pub(crate) fn add_projection(&mut self, input: NodeIndex, exprs: &[Expr], schema: &DFSchema) -> Sql<NodeIndex> {
+        let columns = exprs.iter().map(|expr| named(expr, schema)).collect::<Sql<Vec<_>>>()?;
+        let spec = ProjectSpec::new(columns);
+        let shown: Vec<String> = exprs.iter().map(shown_expr).collect();
+        let detail = Detail::forward("Project").line("columns", shown.join(", "));
+        let schema = spec.schema();
+        self.add_after(input, detail, schema, spec.factory())
+    }
+
+    fn filter(&mut self, filter: &Filter) -> Sql<NodeIndex> {
+        let input = self.node(&filter.input)?;
+        let condition = physical_expr(&filter.predicate, filter.input.schema())?;
+        let detail = Detail::forward("Filter").line("keeps", shown_expr(&filter.predicate));
+        let schema = arrow_schema(filter.input.schema());
+        self.add_after(input, detail, schema, FilterSpec::new(condition).factory())
+    }
+
+    fn assign(&mut self, assign: &WindowAssign) -> Sql<NodeIndex> {
+        let input = self.node(&assign.input)?;
+        let schema = assign.input.schema();
+        let window = TumblingWindow::new(assign.window.size_ms, assign.window.offset_ms)?;
+        let spec = WindowAssignSpec::new(schema.as_arrow(), index_of(schema, &assign.time)?, window)?;
+        let detail = Detail::forward(&format!("WindowAssign {}", assign.window))
+            .line("time", assign.time.name.clone())
+            .line("adds", "window_start, window_end, window_time");
+        let schema = spec.schema();
+        self.add_after(input, detail, schema, spec.factory())
+    }
+
+    fn aggregate(&mut self, node: &WindowAggregate) -> Sql<NodeIndex> {
+        let input = self.node(&node.input)?;
+        let schema = node.input.schema();
+        let columns = node.keys.iter().map(|key| index_of(schema, key)).collect::<Sql<Vec<_>>>()?;
+        let keys = node.keys.iter().map(|key| named(&Expr::Column(key.clone()), schema)).collect::<Sql<Vec<_>>>()?;
+        let calls = node.aggregates.iter().zip(&node.names);
+        let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name).map(AggregateCall::new));
+        let calls = calls.collect::<Sql<Vec<_>>>()?;
+        let window = TumblingWindow::new(node.window.size_ms, node.window.offset_ms)?;
+        let spec = TumbleSpec::new(schema.as_arrow(), keys, calls, index_of(schema, &node.time)?, window)?;
+        let detail = aggregate_detail(node);
+        let added = Node {
+            id: operator_id(&node.lineage),
+            name: detail.name.clone(),
+            parallelism: if node.keys.is_empty() { 1 } else { self.parallelism },
+            schema: spec.schema(),
+            kind: NodeKind::Operator(spec.factory()),
+        };
+        Ok(self.add(added, Some((input, Partitioning::KeyGroup(columns))), detail))
+    }
+
+    fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {
+        let (schema, parallelism) = self.output(input)?;
+        let (sink, name, connector) = match target {
+            Target::Table(table) => {
+                let sink = self.connections.sink(table)?;
+                (sink, format!("Sink {}", table.name.value), connector_name(table).to_owned())
+            }
+            Target::Result => (self.result_sink(&schema)?, "Sink result".to_owned(), "print".to_owned()),
+        };
+        let detail = Detail::forward(&name)
+            .line("connector", format!("{connector}, {}", sink.guarantee()))
+            .line("columns", column_names(&schema));
+        let id = operator_id(&name.replacen("Sink", "sink", 1));
+        let kind = NodeKind::Sink(sink);
+        self.add(Node { id, name, parallelism, schema, kind }, Some((input, Partitioning::Forward)), detail);
+        Ok(())
+    }
+
+    /// A bare SELECT is printed as a table.
+    fn result_sink(&self, schema: &SchemaRef) -> Sql<Arc<dyn Sink>> {
+        let options = [("style".to_owned(), "table".to_owned())].into();
+        let table = TableDefinition { name: "result".to_owned(), schema: schema.clone(), options };
+        let print = self.connections.registry.connector("print")?;
+        Ok(print.sink(&table, self.connections.environment)?)
+    }
+
+    /// Adds a stateless operator behind `input`.
+    fn add_after(
+        &mut self,
+        input: NodeIndex,
+        detail: Detail,
+        schema: SchemaRef,
+        factory: SharedFactory,
+    ) -> Sql<NodeIndex> {
+        let (_, parallelism) = self.output(input)?;
+        let before = self.graph.nodes.get(input).map_or(OperatorId(0), |node| node.id);
+        let kind = detail.name.split(' ').next().unwrap_or_default().to_lowercase();
+        let id = operator_id(&format!("{kind} of {before}"));
+        let node = Node { id, name: detail.name.clone(), parallelism, schema, kind: NodeKind::Operator(factory) };
+        Ok(self.add(node, Some((input, Partitioning::Forward)), detail))
+    }
+
+    /// Adds a node and the edge that leads to it.
+    pub(crate) fn add(&mut self, node: Node, input: Option<(NodeIndex, Partitioning)>, detail: Detail) -> NodeIndex {
+        let index = self.graph.add(node);
+        if let Some((from, partitioning)) = input {
+            self.graph.connect(from, index, partitioning);
+        }
+        self.details.push(detail);
+        index
+    }
+
+    /// The columns and the parallelism of a node.
+    fn output(&self, index: NodeIndex) -> Sql<(SchemaRef, usize)> {
+        let node = self.graph.nodes.get(index).ok_or_else(|| SqlError::internal("a node of the plan is missing"))?;
+        Ok((node.schema.clone(), node.parallelism))
+    }
+}
+
+fn unplannable(plan: &LogicalPlan) -> SqlError {
+    SqlError::internal(format!("no operator for '{}'", plan.display()))
+}
+
+/// Whether a projection changes nothing: the same columns under the same names in the same order.
+fn is_identity(projection: &Projection) -> bool {
+    let input = projection.input.schema();
+    projection.expr.len() == input.fields().len()
+        && projection.expr.iter().zip(projection.schema.fields()).enumerate().all(|(place, (expr, field))| {
+            let same_place = bare_column(expr).and_then(|column| input.index_of_column(column).ok()) == Some(place);
+            same_place && input.field(place).name() == field.name()
+        })
+}
+
+fn aggregate_detail(node: &WindowAggregate) -> Detail {
+    let keys: Vec<&str> = node.keys.iter().map(|key| key.name.as_str()).collect();
+    let functions: Vec<&str> = node.aggregates.iter().filter_map(function_name).collect();
+    let keys = if keys.is_empty() { "all rows".to_owned() } else { keys.join(", ") };
+    let input = if node.keys.is_empty() { "all rows to one subtask".to_owned() } else { format!("by key {keys}") };
+    let what = if functions.is_empty() { "that there was a row".to_owned() } else { functions.join(", ") };
+    Detail::new(&format!("TumbleWindow {keys}, {}", node.window), &input)
+        .line("time", node.time.name.clone())
+        .line("aggregates", node.names.join(", "))
+        .line("state", format!("per ({keys}, window): {what}"))
+}
+
+fn function_name(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::AggregateFunction(call) => Some(call.func.name()),
+        Expr::Alias(alias) => function_name(&alias.expr),
+        _ => None,
+    }
+}
+
+/// The schema of a logical node as Arrow's.
+pub(crate) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
+    schema.inner().clone()
+}
+
+pub(crate) fn index_of(schema: &DFSchema, column: &Column) -> Sql<usize> {
+    schema.index_of_column(column).map_err(|error| from_datafusion(&error, &[]))
+}
+
+/// What computes `expr` over rows of `schema`.
+pub(crate) fn physical_expr(expr: &Expr, schema: &DFSchema) -> Sql<Arc<dyn PhysicalExpr>> {
+    create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        .map_err(|error| from_datafusion(&error, &[]))
+}
+
+/// `expr` under the name that it has in the plan.
+fn named(expr: &Expr, schema: &DFSchema) -> Sql<NamedExpr> {
+    let (_, name) = expr.qualified_name();
+    Ok(NamedExpr::new(physical_expr(expr, schema)?, name, schema.as_arrow())?)
+}
+
+fn aggregate_call(expr: &Expr, schema: &DFSchema, name: &str) -> Sql<Arc<AggregateFunctionExpr>> {
+    let Expr::AggregateFunction(call) = expr.clone().unalias() else {
+        return Err(SqlError::internal(format!("'{expr}' is not an aggregate")));
+    };
+    let args = call.params.args.iter().map(|arg| physical_expr(arg, schema)).collect::<Sql<Vec<_>>>()?;
+    let built = AggregateExprBuilder::new(call.func, args).schema(arrow_schema(schema)).alias(name).build();
+    built.map(Arc::new).map_err(|error| from_datafusion(&error, &[]))
+}

@@ -1,0 +1,259 @@
+//! From a query's tokens to DataFusion's logical plan, typed as Flink types it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, TableReference};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+    TypePlanner,
+};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, TableFactor};
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+
+use crate::catalog::{Catalog, Relation, StreamTable, StreamView};
+use crate::check::{check_expr, check_query};
+use crate::diagnostic::{Position, Sql, SqlError};
+use crate::dialect::FlinkDialect;
+use crate::errors::{carried, from_datafusion, from_parser};
+use crate::functions::Functions;
+use crate::statement::QueryText;
+use crate::tvf::{self, WindowCall};
+use crate::types::FlinkTypes;
+use crate::{flink, typing, window};
+
+/// How deep sqlparser may recurse: a level of brackets takes several of its steps.
+const PARSER_STEPS_MAX: usize = 4_096;
+
+/// Plans queries over a catalog.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    functions: Functions,
+    expr_planners: Vec<Arc<dyn ExprPlanner>>,
+    config: Arc<ConfigOptions>,
+}
+
+impl Planner {
+    /// A planner with every function of this build.
+    pub(crate) fn new() -> Self {
+        let mut config = ConfigOptions::default();
+        config.execution.time_zone = Some(crate::types::UTC.to_owned());
+        let expr_planners = SessionStateDefaults::default_expr_planners();
+        Self { functions: Functions::new(), expr_planners, config: Arc::new(config) }
+    }
+
+    /// What DataFusion's rules are configured with.
+    pub(crate) fn config(&self) -> &Arc<ConfigOptions> {
+        &self.config
+    }
+
+    /// The typed plan of `query`.
+    pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog) -> Sql<LogicalPlan> {
+        let (tokens, calls) = tvf::extract(query)?;
+        let mut ast = self.parse_query(&tokens, query.end)?;
+        flink::rewrite_query(&mut ast);
+        let context = Context::new(self, catalog, calls);
+        let plan = SqlToRel::new_with_options(&context, options())
+            .sql_statement_to_plan(Statement::Query(ast))
+            .and_then(typing::narrow_plan)
+            .and_then(|plan| TypeCoercion::new().analyze(plan, &self.config))
+            .and_then(typing::fix_intervals);
+        plan.map_err(|error| from_datafusion(&error, &query.tokens))
+    }
+
+    fn parse_query(&self, tokens: &[TokenWithSpan], end: Position) -> Sql<Box<Query>> {
+        let mut parser = parser(tokens);
+        let query = parser.parse_query().map_err(|error| from_parser(&error, end))?;
+        expect_end(&mut parser, end)?;
+        check_query(&query, tokens, &self.functions)?;
+        Ok(query)
+    }
+
+    /// The typed expression that `tokens` say over the columns of `schema`.
+    pub(crate) fn expression(&self, tokens: &[TokenWithSpan], end: Position, schema: &DFSchemaRef) -> Sql<Expr> {
+        let mut parser = parser(tokens);
+        let mut ast = parser.parse_expr().map_err(|error| from_parser(&error, end))?;
+        expect_end(&mut parser, end)?;
+        check_expr(&ast, tokens, &self.functions)?;
+        flink::rewrite_expr(&mut ast);
+        let catalog = Catalog::default();
+        let context = Context::new(self, &catalog, Vec::new());
+        let planned = SqlToRel::new_with_options(&context, options())
+            .sql_to_expr(ast, schema, &mut PlannerContext::new())
+            .and_then(typing::narrow_expr)
+            .and_then(|expr| self.typed(expr, schema));
+        planned.map_err(|error| from_datafusion(&error, tokens))
+    }
+
+    /// `expr` with its casts, simplified.
+    fn typed(&self, expr: Expr, schema: &DFSchemaRef) -> DfResult<Expr> {
+        let info =
+            SimplifyContext::builder().with_schema(schema.clone()).with_config_options(self.config.clone()).build();
+        let simplifier = ExprSimplifier::new(info);
+        let expr = typing::fix_interval(simplifier.coerce(expr, schema)?, schema)?;
+        let expr = simplifier.simplify(expr)?;
+        expr.get_type(schema).map(|_| expr)
+    }
+}
+
+fn parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
+    Parser::new(&FlinkDialect).with_recursion_limit(PARSER_STEPS_MAX).with_tokens_with_locations(tokens.to_vec())
+}
+
+fn expect_end(parser: &mut Parser<'_>, end: Position) -> Sql<()> {
+    let next = parser.peek_token();
+    if next.token == datafusion::sql::sqlparser::tokenizer::Token::EOF {
+        return Ok(());
+    }
+    let at = Position::of_span(next.span).unwrap_or(end);
+    Err(SqlError::new(format!("expected the end of the statement, found '{}'", next.token)).at(at))
+}
+
+fn options() -> ParserOptions {
+    ParserOptions::new()
+        .with_parse_float_as_decimal(true)
+        .with_enable_ident_normalization(false)
+        .with_map_string_types_to_utf8view(false)
+        .with_collect_spans(true)
+}
+
+/// What DataFusion's planner asks for while it plans one query.
+struct Context<'a> {
+    planner: &'a Planner,
+    catalog: &'a Catalog,
+    relation_planners: Vec<Arc<dyn RelationPlanner>>,
+}
+
+impl<'a> Context<'a> {
+    fn new(planner: &'a Planner, catalog: &'a Catalog, calls: Vec<WindowCall>) -> Self {
+        Self { planner, catalog, relation_planners: vec![Arc::new(WindowRelations { calls })] }
+    }
+}
+
+impl ContextProvider for Context<'_> {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        let TableReference::Bare { table } = &name else {
+            return Err(carried(SqlError::not_yet("catalogs and databases in table names", None)));
+        };
+        Ok(match self.catalog.get(table).map_err(carried)? {
+            Relation::Table(table) => Arc::new(StreamTable(table.clone())),
+            Relation::View(view) => Arc::new(StreamView(view.clone())),
+        })
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.planner.expr_planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relation_planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(FlinkTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.planner.functions.scalar(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.planner.functions.aggregate(name).cloned()
+    }
+
+    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.planner.config
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.planner.functions.scalar_names()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.planner.functions.aggregate_names()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Puts the window node where a window call's placeholder stands.
+#[derive(Debug)]
+struct WindowRelations {
+    calls: Vec<WindowCall>,
+}
+
+impl RelationPlanner for WindowRelations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> DfResult<RelationPlanning> {
+        let Some(call) = self.call(&relation) else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let TableFactor::Table { alias, .. } = relation else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let ident = Ident::with_quote_and_span('`', call.table_span, call.table.value.clone());
+        let input = context.plan(table_named(ident))?;
+        let plan = window::assign(input, call)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+    }
+}
+
+impl WindowRelations {
+    fn call(&self, relation: &TableFactor) -> Option<&WindowCall> {
+        let TableFactor::Table { name, .. } = relation else { return None };
+        let [part] = name.0.as_slice() else { return None };
+        let name = &part.as_ident()?.value;
+        self.calls.iter().find(|call| call.placeholder == *name)
+    }
+}
+
+fn table_named(ident: Ident) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName::from(vec![ident]),
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
+
+/// The schema of a table's columns without qualifiers.
+pub(crate) fn unqualified(schema: &arrow::datatypes::Schema) -> Sql<DFSchemaRef> {
+    let schema = DFSchema::try_from(schema.clone()).map_err(|error| from_datafusion(&error, &[]))?;
+    Ok(Arc::new(schema))
+}

@@ -1,0 +1,267 @@
+//! A script from its first statement to its last: tables and views into the catalog, settings, and the one job.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::Column as DfColumn;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection};
+use ruslo_core::graph::Graph;
+
+use crate::catalog::{Catalog, Column, Relation, Table, TableWatermark, View};
+use crate::connect::Connections;
+use crate::ddl::{ColumnKind, TableDdl, WatermarkDdl};
+use crate::diagnostic::{Position, Sql, SqlError};
+use crate::errors::from_datafusion;
+use crate::explain::explain;
+use crate::physical::{self, Target};
+use crate::planner::{Planner, unqualified};
+use crate::script::{Statement, split};
+use crate::settings::{Rejected, Settings};
+use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
+use crate::types::{sql_name, to_column_type};
+use crate::{cursor, ids, insert, logical, stream};
+
+/// A script's only job, planned.
+pub(crate) struct PlannedJob {
+    pub(crate) graph: Graph,
+    pub(crate) explain: String,
+    pub(crate) fingerprint: String,
+    pub(crate) schema: SchemaRef,
+    pub(crate) is_insert: bool,
+    pub(crate) is_explain: bool,
+}
+
+/// What a script has said so far.
+pub(crate) struct Program<'a> {
+    planner: Planner,
+    catalog: Catalog,
+    connections: Connections<'a>,
+    overrides: &'a [(String, String)],
+    default_parallelism: usize,
+    pub(crate) settings: Settings,
+    pub(crate) job: Option<PlannedJob>,
+}
+
+impl<'a> Program<'a> {
+    pub(crate) fn new(
+        connections: Connections<'a>,
+        overrides: &'a [(String, String)],
+        default_parallelism: usize,
+    ) -> Self {
+        let (planner, catalog) = (Planner::new(), Catalog::default());
+        let settings = Settings::default();
+        Self { planner, catalog, connections, overrides, default_parallelism, settings, job: None }
+    }
+
+    /// Reads every statement of `text`.
+    pub(crate) fn read(&mut self, text: &str) -> Sql<()> {
+        // Wrong overrides are an error even in a script without a job.
+        self.with_overrides()?;
+        for statement in split(text)? {
+            self.statement(&statement)?;
+        }
+        self.settings = self.with_overrides()?;
+        Ok(())
+    }
+
+    /// The settings with the caller's over the script's.
+    fn with_overrides(&self) -> Sql<Settings> {
+        let mut settings = self.settings.clone();
+        for (key, value) in self.overrides {
+            settings.set(key, value)?;
+        }
+        Ok(settings)
+    }
+
+    fn statement(&mut self, statement: &Statement) -> Sql<()> {
+        match parse(statement)? {
+            Parsed::CreateTable(ddl) => self.create_table(&ddl, statement.end),
+            Parsed::CreateView(ddl) => self.create_view(&ddl, statement),
+            Parsed::Set { key, value } => self.settings.set(&key.value, &value.value).map_err(|error| match error {
+                Rejected::Key(error) => error.at(key.at),
+                Rejected::Value(error) => error.at(value.at),
+            }),
+            Parsed::Reset(None) => self.settings.reset(None),
+            Parsed::Reset(Some(key)) => self.settings.reset(Some(&key.value)).map_err(|error| error.at(key.at)),
+            Parsed::Run(job) => self.run(&job, false, statement),
+            Parsed::Explain(job) => self.run(&job, true, statement),
+        }
+    }
+
+    fn create_table(&mut self, ddl: &TableDdl, end: Position) -> Sql<()> {
+        if ddl.if_not_exists && self.catalog.contains(&ddl.name.value) {
+            return Ok(());
+        }
+        self.connections.check(&ddl.name, &ddl.options)?;
+        let columns = self.columns(ddl, end)?;
+        let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()));
+        let watermark = match &ddl.watermark {
+            Some(watermark) => Some(self.watermark(watermark, &schema, &ddl.name.value, end)?),
+            None => None,
+        };
+        self.catalog.add(Relation::Table(Arc::new(Table {
+            name: ddl.name.clone(),
+            columns,
+            schema,
+            watermark,
+            primary_key: ddl.primary_key.iter().map(|key| key.value.clone()).collect(),
+            options: ddl.options.clone(),
+            canonical: ids::table_text(ddl),
+        })))
+    }
+
+    fn columns(&self, ddl: &TableDdl, end: Position) -> Sql<Vec<Column>> {
+        let physical = ddl.columns.iter().filter_map(|column| match &column.kind {
+            ColumnKind::Physical { data_type, nullable } => {
+                Some(Field::new(&column.name.value, data_type.clone(), *nullable))
+            }
+            ColumnKind::Computed(_) => None,
+        });
+        let physical = Schema::new(physical.collect::<Vec<_>>());
+        if physical.fields().is_empty() {
+            let sentence = format!("the table '{}' has only computed columns", ddl.name.value);
+            return Err(SqlError::new(sentence).at(ddl.name.at));
+        }
+        let mut columns = Vec::new();
+        for column in &ddl.columns {
+            columns.push(match &column.kind {
+                ColumnKind::Physical { data_type, nullable } => {
+                    let field = Arc::new(Field::new(&column.name.value, data_type.clone(), *nullable));
+                    Column { field, computed: None }
+                }
+                ColumnKind::Computed(tokens) => {
+                    let query = QueryText { tokens: tokens.clone(), end };
+                    self.computed(&column.name.value, &query, &physical)?
+                }
+            });
+        }
+        Ok(columns)
+    }
+
+    fn computed(&self, name: &str, text: &QueryText, physical: &Schema) -> Sql<Column> {
+        let schema = unqualified(physical)?;
+        let expr = self.planner.expression(&text.tokens, text.end, &schema)?;
+        let (_, field) = expr.to_field(&schema).map_err(|error| from_datafusion(&error, &text.tokens))?;
+        let Some(data_type) = to_column_type(field.data_type()) else {
+            let sentence = format!("the column '{name}' is {}, which a table cannot hold", sql_name(field.data_type()));
+            return Err(SqlError::new(sentence).at(text.start()));
+        };
+        let expr = if data_type == *field.data_type() {
+            expr
+        } else {
+            datafusion::logical_expr::cast(expr, data_type.clone())
+        };
+        let field = Arc::new(Field::new(name, data_type, field.is_nullable()));
+        Ok(Column { field, computed: Some(expr) })
+    }
+
+    fn watermark(&self, ddl: &WatermarkDdl, schema: &SchemaRef, table: &str, end: Position) -> Sql<TableWatermark> {
+        let name = &ddl.column.value;
+        let Ok(field) = schema.field_with_name(name) else {
+            let names = schema.fields().iter().map(|field| field.name().as_str());
+            let error = SqlError::new(format!("there is no column '{name}' in '{table}'"));
+            return Err(error.at(ddl.column.at).near(name, names));
+        };
+        let not_a_time = |what: &str, data_type: &DataType, at| {
+            SqlError::new(format!("a watermark needs a TIMESTAMP; {what} is {}", sql_name(data_type))).at(at)
+        };
+        if !matches!(field.data_type(), DataType::Timestamp(..)) {
+            return Err(not_a_time(&format!("'{name}'"), field.data_type(), ddl.column.at)
+                .help("make a TIMESTAMP(3) of it in a computed column"));
+        }
+        let columns = unqualified(schema)?;
+        let expr = self.planner.expression(&ddl.expression, end, &columns)?;
+        let data_type = expr.get_type(&columns).map_err(|error| from_datafusion(&error, &ddl.expression))?;
+        if !matches!(data_type, DataType::Timestamp(..)) {
+            let at = ddl.expression.first().map(Position::of);
+            return Err(not_a_time("its expression", &data_type, at.unwrap_or(end)));
+        }
+        Ok(TableWatermark { column: name.clone(), expr, text: ids::canonical(&ddl.expression) })
+    }
+
+    fn create_view(&mut self, ddl: &ViewDdl, statement: &Statement) -> Sql<()> {
+        if ddl.if_not_exists && self.catalog.contains(&ddl.name.value) {
+            return Ok(());
+        }
+        let plan = self.query(&ddl.query)?;
+        let plan = if ddl.columns.is_empty() { plan } else { rename(plan, ddl)? };
+        let schema = plan.schema().inner().clone();
+        let canonical = statement.canonical();
+        self.catalog.add(Relation::View(Arc::new(View { name: ddl.name.clone(), plan, schema, canonical })))
+    }
+
+    /// The streaming logical plan of a query.
+    fn query(&self, query: &QueryText) -> Sql<LogicalPlan> {
+        let plan = self.planner.query(query, &self.catalog)?;
+        let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
+        stream::streaming(plan, at).map_err(|error| from_datafusion(&error, &query.tokens))
+    }
+
+    fn run(&mut self, job: &Job, is_explain: bool, statement: &Statement) -> Sql<()> {
+        if self.job.is_some() {
+            let error = SqlError::new("a script runs one INSERT or SELECT; this is the second");
+            return Err(error.at(statement.start()).help("EXECUTE STATEMENT SET comes later; put it into another script"));
+        }
+        let parallelism = self.with_overrides()?.parallelism.unwrap_or(self.default_parallelism);
+        let (plan, table) = match job {
+            Job::Insert(insert) => self.insert(insert)?,
+            Job::Select(query) => (insert::shown(self.query(query)?, query.start())?, None),
+        };
+        let query = match job {
+            Job::Insert(insert) => &insert.query,
+            Job::Select(query) => query,
+        };
+        let planned = self.plan(plan, table.as_deref(), parallelism);
+        let (graph, explain, schema) = planned.map_err(|error| error.or_at(query.start()))?;
+        let fingerprint = ids::fingerprint(&job_text(job), &self.catalog);
+        let is_insert = table.is_some();
+        self.job = Some(PlannedJob { graph, explain, fingerprint, schema, is_insert, is_explain });
+        Ok(())
+    }
+
+    fn insert(&self, insert: &Insert) -> Sql<(LogicalPlan, Option<Arc<Table>>)> {
+        let table = self.catalog.sink(&insert.table)?.clone();
+        let plan = self.query(&insert.query)?;
+        let plan = insert::conform(plan, &table, insert.columns.as_deref(), insert.table.at)?;
+        Ok((plan, Some(table)))
+    }
+
+    fn plan(
+        &self,
+        plan: LogicalPlan,
+        table: Option<&Table>,
+        parallelism: usize,
+    ) -> Sql<(Graph, String, SchemaRef)> {
+        let plan = logical::optimize(plan, &self.planner)?;
+        let target = table.map_or(Target::Result, Target::Table);
+        let (graph, details) = physical::graph(&plan, &target, self.connections, parallelism)?;
+        let text = explain(&plan, &graph, &details);
+        Ok((graph, text, plan.schema().inner().clone()))
+    }
+}
+
+/// What a job says, laid out in one way.
+fn job_text(job: &Job) -> String {
+    match job {
+        Job::Select(query) => ids::canonical(&query.tokens),
+        Job::Insert(insert) => {
+            let columns = insert.columns.iter().flatten().map(|column| format!("`{}`", column.value));
+            let columns = columns.collect::<Vec<_>>().join(" ");
+            format!("INSERT INTO `{}` ( {columns} ) {}", insert.table.value, ids::canonical(&insert.query.tokens))
+        }
+    }
+}
+
+/// A view's plan under the names that CREATE VIEW lists.
+fn rename(plan: LogicalPlan, ddl: &ViewDdl) -> Sql<LogicalPlan> {
+    let (given, listed) = (plan.schema().fields().len(), ddl.columns.len());
+    if given != listed {
+        let sentence = format!("the view '{}' lists {listed} columns, its query gives {given}", ddl.name.value);
+        return Err(SqlError::new(sentence).at(ddl.name.at));
+    }
+    let columns: Vec<DfColumn> = plan.schema().columns();
+    let exprs = columns.into_iter().zip(&ddl.columns).map(|(column, name)| Expr::Column(column).alias(&name.value));
+    Projection::try_new(exprs.collect(), Arc::new(plan))
+        .map(LogicalPlan::Projection)
+        .map_err(|error| from_datafusion(&error, &[]))
+}

@@ -1,0 +1,182 @@
+//! Source nodes: only the columns that the query needs, then computed columns, event time and watermark.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, TableScan, ident};
+use ruslo_core::graph::{Node, NodeIndex, NodeKind, SourceNode};
+use ruslo_core::source::RowTime;
+use ruslo_operators::{NamedExpr, RowTimeAssigner, WatermarkSpec};
+
+use crate::catalog::{StreamTable, Table, TableWatermark};
+use crate::connect::{connector_name, rows_per_second};
+use crate::diagnostic::{Sql, SqlError};
+use crate::errors::from_datafusion;
+use crate::explain::{Detail, shown_expr};
+use crate::ids::operator_id;
+use crate::physical::{Physical, physical_expr};
+
+/// What is read of a table and what is made of it.
+struct Reading<'a> {
+    table: &'a Table,
+    /// The columns that the query wants, by place in the table.
+    wanted: Vec<usize>,
+    /// Those, and behind them what only the watermark needs.
+    made: Vec<usize>,
+    /// What the connector gives, by place among the physical columns.
+    physical: Vec<usize>,
+    watermark: Option<&'a TableWatermark>,
+}
+
+impl Physical<'_> {
+    /// Adds the source that `scan` reads.
+    pub(crate) fn scan(&mut self, scan: &TableScan) -> Sql<NodeIndex> {
+        let table = scan.source.downcast_ref::<StreamTable>().map(|table| table.0.clone());
+        let table = table.ok_or_else(|| SqlError::internal(format!("'{}' is no table", scan.table_name)))?;
+        let wanted = scan.projection.clone().unwrap_or_else(|| (0..table.columns.len()).collect());
+        let reading = Reading::new(&table, wanted, self.needs_time);
+        let source = self.connections.source(&table, &reading.physical)?;
+        let row_time = reading.row_time(&source.schema())?;
+        let schema = row_time.as_ref().map_or_else(|| source.schema(), |row_time| row_time.schema());
+        let name = format!("Source {}", table.name.value);
+        let node = Node {
+            id: operator_id(&self.source_text(&name)),
+            name,
+            parallelism: self.parallelism,
+            schema,
+            kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second: rows_per_second(&table)? }),
+        };
+        let index = self.add(node, None, reading.detail());
+        if reading.made.len() == reading.wanted.len() {
+            return Ok(index);
+        }
+        let exprs: Vec<Expr> = scan.projected_schema.columns().into_iter().map(|column| ident(column.name)).collect();
+        let made = DFSchema::try_from(reading.made_schema()).map_err(|error| from_datafusion(&error, &[]))?;
+        self.add_projection(index, &exprs, &made)
+    }
+
+    /// `source bid`, and for a second reading of it `source bid #2`.
+    fn source_text(&self, name: &str) -> String {
+        let text = name.replacen("Source", "source", 1);
+        match self.graph.nodes.iter().filter(|node| node.name == name).count() {
+            0 => text,
+            before => format!("{text} #{}", before + 1),
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    fn new(table: &'a Table, wanted: Vec<usize>, needs_time: bool) -> Self {
+        let watermark = table.watermark.as_ref().filter(|_| needs_time);
+        let mut made = wanted.clone();
+        if let Some(watermark) = watermark {
+            let names = names_in(&watermark.expr).into_iter().chain([watermark.column.clone()]);
+            for place in names.filter_map(|name| place_of(table, &name)).collect::<BTreeSet<_>>() {
+                if !made.contains(&place) {
+                    made.push(place);
+                }
+            }
+        }
+        let physical = physical_places(table, &made);
+        Self { table, wanted, made, physical, watermark }
+    }
+
+    /// The columns that come out, as the table declares them.
+    fn made_schema(&self) -> Schema {
+        let columns = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        Schema::new(columns.map(|column| column.field.clone()).collect::<Vec<_>>())
+    }
+
+    /// Computed columns and watermark, if there is one or the other; the reader gives `reader`.
+    fn row_time(&self, reader: &Arc<Schema>) -> Sql<Option<Arc<dyn RowTime>>> {
+        let input = DFSchema::try_from(reader.as_ref().clone()).map_err(|error| from_datafusion(&error, &[]))?;
+        let columns = self.columns(&input)?;
+        let columns = (!self.is_as_read(reader)).then_some(columns);
+        if columns.is_none() && self.watermark.is_none() {
+            return Ok(None);
+        }
+        let watermark = self.watermark.map(|watermark| self.watermark_spec(watermark)).transpose()?;
+        let assigner = RowTimeAssigner::new(reader.clone(), columns, watermark)?;
+        Ok(Some(Arc::new(assigner)))
+    }
+
+    /// Whether the reader's columns are the table's already.
+    fn is_as_read(&self, reader: &Schema) -> bool {
+        let made = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        made.clone().all(|column| column.computed.is_none())
+            && made.map(|column| column.field.name()).eq(reader.fields().iter().map(|field| field.name()))
+    }
+
+    fn columns(&self, input: &DFSchema) -> Sql<Vec<NamedExpr>> {
+        let columns = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        let named = columns.map(|column| {
+            let expr = column.computed.clone().unwrap_or_else(|| ident(column.field.name()));
+            let field: &Field = &column.field;
+            Ok(NamedExpr { expr: physical_expr(&expr, input)?, field: Arc::new(field.clone()) })
+        });
+        named.collect()
+    }
+
+    fn watermark_spec(&self, watermark: &TableWatermark) -> Sql<WatermarkSpec> {
+        let made = DFSchema::try_from(self.made_schema()).map_err(|error| from_datafusion(&error, &[]))?;
+        let time = made.fields().iter().position(|field| *field.name() == watermark.column);
+        let time_column = time.ok_or_else(|| SqlError::internal("a source lost its time column"))?;
+        Ok(WatermarkSpec { time_column, expression: physical_expr(&watermark.expr, &made)? })
+    }
+
+    fn detail(&self) -> Detail {
+        let physical = self.table.physical_schema();
+        let names = self.physical.iter().filter_map(|place| physical.fields().get(*place));
+        let names: Vec<&str> = names.map(|field| field.name().as_str()).collect();
+        let reads = format!("{} ({} of {} columns)", names.join(", "), names.len(), physical.fields().len());
+        let mut detail = Detail::new(&format!("Source {}", self.table.name.value), "")
+            .line("connector", connector_name(self.table))
+            .line("reads", reads);
+        let made = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        for column in made {
+            if let Some(expr) = &column.computed {
+                detail = detail.line("computes", format!("{} AS {}", column.field.name(), shown_expr(expr)));
+            }
+        }
+        if !self.table.primary_key.is_empty() {
+            detail = detail.line("primary key", format!("{} (not enforced)", self.table.primary_key.join(", ")));
+        }
+        match self.watermark {
+            Some(watermark) => detail.line("time", format!("{}, watermark {}", watermark.column, watermark.text)),
+            None => detail,
+        }
+    }
+}
+
+fn names_in(expr: &Expr) -> BTreeSet<String> {
+    expr.column_refs().into_iter().map(|column| column.name.clone()).collect()
+}
+
+fn place_of(table: &Table, name: &str) -> Option<usize> {
+    table.columns.iter().position(|column| column.field.name() == name)
+}
+
+/// The physical columns from which the columns `made` are made; one at least, so that rows can be counted.
+fn physical_places(table: &Table, made: &[usize]) -> Vec<usize> {
+    let mut names = BTreeSet::new();
+    for column in made.iter().filter_map(|place| table.columns.get(*place)) {
+        match &column.computed {
+            Some(expr) => names.extend(names_in(expr)),
+            None => drop(names.insert(column.field.name().clone())),
+        }
+    }
+    let physical = table.physical_schema();
+    let places = physical.fields().iter().enumerate().filter(|(_, field)| names.contains(field.name()));
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    if places.is_empty() { cheapest(&physical).into_iter().collect() } else { places }
+}
+
+/// The column that costs least to read.
+fn cheapest(schema: &Schema) -> Option<usize> {
+    let cost = |data_type: &DataType| data_type.primitive_width().unwrap_or(usize::MAX);
+    let fields = schema.fields().iter().enumerate();
+    fields.min_by_key(|(place, field)| (cost(field.data_type()), *place)).map(|(place, _)| place)
+}
+

@@ -1,0 +1,195 @@
+//! From text to statements: tokens with their places, limits, hints refused, split at semicolons.
+//!
+//! The limits are what keeps a hostile text from taking the stack or the machine: size, nesting, and operators in a
+//! row (`1+1+1+…` nests as deep as parentheses do once it is a tree).
+
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
+
+use crate::dialect::FlinkDialect;
+use crate::diagnostic::{Position, Sql, SqlError};
+
+/// Longest script, in bytes.
+pub const SCRIPT_BYTES_MAX: usize = 1 << 20;
+/// Deepest nesting of brackets and CASE.
+pub const NESTING_MAX: usize = 256;
+/// Most operators in one expression without brackets between.
+pub const OPERATORS_MAX: usize = 1_000;
+
+/// One statement: its tokens without blanks and comments, and where it ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    pub(crate) tokens: Vec<TokenWithSpan>,
+    pub(crate) end: Position,
+}
+
+impl Statement {
+    /// Where it begins.
+    pub(crate) fn start(&self) -> Position {
+        self.tokens.first().map_or(self.end, Position::of)
+    }
+
+    /// The text of the tokens with one blank between: the same for every layout and comment.
+    pub(crate) fn canonical(&self) -> String {
+        let words: Vec<String> = self.tokens.iter().map(|token| token.token.to_string()).collect();
+        words.join(" ")
+    }
+}
+
+/// The statements of `text`; empty ones are left out.
+pub(crate) fn split(text: &str) -> Sql<Vec<Statement>> {
+    if text.len() > SCRIPT_BYTES_MAX {
+        let bytes = text.len();
+        return Err(SqlError::new(format!("the script has {bytes} bytes; at most {SCRIPT_BYTES_MAX} are read")));
+    }
+    let mut statements = Vec::new();
+    let mut tokens = Vec::new();
+    for token in tokenize(text)? {
+        if token.token != Token::SemiColon {
+            tokens.push(token);
+        } else if !tokens.is_empty() {
+            statements.push(Statement { tokens: std::mem::take(&mut tokens), end: Position::of(&token) });
+        }
+    }
+    if let Some(last) = tokens.last() {
+        let end = Position::from(last.span.end);
+        statements.push(Statement { tokens, end });
+    }
+    statements.iter().try_for_each(check_depth)?;
+    Ok(statements)
+}
+
+/// The tokens of `text` without blanks and comments.
+fn tokenize(text: &str) -> Sql<Vec<TokenWithSpan>> {
+    let tokens = Tokenizer::new(&FlinkDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| SqlError::new(lower_first(&error.message)).at(Position::from(error.location)))?;
+    let mut kept = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        match &token.token {
+            Token::Whitespace(Whitespace::MultiLineComment(comment)) if comment.starts_with('+') => {
+                return Err(SqlError::not_yet("hints (/*+ .. */)", Position::of(&token)));
+            }
+            Token::Whitespace(_) | Token::EOF => {}
+            Token::DoubleQuotedString(text) => return Err(double_quotes(text, &token)),
+            _ => kept.push(token),
+        }
+    }
+    Ok(kept)
+}
+
+fn double_quotes(text: &str, token: &TokenWithSpan) -> SqlError {
+    SqlError::new(format!("\"{text}\" is quoted with double quotes"))
+        .at(Position::of(token))
+        .help(format!("write '{text}' for a string, `{text}` for a name"))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+/// One level of brackets: the operators since the last comma.
+#[derive(Default)]
+struct Level {
+    operators: usize,
+}
+
+fn check_depth(statement: &Statement) -> Sql<()> {
+    let mut levels = vec![Level::default()];
+    for token in &statement.tokens {
+        match class(&token.token) {
+            Class::Open => levels.push(Level::default()),
+            Class::Close => drop(levels.pop()),
+            Class::Comma => drop(levels.last_mut().map(std::mem::take)),
+            Class::Operator => levels.last_mut().into_iter().for_each(|level| level.operators += 1),
+            Class::Other => {}
+        }
+        if levels.len() > NESTING_MAX {
+            return Err(SqlError::new(format!("nested deeper than {NESTING_MAX} levels")).at(Position::of(token)));
+        }
+        if levels.last().is_some_and(|level| level.operators > OPERATORS_MAX) {
+            let sentence = format!("an expression has more than {OPERATORS_MAX} operators without brackets");
+            return Err(SqlError::new(sentence).at(Position::of(token)));
+        }
+    }
+    Ok(())
+}
+
+/// What a token does to the depth of the tree.
+enum Class {
+    Open,
+    Close,
+    Comma,
+    Operator,
+    Other,
+}
+
+fn class(token: &Token) -> Class {
+    match token {
+        Token::LParen | Token::LBracket | Token::LBrace => Class::Open,
+        Token::RParen | Token::RBracket | Token::RBrace => Class::Close,
+        Token::Comma => Class::Comma,
+        Token::Word(word) if word.quote_style.is_none() => match word.keyword {
+            Keyword::CASE => Class::Open,
+            Keyword::END => Class::Close,
+            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::BETWEEN | Keyword::LIKE => {
+                Class::Operator
+            }
+            Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::AT | Keyword::COLLATE | Keyword::IN => {
+                Class::Operator
+            }
+            Keyword::JOIN => Class::Operator,
+            _ => Class::Other,
+        },
+        Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period => Class::Other,
+        _ => Class::Operator,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        split(text).unwrap_err().message().to_owned()
+    }
+
+    #[test]
+    fn statements_keep_the_places_of_their_tokens() {
+        let statements = split("SET 'a' = 'b'; -- one\n;;\n  SELECT x /* two; */ FROM t").unwrap();
+        assert_eq!(statements.len(), 2);
+        assert_eq!(statements[1].start(), Position { line: 3, column: 3 });
+        assert_eq!(statements[1].canonical(), "SELECT x FROM t");
+        assert_eq!(Position::of(&statements[1].tokens[2]), Position { line: 3, column: 23 });
+    }
+
+    #[test]
+    fn a_semicolon_in_a_string_separates_nothing() {
+        assert_eq!(split("SELECT 'a;b' FROM t").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn hints_are_refused_and_comments_are_not() {
+        assert!(split("SELECT /* + no hint */ x FROM t").is_ok());
+        let hint = "SELECT * FROM t /*+ OPTIONS('a'='b') */";
+        assert_eq!(message(hint), "hints (/*+ .. */) are not supported yet (line 1, column 17)");
+    }
+
+    #[test]
+    fn an_open_string_says_where_it_began() {
+        let error = split("SELECT\n 'abc").unwrap_err();
+        assert_eq!(error, SqlError::new("unterminated string literal").at(Position { line: 2, column: 2 }));
+    }
+
+    #[test]
+    fn limits_are_errors_not_overflows() {
+        assert!(message(&"(".repeat(100_000)).starts_with("nested deeper than 256"));
+        assert!(message(&"CASE ".repeat(300)).starts_with("nested deeper than 256"));
+        assert!(message(&format!("SELECT 1{}", "+1".repeat(100_000))).starts_with("an expression has more than"));
+        assert!(message(&format!("SELECT {} x", "NOT ".repeat(5_000))).starts_with("an expression has more than"));
+        assert!(message(&"x".repeat(SCRIPT_BYTES_MAX + 1)).starts_with("the script has 1048577 bytes"));
+        let long_list = format!("SELECT x IN ({}) FROM t", "1, ".repeat(10_000));
+        assert!(split(&long_list).is_ok());
+    }
+}

@@ -1,0 +1,286 @@
+//! `SET 'key' = 'value'`: the keys there are, their types and defaults. The command line's `--set` comes the same way.
+
+use std::time::Duration;
+
+use crate::diagnostic::{Sql, SqlError};
+
+/// How a pipeline runs; every field but the name comes from a key in [`SETTINGS`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// `parallelism.default`; none leaves it to the caller (one subtask per core).
+    pub parallelism: Option<usize>,
+    /// `execution.checkpointing.interval`; none leaves it to the caller.
+    pub checkpoint_interval: Option<Duration>,
+    /// `table.exec.source.idle-timeout`; none never takes a silent split out of the watermark.
+    pub idle_timeout: Option<Duration>,
+    /// `pipeline.memory-limit`, in bytes; none leaves it to the caller.
+    pub memory_limit_bytes: Option<u64>,
+    /// `pipeline.name`.
+    pub name: Option<String>,
+    /// `execution.batch-rows`: rows of a source's batch at most; none leaves it to the runtime.
+    pub batch_rows: Option<usize>,
+    /// `execution.channel.rows`: rows that wait on an edge at most; none leaves it to the runtime.
+    pub channel_rows: Option<usize>,
+    /// `execution.channel.bytes`: bytes that wait on an edge at most; none leaves it to the runtime.
+    pub channel_bytes: Option<u64>,
+}
+
+/// A key that SET knows.
+#[derive(Debug, Clone, Copy)]
+pub struct SettingSpec {
+    /// The key, as Flink spells it where Flink has it.
+    pub key: &'static str,
+    /// What it means, with its unit and default.
+    pub doc: &'static str,
+    apply: fn(&mut Settings, &str) -> Result<(), String>,
+    reset: fn(&mut Settings),
+}
+
+/// Every key that SET knows.
+pub const SETTINGS: &[SettingSpec] = &[
+    SettingSpec {
+        key: "execution.batch-rows",
+        doc: "rows of a source's batch at most; default: the runtime's",
+        apply: |settings, value| number(value, 1, 1 << 20).map(|rows| settings.batch_rows = Some(rows)),
+        reset: |settings| settings.batch_rows = None,
+    },
+    SettingSpec {
+        key: "execution.channel.bytes",
+        doc: "bytes that wait on an edge at most ('64 mb'); default: the runtime's",
+        apply: |settings, value| bytes(value).map(|bytes| settings.channel_bytes = Some(bytes)),
+        reset: |settings| settings.channel_bytes = None,
+    },
+    SettingSpec {
+        key: "execution.channel.rows",
+        doc: "rows that wait on an edge at most; default: the runtime's",
+        apply: |settings, value| number(value, 1, usize::MAX).map(|rows| settings.channel_rows = Some(rows)),
+        reset: |settings| settings.channel_rows = None,
+    },
+    SettingSpec {
+        key: "execution.checkpointing.interval",
+        doc: "time between two checkpoints ('10 s'); default: the caller's",
+        apply: |settings, value| positive(value).map(|every| settings.checkpoint_interval = Some(every)),
+        reset: |settings| settings.checkpoint_interval = None,
+    },
+    SettingSpec {
+        key: "execution.runtime-mode",
+        doc: "'streaming', the only one so far",
+        apply: |_, value| match value.to_ascii_lowercase().as_str() {
+            "streaming" => Ok(()),
+            "batch" | "automatic" => Err(format!("the runtime mode '{value}' is not supported yet")),
+            _ => Err(format!("'{value}' is no runtime mode; there is 'streaming'")),
+        },
+        reset: |_| {},
+    },
+    SettingSpec {
+        key: "parallelism.default",
+        doc: "subtasks of each operator, 1 to 128; default: the caller's",
+        apply: |settings, value| {
+            let most = usize::from(ruslo_core::key_group::KEY_GROUPS);
+            number(value, 1, most).map(|subtasks| settings.parallelism = Some(subtasks))
+        },
+        reset: |settings| settings.parallelism = None,
+    },
+    SettingSpec {
+        key: "pipeline.memory-limit",
+        doc: "memory of the pipeline's rows and state ('512 mb'); default: the caller's",
+        apply: |settings, value| bytes(value).map(|bytes| settings.memory_limit_bytes = Some(bytes)),
+        reset: |settings| settings.memory_limit_bytes = None,
+    },
+    SettingSpec {
+        key: "pipeline.name",
+        doc: "what the pipeline is called; default: the script's name",
+        apply: |settings, value| {
+            settings.name = Some(value.to_owned());
+            Ok(())
+        },
+        reset: |settings| settings.name = None,
+    },
+    SettingSpec {
+        key: "table.exec.source.idle-timeout",
+        doc: "after this time without rows a split no longer holds the watermark back ('30 s'); default 0: never",
+        apply: |settings, value| {
+            duration(value).map(|after| settings.idle_timeout = (!after.is_zero()).then_some(after))
+        },
+        reset: |settings| settings.idle_timeout = None,
+    },
+    SettingSpec {
+        key: "table.local-time-zone",
+        doc: "'UTC', the only one so far",
+        apply: |_, value| match value {
+            "UTC" | "Etc/UTC" | "Z" | "+00:00" => Ok(()),
+            _ => Err(format!("the time zone '{value}' is not supported yet; there is 'UTC'")),
+        },
+        reset: |_| {},
+    },
+];
+
+impl Settings {
+    /// Sets `key` to `value`.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Rejected> {
+        let spec = spec(key).ok_or_else(|| Rejected::Key(unknown(key)))?;
+        (spec.apply)(self, value).map_err(|sentence| Rejected::Value(SqlError::new(format!("'{key}': {sentence}"))))
+    }
+
+    /// Sets `key` back to its default; without a key, all of them.
+    pub(crate) fn reset(&mut self, key: Option<&str>) -> Sql<()> {
+        match key {
+            None => *self = Self::default(),
+            Some(key) => (spec(key).ok_or_else(|| unknown(key))?.reset)(self),
+        }
+        Ok(())
+    }
+}
+
+/// Which half of `key = value` is wrong, so that the caret stands under it.
+#[derive(Debug)]
+pub(crate) enum Rejected {
+    Key(SqlError),
+    Value(SqlError),
+}
+
+impl From<Rejected> for SqlError {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Key(error) | Rejected::Value(error) => error,
+        }
+    }
+}
+
+fn spec(key: &str) -> Option<&'static SettingSpec> {
+    SETTINGS.iter().find(|spec| spec.key == key)
+}
+
+fn unknown(key: &str) -> SqlError {
+    SqlError::new(format!("there is no setting '{key}'")).near(key, SETTINGS.iter().map(|spec| spec.key))
+}
+
+fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
+    let number = value.trim().parse::<usize>().map_err(|_| format!("'{value}' is not a whole number"))?;
+    if (least..=most).contains(&number) {
+        Ok(number)
+    } else if most == usize::MAX {
+        Err(format!("{number} is too small: {least} is the least"))
+    } else {
+        Err(format!("{number} is not between {least} and {most}"))
+    }
+}
+
+/// A number and its unit: `10 s` → (10, "s").
+fn with_unit(value: &str) -> Option<(u64, String)> {
+    let value = value.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit.trim().to_ascii_lowercase()))
+}
+
+/// A time as Flink writes it: `10 s`, `500ms`, `1 min`; a bare number is milliseconds.
+pub(crate) fn duration(value: &str) -> Result<Duration, String> {
+    let no_time = || format!("'{value}' is not a time such as '10 s', '500 ms' or '1 min'");
+    let (number, unit) = with_unit(value).ok_or_else(no_time)?;
+    let unit_ns: u64 = match unit.as_str() {
+        "ns" | "nano" | "nanosecond" | "nanoseconds" => 1,
+        "us" | "µs" | "micro" | "microsecond" | "microseconds" => 1_000,
+        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1_000_000,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1_000_000_000,
+        "m" | "min" | "minute" | "minutes" => 60_000_000_000,
+        "h" | "hour" | "hours" => 3_600_000_000_000,
+        "d" | "day" | "days" => 86_400_000_000_000,
+        _ => return Err(no_time()),
+    };
+    number.checked_mul(unit_ns).map(Duration::from_nanos).ok_or_else(no_time)
+}
+
+fn positive(value: &str) -> Result<Duration, String> {
+    match duration(value)? {
+        Duration::ZERO => Err("the time must be longer than 0".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// An amount of memory as Flink writes it: `512 mb`, `1g`; powers of 1024, a bare number is bytes.
+fn bytes(value: &str) -> Result<u64, String> {
+    let no_amount = || format!("'{value}' is not an amount of memory such as '512 mb' or '2 gb'");
+    let (number, unit) = with_unit(value).ok_or_else(no_amount)?;
+    let shift = match unit.as_str() {
+        "" | "b" | "bytes" => 0,
+        "k" | "kb" | "kib" | "kibibytes" => 10,
+        "m" | "mb" | "mib" | "mebibytes" => 20,
+        "g" | "gb" | "gib" | "gibibytes" => 30,
+        "t" | "tb" | "tib" | "tebibytes" => 40,
+        _ => return Err(no_amount()),
+    };
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(no_amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(key: &str, value: &str) -> String {
+        SqlError::from(Settings::default().set(key, value).unwrap_err()).message().to_owned()
+    }
+
+    #[test]
+    fn every_setting_is_typed() {
+        let mut settings = Settings::default();
+        let given = [
+            ("parallelism.default", "3"),
+            ("execution.checkpointing.interval", "10 s"),
+            ("execution.runtime-mode", "STREAMING"),
+            ("table.exec.source.idle-timeout", "1 min"),
+            ("table.local-time-zone", "UTC"),
+            ("pipeline.memory-limit", "512mb"),
+            ("pipeline.name", "hourly delays"),
+            ("execution.batch-rows", "7"),
+            ("execution.channel.rows", "1"),
+            ("execution.channel.bytes", "64 kb"),
+        ];
+        assert_eq!(given.len(), SETTINGS.len());
+        given.iter().for_each(|(key, value)| settings.set(key, value).unwrap());
+        let expected = Settings {
+            parallelism: Some(3),
+            checkpoint_interval: Some(Duration::from_secs(10)),
+            idle_timeout: Some(Duration::from_secs(60)),
+            memory_limit_bytes: Some(512 << 20),
+            name: Some("hourly delays".to_owned()),
+            batch_rows: Some(7),
+            channel_rows: Some(1),
+            channel_bytes: Some(64 << 10),
+        };
+        assert_eq!(settings, expected);
+        settings.reset(Some("parallelism.default")).unwrap();
+        assert_eq!(settings.parallelism, None);
+        settings.reset(None).unwrap();
+        assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn what_does_not_fit_says_what_would() {
+        assert_eq!(refused("paralelism.default", "3"), "there is no setting 'paralelism.default'");
+        assert_eq!(refused("parallelism.default", "0"), "'parallelism.default': 0 is not between 1 and 128");
+        assert_eq!(refused("parallelism.default", "two"), "'parallelism.default': 'two' is not a whole number");
+        assert_eq!(
+            refused("execution.runtime-mode", "batch"),
+            "'execution.runtime-mode': the runtime mode 'batch' is not supported yet"
+        );
+        assert_eq!(
+            refused("execution.checkpointing.interval", "soon"),
+            "'execution.checkpointing.interval': 'soon' is not a time such as '10 s', '500 ms' or '1 min'"
+        );
+        assert_eq!(
+            refused("pipeline.memory-limit", "0"),
+            "'pipeline.memory-limit': '0' is not an amount of memory such as '512 mb' or '2 gb'"
+        );
+        assert_eq!(
+            refused("table.local-time-zone", "Europe/Berlin"),
+            "'table.local-time-zone': the time zone 'Europe/Berlin' is not supported yet; there is 'UTC'"
+        );
+    }
+
+    #[test]
+    fn settings_are_sorted_and_documented() {
+        assert!(SETTINGS.is_sorted_by_key(|spec| spec.key));
+        assert!(SETTINGS.iter().all(|spec| !spec.doc.is_empty()));
+    }
+}

@@ -1,0 +1,242 @@
+//! From DataFusion's logical plan to the streaming one: GROUP BY over a window becomes a window aggregate, every other
+//! GROUP BY is refused.
+//!
+//! ```text
+//! Aggregate: keys, window_start, window_end, aggregates       Projection: names as they were
+//!   …                                                    →      WindowAggregate: keys, time, aggregates
+//!     WindowAssign: time                                          Projection: keys, time, arguments
+//!                                                                   …
+//! ```
+//!
+//! The window aggregate finds the window of a row by itself, from any time in that window. So where nothing on the way
+//! computes with the window's columns, `WindowAssign` is replaced by a projection that passes the row's own time on
+//! under their names, and costs nothing. Otherwise it stays, and the aggregate takes `window_start` for the time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result as DfResult, ScalarValue, internal_datafusion_err};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, lit};
+
+use crate::diagnostic::{Position, SqlError};
+use crate::errors::carried;
+use crate::explain::shown_expr;
+use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
+use crate::window::{Windowed, lineage, tables, windowed};
+
+/// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`.
+pub(crate) fn streaming(plan: LogicalPlan, at: Position) -> DfResult<LogicalPlan> {
+    let rewritten = plan.transform_up(|node| match node {
+        LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    });
+    rewritten.map(|plan| plan.data)
+}
+
+/// What a column of GROUP BY is.
+enum Grouped {
+    Key(Column),
+    Window(WindowColumn),
+}
+
+fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan> {
+    let mut found = windowed(&aggregate.input).ok_or_else(|| carried(no_window(aggregate, at)))?;
+    let is_windowed = aggregate.group_expr.iter().any(|expr| found.column(expr, &aggregate.input).is_some());
+    if !is_windowed {
+        return Err(carried(no_window(aggregate, at)));
+    }
+    found.computed_with |= computes_with_window(aggregate, &found);
+
+    let input = if found.computed_with { aggregate.input.as_ref().clone() } else { pass_time_on(&aggregate.input)? };
+    let mut columns = Columns::default();
+    let mut grouped = Vec::new();
+    for expr in &aggregate.group_expr {
+        grouped.push(match found.column(expr, &aggregate.input) {
+            Some(column) => Grouped::Window(column),
+            None => Grouped::Key(columns.add(expr)),
+        });
+    }
+    let time = columns.add_time(time_of(&found, &input)?);
+    let mut aggregates = Vec::new();
+    let mut names = Vec::new();
+    for expr in &aggregate.aggr_expr {
+        aggregates.push(columns.take_arguments(expr)?);
+        names.push(columns.free_name(call_text(expr)));
+    }
+    let keys = grouped.iter().filter_map(|column| match column {
+        Grouped::Key(key) => Some(key.clone()),
+        Grouped::Window(_) => None,
+    });
+    let parts = WindowAggregateParts {
+        keys: keys.collect(),
+        time,
+        window: found.window,
+        aggregates,
+        names: names.clone(),
+        lineage: lineage_of(aggregate, &found),
+    };
+    let input = LogicalPlan::Projection(Projection::try_new(columns.exprs, Arc::new(input))?);
+    let node = WindowAggregate::try_new(input, parts)?.into_plan();
+    named_as(aggregate, &grouped, &names, node)
+}
+
+fn no_window(aggregate: &Aggregate, at: Position) -> SqlError {
+    let what = if aggregate.group_expr.is_empty() {
+        "aggregates over a whole stream"
+    } else {
+        "GROUP BY clauses without a window"
+    };
+    SqlError::not_yet(what, at)
+        .help("GROUP BY window_start, window_end of TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR))")
+}
+
+/// Whether a key or an argument is computed from the window's columns.
+fn computes_with_window(aggregate: &Aggregate, found: &Windowed) -> bool {
+    let keys = aggregate.group_expr.iter().filter(|expr| found.column(expr, &aggregate.input).is_none());
+    keys.chain(&aggregate.aggr_expr).any(|expr| found.is_used_in(expr, &aggregate.input))
+}
+
+/// `plan` with the row's time under the names of the window's columns.
+fn pass_time_on(plan: &LogicalPlan) -> DfResult<LogicalPlan> {
+    let passed = plan.clone().transform_up(|node| match as_node::<WindowAssign>(&node) {
+        Some(assign) => {
+            let mut exprs: Vec<Expr> = assign.input.schema().columns().into_iter().map(Expr::Column).collect();
+            for column in WindowColumn::ALL {
+                let time = Expr::Column(assign.time.clone());
+                exprs.push(time.alias_qualified(assign.time.relation.clone(), column.name()));
+            }
+            let projection = Projection::try_new(exprs, Arc::new(assign.input.clone()))?;
+            Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+        }
+        None => node.recompute_schema().map(Transformed::yes),
+    });
+    passed.map(|plan| plan.data)
+}
+
+/// A time in the row's window, from the columns of `input`.
+fn time_of(found: &Windowed, input: &LogicalPlan) -> DfResult<Expr> {
+    let column = |wanted: &[WindowColumn]| {
+        let place = found.columns.iter().find(|(_, column)| wanted.contains(column))?.0;
+        Some(Expr::Column(Column::from(input.schema().qualified_field(*place))))
+    };
+    if let Some(inside) = column(&[WindowColumn::Start, WindowColumn::Time]) {
+        return Ok(inside);
+    }
+    let end = column(&[WindowColumn::End]).ok_or_else(|| internal_datafusion_err!("a window lost its columns"))?;
+    // Where nothing computes with the window, `window_end` is the row's own time already.
+    Ok(if found.computed_with { end - lit(ScalarValue::DurationMillisecond(Some(1))) } else { end })
+}
+
+/// The columns below a window aggregate: each once, under a name of its own.
+#[derive(Default)]
+struct Columns {
+    exprs: Vec<Expr>,
+    sources: Vec<(Expr, Column)>,
+    names: HashSet<String>,
+}
+
+impl Columns {
+    fn add(&mut self, expr: &Expr) -> Column {
+        let expr = expr.clone().unalias();
+        if let Some((_, column)) = self.sources.iter().find(|(known, _)| *known == expr) {
+            return column.clone();
+        }
+        let preferred = match &expr {
+            Expr::Column(column) => column.name.clone(),
+            computed => computed.schema_name().to_string(),
+        };
+        let column = self.push(expr.clone(), preferred);
+        self.sources.push((expr, column.clone()));
+        column
+    }
+
+    /// Adds the time, always as a column of its own: a key of the same name must keep its values apart.
+    fn add_time(&mut self, time: Expr) -> Column {
+        self.push(time, "$time".to_owned())
+    }
+
+    fn push(&mut self, expr: Expr, preferred: String) -> Column {
+        let name = self.free_name(preferred);
+        self.exprs.push(expr.alias(name.clone()));
+        Column::new_unqualified(name)
+    }
+
+    /// `preferred`, or a name like it that nothing else has.
+    fn free_name(&mut self, preferred: String) -> String {
+        let reserved = |name: &String| WindowColumn::ALL.iter().any(|column| column.name() == name);
+        let mut name = preferred.clone();
+        while reserved(&name) || !self.names.insert(name.clone()) {
+            name = format!("{preferred}${}", self.names.len());
+        }
+        name
+    }
+
+    /// The aggregate with columns in place of its arguments; constants stay.
+    fn take_arguments(&mut self, expr: &Expr) -> DfResult<Expr> {
+        let Expr::AggregateFunction(call) = expr.clone().unalias() else {
+            return Err(internal_datafusion_err!("'{expr}' is not an aggregate"));
+        };
+        let args = call.params.args.iter().map(|arg| match arg {
+            Expr::Literal(..) => arg.clone(),
+            computed => Expr::Column(self.add(computed)),
+        });
+        let params = AggregateFunctionParams { args: args.collect(), ..call.params.clone() };
+        Ok(Expr::AggregateFunction(AggregateFunction { func: call.func, params }))
+    }
+}
+
+fn lineage_of(aggregate: &Aggregate, found: &Windowed) -> String {
+    let keys = aggregate.group_expr.iter().filter(|expr| found.column(expr, &aggregate.input).is_none());
+    let keys: Vec<String> = keys.map(|expr| canonical(expr, &aggregate.input)).collect();
+    let inputs: Vec<&str> = tables(&aggregate.input).into_iter().map(|table| table.name.value.as_str()).collect();
+    let window = found.window;
+    format!(
+        "tumble size={} offset={} keys=[{}] inputs=[source {}]",
+        window.size_ms,
+        window.offset_ms,
+        keys.join(", "),
+        inputs.join(", source ")
+    )
+}
+
+/// An aggregate as a person writes it.
+fn call_text(expr: &Expr) -> String {
+    let expr = expr.clone().unalias();
+    match &expr {
+        Expr::AggregateFunction(call) if matches!(call.params.args.as_slice(), [Expr::Literal(..)]) => {
+            if call.func.name() == "count" { "count(*)".to_owned() } else { shown_expr(&expr) }
+        }
+        _ => shown_expr(&expr),
+    }
+}
+
+/// A key, with its columns as table and column.
+fn canonical(expr: &Expr, input: &LogicalPlan) -> String {
+    match crate::window::bare_column(expr) {
+        Some(column) => lineage(input, column),
+        None => {
+            let named = expr.clone().unalias().transform_up(|expr| match &expr {
+                Expr::Column(column) => {
+                    Ok(Transformed::yes(Expr::Column(Column::new_unqualified(lineage(input, column)))))
+                }
+                _ => Ok(Transformed::no(expr)),
+            });
+            named.map_or_else(|_| expr.to_string(), |named| named.data.to_string())
+        }
+    }
+}
+
+/// `node` under the names of the aggregate that it replaces.
+fn named_as(aggregate: &Aggregate, grouped: &[Grouped], names: &[String], node: LogicalPlan) -> DfResult<LogicalPlan> {
+    let groups = grouped.iter().map(|column| match column {
+        Grouped::Key(key) => key.clone(),
+        Grouped::Window(column) => Column::new_unqualified(column.name()),
+    });
+    let names = names.iter().map(Column::new_unqualified);
+    let exprs = groups.chain(names).zip(aggregate.schema.iter()).map(|(column, (qualifier, field))| {
+        Expr::Column(column).alias_qualified(qualifier.cloned(), field.name())
+    });
+    Projection::try_new(exprs.collect(), Arc::new(node)).map(LogicalPlan::Projection)
+}

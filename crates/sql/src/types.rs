@@ -1,0 +1,300 @@
+//! Flink's SQL types and what they are in Arrow: one parser for DDL and CAST, and the way back for messages.
+//!
+//! | SQL | Arrow |
+//! |---|---|
+//! | TINYINT, SMALLINT, INT, BIGINT | Int8, Int16, Int32, Int64 |
+//! | FLOAT, DOUBLE | Float32, Float64 |
+//! | DECIMAL(p, s) | Decimal128(p, s); (10, 0) without numbers |
+//! | STRING, VARCHAR(n), CHAR(n) | Utf8; the length is not enforced |
+//! | BYTES, VARBINARY(n), BINARY(n) | Binary; the length is not enforced |
+//! | DATE, TIME(p) | Date32, Time32 in milliseconds |
+//! | TIMESTAMP(p) | without zone; p ≤ 3: milliseconds, p ≤ 6 (the default): microseconds, else nanoseconds |
+//! | TIMESTAMP_LTZ(p) | the same with the zone UTC |
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::cursor::Cursor;
+use crate::diagnostic::{Sql, SqlError};
+use crate::errors::carried;
+use crate::script::split;
+
+/// The zone of TIMESTAMP_LTZ.
+pub(crate) const UTC: &str = "UTC";
+
+const NAMES: [&str; 26] = [
+    "STRING",
+    "VARCHAR",
+    "CHAR",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "FLOAT",
+    "REAL",
+    "DOUBLE",
+    "DECIMAL",
+    "DEC",
+    "NUMERIC",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "BYTES",
+    "VARBINARY",
+    "BINARY",
+    "ARRAY",
+    "MAP",
+    "ROW",
+    "MULTISET",
+];
+
+/// Reads a type: `DECIMAL(10, 2)`, `TIMESTAMP(3) WITHOUT TIME ZONE`. NOT NULL behind it is the caller's.
+pub(crate) fn parse(cursor: &mut Cursor<'_>) -> Sql<DataType> {
+    let name = cursor.name("a type")?;
+    let upper = name.value.to_uppercase();
+    if matches!(upper.as_str(), "ARRAY" | "MAP" | "ROW" | "MULTISET") {
+        return Err(SqlError::not_yet(format!("{upper} columns"), name.at));
+    }
+    if upper == "DOUBLE" {
+        cursor.eat(&["PRECISION"]);
+    }
+    let numbers = parse_numbers(cursor)?;
+    let local_zone = upper == "TIMESTAMP_LTZ" || (upper == "TIMESTAMP" && parse_zone(cursor)?);
+    let known = data_type(&upper, &numbers, local_zone).map_err(|sentence| SqlError::new(sentence).at(name.at))?;
+    known.ok_or_else(|| {
+        SqlError::new(format!("there is no type '{}'", name.value)).at(name.at).near(&name.value, NAMES)
+    })
+}
+
+/// `(3)`, `(10, 2)`, or nothing.
+fn parse_numbers(cursor: &mut Cursor<'_>) -> Sql<Vec<u8>> {
+    let mut numbers = Vec::new();
+    if !cursor.eat_token(&Token::LParen) {
+        return Ok(numbers);
+    }
+    loop {
+        let Some(Token::Number(digits, _)) = cursor.peek(0) else { return Err(cursor.expected("a number")) };
+        // A length such as VARCHAR(2147483647) is not enforced; what is too large for a precision is refused later.
+        numbers.push(digits.parse::<u64>().map_or(u8::MAX, |number| u8::try_from(number).unwrap_or(u8::MAX)));
+        cursor.advance();
+        if !cursor.eat_token(&Token::Comma) {
+            break;
+        }
+    }
+    cursor.expect_token(&Token::RParen)?;
+    Ok(numbers)
+}
+
+/// What follows TIMESTAMP(p); says whether it is TIMESTAMP_LTZ.
+fn parse_zone(cursor: &mut Cursor<'_>) -> Sql<bool> {
+    let at = cursor.position();
+    if cursor.eat(&["WITH", "LOCAL", "TIME", "ZONE"]) {
+        return Ok(true);
+    }
+    if cursor.eat(&["WITH", "TIME", "ZONE"]) {
+        return Err(SqlError::not_yet("TIMESTAMP WITH TIME ZONE columns", at).help("TIMESTAMP_LTZ is a point in time"));
+    }
+    cursor.eat(&["WITHOUT", "TIME", "ZONE"]);
+    Ok(false)
+}
+
+/// The Arrow type of `name`, if there is such a name.
+fn data_type(name: &str, numbers: &[u8], local_zone: bool) -> Result<Option<DataType>, String> {
+    let plain = |data_type: DataType| match numbers {
+        [] => Ok(Some(data_type)),
+        _ => Err(format!("{name} takes no numbers in brackets")),
+    };
+    match name {
+        "STRING" => plain(DataType::Utf8),
+        "BYTES" => plain(DataType::Binary),
+        "VARCHAR" | "CHAR" => Ok(Some(DataType::Utf8)),
+        "VARBINARY" | "BINARY" => Ok(Some(DataType::Binary)),
+        "BOOLEAN" => plain(DataType::Boolean),
+        "TINYINT" => plain(DataType::Int8),
+        "SMALLINT" => plain(DataType::Int16),
+        "INT" | "INTEGER" => plain(DataType::Int32),
+        "BIGINT" => plain(DataType::Int64),
+        "FLOAT" | "REAL" => plain(DataType::Float32),
+        "DOUBLE" => plain(DataType::Float64),
+        "DATE" => plain(DataType::Date32),
+        "DECIMAL" | "DEC" | "NUMERIC" => decimal(numbers).map(Some),
+        "TIME" => match numbers {
+            [] | [0..=3] => Ok(Some(DataType::Time32(TimeUnit::Millisecond))),
+            _ => Err("TIME(p) keeps milliseconds: p is 0 to 3".to_owned()),
+        },
+        "TIMESTAMP" | "TIMESTAMP_LTZ" => timestamp(numbers, local_zone).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn decimal(numbers: &[u8]) -> Result<DataType, String> {
+    let (precision, scale) = match numbers {
+        [] => (10, 0),
+        [precision] => (*precision, 0),
+        [precision, scale] => (*precision, *scale),
+        _ => return Err("DECIMAL takes a precision and a scale".to_owned()),
+    };
+    let scale = i8::try_from(scale).ok().filter(|_| scale <= precision && (1..=38).contains(&precision));
+    let scale = scale.ok_or("DECIMAL(p, s): p is 1 to 38, s is 0 to p")?;
+    Ok(DataType::Decimal128(precision, scale))
+}
+
+fn timestamp(numbers: &[u8], local_zone: bool) -> Result<DataType, String> {
+    let unit = match numbers {
+        [0..=3] => TimeUnit::Millisecond,
+        [] | [4..=6] => TimeUnit::Microsecond,
+        [7..=9] => TimeUnit::Nanosecond,
+        _ => return Err("TIMESTAMP(p): p is 0 to 9".to_owned()),
+    };
+    Ok(DataType::Timestamp(unit, local_zone.then(|| Arc::from(UTC))))
+}
+
+/// What a message calls an Arrow type.
+pub(crate) fn sql_name(data_type: &DataType) -> String {
+    let digits = |unit: &TimeUnit| match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    };
+    match data_type {
+        DataType::Null => "NULL".to_owned(),
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::Float32 => "FLOAT".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "STRING".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTES".to_owned(),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".to_owned(),
+        DataType::Timestamp(unit, None) => format!("TIMESTAMP({})", digits(unit)),
+        DataType::Timestamp(unit, Some(_)) => format!("TIMESTAMP_LTZ({})", digits(unit)),
+        DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a table can have a column of this type.
+pub(crate) fn is_column_type(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Boolean | DataType::Utf8 | DataType::Binary | DataType::Date32 | DataType::Decimal128(..) => true,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
+        DataType::Float32 | DataType::Float64 | DataType::Time32(TimeUnit::Millisecond) => true,
+        DataType::Timestamp(unit, zone) => *unit != TimeUnit::Second && zone.as_deref().is_none_or(|z| z == UTC),
+        _ => false,
+    }
+}
+
+/// The column type nearest to an Arrow type that functions may give.
+pub(crate) fn to_column_type(data_type: &DataType) -> Option<DataType> {
+    let near = match data_type {
+        DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time32(TimeUnit::Millisecond),
+        DataType::Timestamp(TimeUnit::Second, None) => DataType::Timestamp(TimeUnit::Millisecond, None),
+        DataType::Timestamp(TimeUnit::Second, _) => DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::from(UTC))),
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(Arc::from(UTC))),
+        DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        other => other.clone(),
+    };
+    is_column_type(&near).then_some(near)
+}
+
+/// Gives CAST the types of the DDL.
+#[derive(Debug)]
+pub(crate) struct FlinkTypes;
+
+impl TypePlanner for FlinkTypes {
+    fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        let text = sql_type.to_string();
+        let parsed = split(&text).and_then(|statements| match statements.as_slice() {
+            [statement] => {
+                let mut cursor = Cursor::new(&statement.tokens, statement.end);
+                let data_type = parse(&mut cursor)?;
+                cursor.expect_done().map(|()| data_type)
+            }
+            _ => Err(SqlError::new(format!("there is no type '{text}'"))),
+        });
+        // The places are in `text`, not in the user's: the name is looked up there.
+        let data_type = parsed.map_err(|error| carried(error.nowhere()))?;
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<DataType, String> {
+        let statement = &split(text).unwrap()[0];
+        let mut cursor = Cursor::new(&statement.tokens, statement.end);
+        parse(&mut cursor).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn types_read_and_are_named_as_in_flink() {
+        let cases = [
+            ("string", "STRING"),
+            ("VARCHAR(2147483647)", "STRING"),
+            ("INTEGER", "INT"),
+            ("DOUBLE PRECISION", "DOUBLE"),
+            ("DECIMAL", "DECIMAL(10, 0)"),
+            ("DECIMAL(12, 4)", "DECIMAL(12, 4)"),
+            ("TIMESTAMP", "TIMESTAMP(6)"),
+            ("TIMESTAMP(0)", "TIMESTAMP(3)"),
+            ("TIMESTAMP(9)", "TIMESTAMP(9)"),
+            ("TIMESTAMP(3) WITHOUT TIME ZONE", "TIMESTAMP(3)"),
+            ("TIMESTAMP(3) WITH LOCAL TIME ZONE", "TIMESTAMP_LTZ(3)"),
+            ("TIMESTAMP_LTZ(3)", "TIMESTAMP_LTZ(3)"),
+            ("BYTES", "BYTES"),
+            ("TIME", "TIME"),
+        ];
+        for (text, name) in cases {
+            let data_type = parsed(text).unwrap();
+            assert_eq!(sql_name(&data_type), name, "{text}");
+            assert!(is_column_type(&data_type), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_type_says_so() {
+        let cases = [
+            ("BIGINTT", "there is no type 'BIGINTT'"),
+            ("DECIMAL(39, 2)", "DECIMAL(p, s): p is 1 to 38, s is 0 to p"),
+            ("DECIMAL(5, 6)", "DECIMAL(p, s): p is 1 to 38, s is 0 to p"),
+            ("TIMESTAMP(10)", "TIMESTAMP(p): p is 0 to 9"),
+            ("INT(4)", "INT takes no numbers in brackets"),
+            ("ARRAY<INT>", "ARRAY columns are not supported yet (line 1, column 1)"),
+            (
+                "TIMESTAMP(3) WITH TIME ZONE",
+                "TIMESTAMP WITH TIME ZONE columns are not supported yet (line 1, column 14)",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(parsed(text).unwrap_err(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn cast_uses_the_same_types() {
+        let timestamp = ast::DataType::Timestamp(Some(3), ast::TimezoneInfo::None);
+        let field = FlinkTypes.plan_type_field(&timestamp).unwrap().unwrap();
+        assert_eq!(field.data_type(), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    }
+}

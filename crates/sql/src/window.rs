@@ -1,0 +1,179 @@
+//! Windows on the logical plan: which columns may be windowed, and where a window's columns went.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, Result as DfResult};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use crate::catalog::{StreamTable, Table};
+use crate::diagnostic::SqlError;
+use crate::errors::carried;
+use crate::nodes::{Tumble, WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::tvf::WindowCall;
+use crate::types::sql_name;
+
+/// `input` with the window that `call` asks for; its time column must be the event time of a table.
+pub(crate) fn assign(input: LogicalPlan, call: &WindowCall) -> DfResult<LogicalPlan> {
+    let index = time_column(&input, call).map_err(carried)?;
+    check_event_time(&input, index, call).map_err(carried)?;
+    let time = Column::from(input.schema().qualified_field(index));
+    let window = Tumble { size_ms: call.size_ms, offset_ms: call.offset_ms };
+    WindowAssign::try_new(input, time, window).map(WindowAssign::into_plan)
+}
+
+/// Which column of `input` the call's DESCRIPTOR names.
+fn time_column(input: &LogicalPlan, call: &WindowCall) -> Result<usize, SqlError> {
+    let fields = input.schema().fields();
+    let name = &call.time.value;
+    let Some(index) = fields.iter().position(|field| field.name() == name) else {
+        let error = SqlError::new(format!("there is no column '{name}' in '{}'", call.table.value));
+        return Err(error.at(call.time.at).near(name, fields.iter().map(|field| field.name().as_str())));
+    };
+    let data_type = input.schema().field(index).data_type();
+    if matches!(data_type, DataType::Timestamp(..)) {
+        return Ok(index);
+    }
+    let sentence = format!("a window needs a TIMESTAMP column; '{name}' is {}", sql_name(data_type));
+    Err(SqlError::new(sentence).at(call.time.at))
+}
+
+/// Where a column comes from.
+enum Origin<'a> {
+    Table(&'a Table, String),
+    Window,
+    Computed,
+}
+
+fn check_event_time(input: &LogicalPlan, index: usize, call: &WindowCall) -> Result<(), SqlError> {
+    let name = &call.time.value;
+    let needs = |table: &str, column: &str| {
+        SqlError::new(format!("the window on '{}' needs a watermark on '{name}'", call.table.value))
+            .at(call.time.at)
+            .help(format!("add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to CREATE TABLE {table}"))
+    };
+    match origin(input, index) {
+        Some(Origin::Table(table, column)) => match &table.watermark {
+            Some(watermark) if watermark.column == column => Ok(()),
+            Some(watermark) => Err(SqlError::new(format!(
+                "the window on '{}' needs a watermark on '{name}'; the watermark of '{}' is on '{}'",
+                call.table.value, table.name.value, watermark.column
+            ))
+            .at(call.time.at)),
+            None => Err(needs(&table.name.value, &column)),
+        },
+        Some(Origin::Window) => Err(SqlError::not_yet("windows over the result of a window", call.at)),
+        Some(Origin::Computed) | None => {
+            let sentence = format!("'{name}' is computed from other columns and has no watermark");
+            let help = "declare it in CREATE TABLE as a computed column with WATERMARK FOR";
+            Err(SqlError::new(sentence).at(call.time.at).help(help))
+        }
+    }
+}
+
+/// Where the `index`th column of `plan` comes from, if that can be told.
+fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let table = scan.source.downcast_ref::<StreamTable>()?;
+            Some(Origin::Table(&table.0, plan.schema().field(index).name().clone()))
+        }
+        LogicalPlan::Projection(projection) => match bare_column(projection.expr.get(index)?) {
+            Some(column) => origin(&projection.input, projection.input.schema().index_of_column(column).ok()?),
+            None => Some(Origin::Computed),
+        },
+        LogicalPlan::Filter(filter) => origin(&filter.input, index),
+        LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
+        LogicalPlan::Extension(_) => match as_node::<WindowAssign>(plan) {
+            Some(assign) if index < assign.input_columns() => origin(&assign.input, index),
+            _ => Some(Origin::Window),
+        },
+        _ => None,
+    }
+}
+
+/// The column that `expr` is, under any alias.
+pub(crate) fn bare_column(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Column(column) => Some(column),
+        Expr::Alias(alias) => bare_column(&alias.expr),
+        _ => None,
+    }
+}
+
+/// The table and column that a column comes from, or what it is called: what operator ids are made of.
+pub(crate) fn lineage(plan: &LogicalPlan, column: &Column) -> String {
+    let index = plan.schema().index_of_column(column).ok();
+    match index.and_then(|index| origin(plan, index)) {
+        Some(Origin::Table(table, name)) => format!("{}.{name}", table.name.value),
+        _ => column.name.clone(),
+    }
+}
+
+/// The tables that `plan` reads, in the order of the text.
+pub(crate) fn tables(plan: &LogicalPlan) -> Vec<&Table> {
+    let own = match plan {
+        LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>().map(|table| table.0.as_ref()),
+        _ => None,
+    };
+    own.into_iter().chain(plan.inputs().into_iter().flat_map(tables)).collect()
+}
+
+/// Where the columns of a window are among a plan's columns.
+#[derive(Debug)]
+pub(crate) struct Windowed {
+    pub(crate) window: Tumble,
+    /// By place in the plan's schema.
+    pub(crate) columns: BTreeMap<usize, WindowColumn>,
+    /// Whether some expression on the way computes with them, so that they must be there.
+    pub(crate) computed_with: bool,
+}
+
+impl Windowed {
+    /// Whether `expr`, over the plan whose columns these are, uses one of them.
+    pub(crate) fn is_used_in(&self, expr: &Expr, plan: &LogicalPlan) -> bool {
+        let indexes = expr.column_refs().into_iter().filter_map(|column| plan.schema().index_of_column(column).ok());
+        indexes.into_iter().any(|index| self.columns.contains_key(&index))
+    }
+
+    /// The window's column that `expr` is, if it is one.
+    pub(crate) fn column(&self, expr: &Expr, plan: &LogicalPlan) -> Option<WindowColumn> {
+        let index = plan.schema().index_of_column(bare_column(expr)?).ok()?;
+        self.columns.get(&index).copied()
+    }
+}
+
+/// The window below `plan`, if there is one and its rows come here one by one.
+pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
+    match plan {
+        LogicalPlan::Extension(_) => {
+            let assign = as_node::<WindowAssign>(plan)?;
+            let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
+            Some(Windowed { window: assign.window, columns, computed_with: false })
+        }
+        LogicalPlan::SubqueryAlias(alias) => windowed(&alias.input),
+        LogicalPlan::Filter(filter) => {
+            let mut below = windowed(&filter.input)?;
+            below.computed_with |= below.is_used_in(&filter.predicate, &filter.input);
+            Some(below)
+        }
+        LogicalPlan::Projection(projection) => {
+            let below = windowed(&projection.input)?;
+            let mut columns = BTreeMap::new();
+            let mut computed_with = below.computed_with;
+            for (index, expr) in projection.expr.iter().enumerate() {
+                match below.column(expr, &projection.input) {
+                    Some(column) => drop(columns.insert(index, column)),
+                    None => computed_with |= below.is_used_in(expr, &projection.input),
+                }
+            }
+            Some(Windowed { columns, computed_with, ..below })
+        }
+        _ => None,
+    }
+}
+
+/// Whether some part of `plan` waits for event time.
+pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
+    as_node::<WindowAggregate>(plan).is_some() || plan.inputs().into_iter().any(waits_for_time)
+}

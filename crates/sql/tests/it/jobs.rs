@@ -1,0 +1,154 @@
+//! What a script becomes: its kind, its graph, its settings, its ids.
+
+use std::time::Duration;
+
+use ruslo_core::graph::{NodeKind, Partitioning};
+use ruslo_sql::{JobKind, Planned};
+
+use crate::world::{TABLES, planned, planned_with};
+
+const HOURLY: &str = "INSERT INTO out SELECT auction, COUNT(*), AVG(price)
+FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR)) GROUP BY auction, window_start, window_end";
+
+fn names(planned: &Planned) -> Vec<&str> {
+    planned.graph.nodes.iter().map(|node| node.name.as_str()).collect()
+}
+
+fn id_of(planned: &Planned, prefix: &str) -> String {
+    planned.graph.nodes.iter().find(|node| node.name.starts_with(prefix)).unwrap().id.to_string()
+}
+
+#[test]
+fn a_window_makes_a_keyed_exchange() {
+    let planned = planned(HOURLY).unwrap();
+    assert_eq!(planned.kind, JobKind::Insert);
+    assert_eq!(names(&planned), ["Source bid", "Project", "TumbleWindow auction, 1 h", "Project", "Sink out"]);
+    let partitionings: Vec<_> = planned.graph.edges.iter().map(|edge| edge.partitioning.clone()).collect();
+    let forward = Partitioning::Forward;
+    assert_eq!(partitionings, [forward.clone(), Partitioning::KeyGroup(vec![0]), forward.clone(), forward]);
+    assert!(planned.graph.nodes.iter().all(|node| node.parallelism == 2));
+    let NodeKind::Source(source) = &planned.graph.nodes[0].kind else { panic!() };
+    assert!(source.row_time.is_some());
+    let read: Vec<String> = source.source.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(read, ["auction", "price", "dateTime"]);
+}
+
+#[test]
+fn without_keys_one_subtask_has_all_rows() {
+    let text = "SELECT COUNT(*) AS n FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' DAY))
+        GROUP BY window_end";
+    let planned = planned(text).unwrap();
+    assert_eq!(planned.kind, JobKind::Select);
+    assert_eq!(planned.graph.edges[1].partitioning, Partitioning::KeyGroup(vec![]));
+    let parallelism: Vec<usize> = planned.graph.nodes.iter().map(|node| node.parallelism).collect();
+    assert_eq!(parallelism, [2, 2, 1, 1, 1]);
+}
+
+#[test]
+fn without_a_window_no_watermark_is_made() {
+    let planned = planned("SELECT auction FROM bid").unwrap();
+    let NodeKind::Source(source) = &planned.graph.nodes[0].kind else { panic!() };
+    assert!(source.row_time.is_none());
+    assert_eq!(names(&planned), ["Source bid", "Sink result"]);
+}
+
+#[test]
+fn explain_plans_and_says_so() {
+    let explained = planned(&format!("EXPLAIN {HOURLY}")).unwrap();
+    assert_eq!(explained.kind, JobKind::Explain);
+    assert!(explained.explain.contains("TumbleWindow auction, 1 h"));
+    assert_eq!(explained.fingerprint, planned(HOURLY).unwrap().fingerprint);
+}
+
+#[test]
+fn a_script_without_a_job_is_nothing_to_run() {
+    let planned = planned("").unwrap();
+    assert_eq!(planned.kind, JobKind::Nothing);
+    assert!(planned.graph.nodes.is_empty() && planned.schema.is_none());
+}
+
+#[test]
+fn overrides_win_over_the_script() {
+    let text = "SET 'parallelism.default' = '3'; SET 'execution.checkpointing.interval' = '10 s'; SELECT auction FROM bid";
+    let overrides = [("parallelism.default", "5"), ("execution.batch-rows", "7")];
+    let planned = planned_with("test.sql", &format!("{TABLES}{text}"), &overrides).unwrap();
+    assert_eq!(planned.settings.parallelism, Some(5));
+    assert_eq!(planned.settings.batch_rows, Some(7));
+    assert_eq!(planned.settings.checkpoint_interval, Some(Duration::from_secs(10)));
+    assert!(planned.graph.nodes.iter().all(|node| node.parallelism == 5));
+    let wrong = planned_with("test.sql", "", &[("parallelism.defaul", "5")]).err().unwrap();
+    let expected = "there is no setting 'parallelism.defaul'\n  = help: did you mean 'parallelism.default'?";
+    assert_eq!(wrong.to_string(), expected);
+}
+
+#[test]
+fn ids_depend_on_what_an_operator_is_alone() {
+    let one = planned(HOURLY).unwrap();
+    let filtered = planned(&HOURLY.replace("GROUP BY", "WHERE price > 3 GROUP BY")).unwrap();
+    let renamed = planned(&HOURLY.replace("COUNT(*)", "COUNT(price)")).unwrap();
+    for other in [&filtered, &renamed] {
+        assert_eq!(id_of(&one, "TumbleWindow"), id_of(other, "TumbleWindow"));
+        assert_eq!(id_of(&one, "Source"), id_of(other, "Source"));
+        assert_ne!(one.fingerprint, other.fingerprint);
+    }
+    let longer = planned(&HOURLY.replace("'1' HOUR", "'2' HOUR")).unwrap();
+    assert_ne!(id_of(&one, "TumbleWindow"), id_of(&longer, "TumbleWindow"));
+}
+
+#[test]
+fn ids_are_a_persistent_format() {
+    let planned = planned(HOURLY).unwrap();
+    let ids = ["Source", "TumbleWindow", "Sink"].map(|name| id_of(&planned, name));
+    assert_eq!(ids.join(" "), include_str!("../golden_ids_v1.txt").trim_end());
+}
+
+#[test]
+fn a_fingerprint_is_the_meaning_not_the_layout() {
+    let one = planned(HOURLY).unwrap().fingerprint;
+    let laid_out = HOURLY.replace("SELECT", "-- the counts\n   SELECT /* all */\n");
+    assert_eq!(planned(&laid_out).unwrap().fingerprint, one);
+    let unrelated = format!("CREATE TABLE other (a INT) WITH ('connector' = 'print'); {HOURLY}");
+    assert_eq!(planned(&unrelated).unwrap().fingerprint, one);
+    let slower = TABLES.replace("'path' = 'bids'", "'path' = 'bids', 'source.rows-per-second' = '10'");
+    let slower = planned_with("test.sql", &format!("{slower}{HOURLY}"), &[]).unwrap();
+    assert_eq!(slower.fingerprint, one);
+    let NodeKind::Source(source) = &slower.graph.nodes[0].kind else { panic!() };
+    assert_eq!(source.rows_per_second, Some(10));
+    let elsewhere = TABLES.replace("'path' = 'bids'", "'path' = 'asks'");
+    assert_ne!(planned_with("test.sql", &format!("{elsewhere}{HOURLY}"), &[]).unwrap().fingerprint, one);
+    let later = TABLES.replace("'4' SECOND", "'5' SECOND");
+    assert_ne!(planned_with("test.sql", &format!("{later}{HOURLY}"), &[]).unwrap().fingerprint, one);
+}
+
+#[test]
+fn insert_widens_reorders_and_fills_with_null() {
+    let planned = planned("INSERT INTO out (n, auction) SELECT auction, bidder FROM bid").unwrap();
+    let schema = planned.graph.nodes.last().unwrap().schema.clone();
+    let columns: Vec<String> =
+        schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    assert_eq!(columns, ["auction Int64", "n Int64", "avg_price Decimal128(12, 2)"]);
+}
+
+#[test]
+fn deep_and_long_texts_are_errors_not_crashes() {
+    for levels in [10, 100, 200] {
+        let nested = format!("SELECT {}auction{} AS x FROM bid", "(".repeat(levels), ")".repeat(levels));
+        planned(&nested).unwrap_or_else(|error| panic!("{levels}: {error}"));
+    }
+    let chain = format!("SELECT auction{} AS x FROM bid", " + 1".repeat(900));
+    planned(&chain).unwrap_or_else(|error| panic!("{error}"));
+    let deep = format!("SELECT {}auction{} AS x FROM bid", "(".repeat(300), ")".repeat(300));
+    assert!(planned(&deep).err().unwrap().to_string().starts_with("nested deeper than 256 levels"));
+    let functions = format!("SELECT {}auction{} AS x FROM bid", "ABS(".repeat(250), ")".repeat(250));
+    planned(&functions).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn any_prefix_of_a_script_is_an_error_or_a_plan() {
+    let text = format!("{TABLES}{HOURLY}");
+    for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)).step_by(7) {
+        if let Err(error) = planned_with("test.sql", &text[..end], &[]) {
+            assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Usage, "{error}\n{}", &text[..end]);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The planner from outside: plans as golden files, every error with its caret, the types of results.
+
+#![allow(clippy::disallowed_methods, reason = "golden files are read and rewritten directly")]
+
+mod errors;
+mod jobs;
+mod plans;
+mod types;
+mod world;
