@@ -22,8 +22,8 @@ pub(crate) fn carried(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// What the parser says, at the place that it names; `end` is where the text ends.
-pub(crate) fn from_parser(error: &ParserError, end: Position) -> SqlError {
+/// What the parser says, at the place that it names; `end` is where the text, a `what`, ends.
+pub(crate) fn from_parser(error: &ParserError, what: &str, end: Position) -> SqlError {
     let text = match error {
         ParserError::RecursionLimitExceeded => {
             return SqlError::new(format!("nested deeper than {NESTING_MAX} levels")).at(end);
@@ -34,8 +34,8 @@ pub(crate) fn from_parser(error: &ParserError, end: Position) -> SqlError {
         Some((sentence, place)) => (sentence, parse_place(place)),
         None => (text.as_str(), None),
     };
-    let sentence = sentence.replacen("Expected:", "expected", 1).replace("found: EOF", "found: the end of the statement");
-    let sentence = sentence.replace("found: ", "found ").replace(" expected ", " expected ");
+    let sentence = sentence.replacen("Expected:", "expected", 1).replace("found: ", "found ");
+    let sentence = sentence.replace("found EOF", &format!("found the end of the {what}"));
     SqlError::new(sentence.trim()).at(at.unwrap_or(end))
 }
 
@@ -115,6 +115,12 @@ fn from_plan(message: &str, at: Option<Position>, tokens: &[TokenWithSpan]) -> S
         let sentence = format!("the column '{name}' is neither in GROUP BY nor inside an aggregate");
         return SqlError::new(sentence).at(at);
     }
+    if message.starts_with("Projections require unique expression names") {
+        let name = message.split('"').nth(1).unwrap_or_default();
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let sentence = format!("the column '{name}' comes twice");
+        return SqlError::new(sentence).at(at).help("name one of them with AS");
+    }
     SqlError::new(first_line(message)).at(at)
 }
 
@@ -133,10 +139,10 @@ mod tests {
     fn a_parsers_error_keeps_its_place() {
         let error = ParserError::ParserError("Expected: ), found: FROM at Line: 2, Column: 5".to_owned());
         let expected = SqlError::new("expected ), found FROM").at(Position { line: 2, column: 5 });
-        assert_eq!(from_parser(&error, END), expected);
+        assert_eq!(from_parser(&error, "statement", END), expected);
         let error = ParserError::ParserError("Expected: an expression, found: EOF".to_owned());
         let expected = SqlError::new("expected an expression, found the end of the statement").at(END);
-        assert_eq!(from_parser(&error, END), expected);
+        assert_eq!(from_parser(&error, "statement", END), expected);
     }
 
     #[test]

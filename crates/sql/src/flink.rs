@@ -7,6 +7,7 @@
 //! | `EXTRACT(f FROM t)` | a BIGINT; DOW counts from 1 on Sunday |
 //! | `HOUR(t)`, `YEAR(t)`, `DAYOFWEEK(t)`, … | EXTRACT |
 //! | `CONCAT(a, b)` | `a \|\| b`: null if one is |
+//! | `MOD(a, b)` | `a % b` |
 //! | `REGEXP_REPLACE(s, r, t)` | replaces every match |
 //! | `LOG(x)` | the natural logarithm |
 //! | `TO_TIMESTAMP(s)` | `TRY_CAST(s AS TIMESTAMP(3))` |
@@ -111,6 +112,7 @@ fn rewrite_function(function: &mut Function) -> Option<Expr> {
             let first = take(first)?;
             rest.iter_mut().try_fold(first, |left, right| Some(concatenated(left, take(right)?)))
         }
+        ("mod", [left, right]) => Some(modulo(take(left)?, take(right)?)),
         ("regexp_replace", [_, _, _]) => {
             let all = Expr::Value(Value::SingleQuotedString("g".to_owned()).into());
             args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(all)));
@@ -136,6 +138,12 @@ fn rewrite_function(function: &mut Function) -> Option<Expr> {
 fn concatenated(left: Expr, right: Expr) -> Expr {
     let sum = Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::StringConcat, right: Box::new(right) };
     Expr::Nested(Box::new(sum))
+}
+
+fn modulo(left: Expr, right: Expr) -> Expr {
+    let nested = |expr| Box::new(Expr::Nested(Box::new(expr)));
+    let rest = Expr::BinaryOp { left: nested(left), op: BinaryOperator::Modulo, right: nested(right) };
+    Expr::Nested(Box::new(rest))
 }
 
 /// The argument's expression, if it is one.
@@ -167,6 +175,7 @@ pub(crate) fn is_rewritten(function: &str, arguments: usize) -> bool {
     let name = function.to_lowercase();
     match arguments {
         1 => extracted_field(&name).is_some() || name == "to_timestamp",
+        2 => name == "mod",
         3 => name == "if",
         _ => false,
     }
@@ -195,6 +204,7 @@ mod tests {
             ("SELECT HOUR(t) AS h FROM t", "SELECT CAST(EXTRACT(HOUR FROM t) AS BIGINT) AS h FROM t"),
             ("SELECT DAYOFWEEK(t) AS d FROM t", "SELECT (CAST(EXTRACT(DOW FROM t) AS BIGINT) + 1) AS d FROM t"),
             ("SELECT CONCAT(a, b, c) AS x FROM t", "SELECT ((a || b) || c) AS x FROM t"),
+            ("SELECT MOD(a, 2 + 1) AS x FROM t", "SELECT ((a) % (2 + 1)) AS x FROM t"),
             ("SELECT LOG(a) AS x, LOG(2, a) AS y FROM t", "SELECT ln(a) AS x, LOG(2, a) AS y FROM t"),
             ("SELECT REGEXP_REPLACE(a, 'b', 'c') AS x FROM t", "SELECT REGEXP_REPLACE(a, 'b', 'c', 'g') AS x FROM t"),
             ("SELECT TO_TIMESTAMP(a) AS x FROM t", "SELECT TRY_CAST(a AS TIMESTAMP(3)) AS x FROM t"),

@@ -20,7 +20,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, TableFactor};
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::catalog::{Catalog, Relation, StreamTable, StreamView};
 use crate::check::{check_expr, check_query};
@@ -74,17 +74,18 @@ impl Planner {
 
     fn parse_query(&self, tokens: &[TokenWithSpan], end: Position) -> Sql<Box<Query>> {
         let mut parser = parser(tokens);
-        let query = parser.parse_query().map_err(|error| from_parser(&error, end))?;
-        expect_end(&mut parser, end)?;
+        let query = parser.parse_query().map_err(|error| from_parser(&error, "statement", end))?;
+        expect_end(&mut parser, "statement", end)?;
         check_query(&query, tokens, &self.functions)?;
         Ok(query)
     }
 
     /// The typed expression that `tokens` say over the columns of `schema`.
-    pub(crate) fn expression(&self, tokens: &[TokenWithSpan], end: Position, schema: &DFSchemaRef) -> Sql<Expr> {
+    pub(crate) fn expression(&self, tokens: &[TokenWithSpan], schema: &DFSchemaRef) -> Sql<Expr> {
+        let end = tokens.last().map_or(Position { line: 1, column: 1 }, |last| Position::from(last.span.end));
         let mut parser = parser(tokens);
-        let mut ast = parser.parse_expr().map_err(|error| from_parser(&error, end))?;
-        expect_end(&mut parser, end)?;
+        let mut ast = parser.parse_expr().map_err(|error| from_parser(&error, "expression", end))?;
+        expect_end(&mut parser, "expression", end)?;
         check_expr(&ast, tokens, &self.functions)?;
         flink::rewrite_expr(&mut ast);
         let catalog = Catalog::default();
@@ -111,13 +112,13 @@ fn parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
     Parser::new(&FlinkDialect).with_recursion_limit(PARSER_STEPS_MAX).with_tokens_with_locations(tokens.to_vec())
 }
 
-fn expect_end(parser: &mut Parser<'_>, end: Position) -> Sql<()> {
+fn expect_end(parser: &mut Parser<'_>, what: &str, end: Position) -> Sql<()> {
     let next = parser.peek_token();
-    if next.token == datafusion::sql::sqlparser::tokenizer::Token::EOF {
+    if next.token == Token::EOF {
         return Ok(());
     }
     let at = Position::of_span(next.span).unwrap_or(end);
-    Err(SqlError::new(format!("expected the end of the statement, found '{}'", next.token)).at(at))
+    Err(SqlError::new(format!("expected the end of the {what}, found '{}'", next.token)).at(at))
 }
 
 fn options() -> ParserOptions {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Column as DfColumn;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, cast};
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 use ruslo_core::graph::Graph;
 
 use crate::catalog::{Catalog, Column, Relation, Table, TableWatermark, View};
 use crate::connect::Connections;
+use crate::cursor::At;
 use crate::ddl::{ColumnKind, TableDdl, WatermarkDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
@@ -75,7 +77,7 @@ impl<'a> Program<'a> {
 
     fn statement(&mut self, statement: &Statement) -> Sql<()> {
         match parse(statement)? {
-            Parsed::CreateTable(ddl) => self.create_table(&ddl, statement.end),
+            Parsed::CreateTable(ddl) => self.create_table(&ddl),
             Parsed::CreateView(ddl) => self.create_view(&ddl, statement),
             Parsed::Set { key, value } => self.settings.set(&key.value, &value.value).map_err(|error| match error {
                 Rejected::Key(error) => error.at(key.at),
@@ -88,15 +90,15 @@ impl<'a> Program<'a> {
         }
     }
 
-    fn create_table(&mut self, ddl: &TableDdl, end: Position) -> Sql<()> {
+    fn create_table(&mut self, ddl: &TableDdl) -> Sql<()> {
         if ddl.if_not_exists && self.catalog.contains(&ddl.name.value) {
             return Ok(());
         }
         self.connections.check(&ddl.name, &ddl.options)?;
-        let columns = self.columns(ddl, end)?;
+        let columns = self.columns(ddl)?;
         let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()));
         let watermark = match &ddl.watermark {
-            Some(watermark) => Some(self.watermark(watermark, &schema, &ddl.name.value, end)?),
+            Some(watermark) => Some(self.watermark(watermark, &schema, &ddl.name.value)?),
             None => None,
         };
         self.catalog.add(Relation::Table(Arc::new(Table {
@@ -110,7 +112,7 @@ impl<'a> Program<'a> {
         })))
     }
 
-    fn columns(&self, ddl: &TableDdl, end: Position) -> Sql<Vec<Column>> {
+    fn columns(&self, ddl: &TableDdl) -> Sql<Vec<Column>> {
         let physical = ddl.columns.iter().filter_map(|column| match &column.kind {
             ColumnKind::Physical { data_type, nullable } => {
                 Some(Field::new(&column.name.value, data_type.clone(), *nullable))
@@ -129,33 +131,27 @@ impl<'a> Program<'a> {
                     let field = Arc::new(Field::new(&column.name.value, data_type.clone(), *nullable));
                     Column { field, computed: None }
                 }
-                ColumnKind::Computed(tokens) => {
-                    let query = QueryText { tokens: tokens.clone(), end };
-                    self.computed(&column.name.value, &query, &physical)?
-                }
+                ColumnKind::Computed(tokens) => self.computed(&column.name, tokens, &physical)?,
             });
         }
         Ok(columns)
     }
 
-    fn computed(&self, name: &str, text: &QueryText, physical: &Schema) -> Sql<Column> {
+    fn computed(&self, name: &At<String>, tokens: &[TokenWithSpan], physical: &Schema) -> Sql<Column> {
         let schema = unqualified(physical)?;
-        let expr = self.planner.expression(&text.tokens, text.end, &schema)?;
-        let (_, field) = expr.to_field(&schema).map_err(|error| from_datafusion(&error, &text.tokens))?;
+        let expr = self.planner.expression(tokens, &schema)?;
+        let (_, field) = expr.to_field(&schema).map_err(|error| from_datafusion(&error, tokens))?;
         let Some(data_type) = to_column_type(field.data_type()) else {
-            let sentence = format!("the column '{name}' is {}, which a table cannot hold", sql_name(field.data_type()));
-            return Err(SqlError::new(sentence).at(text.start()));
+            let given = sql_name(field.data_type());
+            let sentence = format!("the column '{}' is {given}, which a table cannot hold", name.value);
+            return Err(SqlError::new(sentence).at(name.at).help("CAST it"));
         };
-        let expr = if data_type == *field.data_type() {
-            expr
-        } else {
-            datafusion::logical_expr::cast(expr, data_type.clone())
-        };
-        let field = Arc::new(Field::new(name, data_type, field.is_nullable()));
+        let expr = if data_type == *field.data_type() { expr } else { cast(expr, data_type.clone()) };
+        let field = Arc::new(Field::new(&name.value, data_type, field.is_nullable()));
         Ok(Column { field, computed: Some(expr) })
     }
 
-    fn watermark(&self, ddl: &WatermarkDdl, schema: &SchemaRef, table: &str, end: Position) -> Sql<TableWatermark> {
+    fn watermark(&self, ddl: &WatermarkDdl, schema: &SchemaRef, table: &str) -> Sql<TableWatermark> {
         let name = &ddl.column.value;
         let Ok(field) = schema.field_with_name(name) else {
             let names = schema.fields().iter().map(|field| field.name().as_str());
@@ -170,11 +166,11 @@ impl<'a> Program<'a> {
                 .help("make a TIMESTAMP(3) of it in a computed column"));
         }
         let columns = unqualified(schema)?;
-        let expr = self.planner.expression(&ddl.expression, end, &columns)?;
+        let expr = self.planner.expression(&ddl.expression, &columns)?;
         let data_type = expr.get_type(&columns).map_err(|error| from_datafusion(&error, &ddl.expression))?;
         if !matches!(data_type, DataType::Timestamp(..)) {
-            let at = ddl.expression.first().map(Position::of);
-            return Err(not_a_time("its expression", &data_type, at.unwrap_or(end)));
+            let at = ddl.expression.first().map_or(ddl.column.at, Position::of);
+            return Err(not_a_time("its expression", &data_type, at));
         }
         Ok(TableWatermark { column: name.clone(), expr, text: ids::canonical(&ddl.expression) })
     }

@@ -126,7 +126,7 @@ fn insert_widens_reorders_and_fills_with_null() {
     let schema = planned.graph.nodes.last().unwrap().schema.clone();
     let columns: Vec<String> =
         schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-    assert_eq!(columns, ["auction Int64", "n Int64", "avg_price Decimal128(12, 2)"]);
+    assert_eq!(columns, ["auction Int64", "n Int64", "avg_price Decimal128(38, 6)"]);
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn expressions_have_flinks_types() {
         ("channel LIKE 'a%'", "BOOLEAN"),
         ("price BETWEEN 1 AND 2", "BOOLEAN"),
         ("channel IS NULL", "BOOLEAN NOT NULL"),
-        ("ABS(bidder)", "INT NOT NULL"),
+        ("ABS(bidder)", "INT"),
+        ("MOD(auction, 3)", "BIGINT"),
         ("cents", "BIGINT"),
     ];
     let wrong: Vec<String> = cases

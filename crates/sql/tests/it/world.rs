@@ -81,7 +81,7 @@ CREATE TABLE bid (
   WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
 ) WITH ('connector' = 'filesystem', 'path' = 'bids', 'format' = 'json');
 CREATE TABLE plain (a INT, ts TIMESTAMP(3)) WITH ('connector' = 'filesystem', 'path' = 'p');
-CREATE TABLE out (auction BIGINT, n BIGINT NOT NULL, avg_price DECIMAL(12, 2)) WITH ('connector' = 'print');
+CREATE TABLE out (auction BIGINT, n BIGINT NOT NULL, avg_price DECIMAL(38, 6)) WITH ('connector' = 'print');
 ";
 
 /// Plans `text` with overrides.
