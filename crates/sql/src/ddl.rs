@@ -121,7 +121,9 @@ fn expect_not_enforced(cursor: &mut Cursor<'_>) -> Sql<()> {
     if cursor.eat(&["NOT", "ENFORCED"]) {
         return Ok(());
     }
-    Err(cursor.expected("NOT ENFORCED").help("a stream's primary key is a promise; write PRIMARY KEY (..) NOT ENFORCED"))
+    Err(cursor
+        .expected("NOT ENFORCED")
+        .help("a stream's primary key is a promise; write PRIMARY KEY (..) NOT ENFORCED"))
 }
 
 fn parse_column(cursor: &mut Cursor<'_>, table: &mut TableDdl) -> Sql<ColumnDdl> {
@@ -292,7 +294,10 @@ mod tests {
             ("CREATE TABLE t (__a INT)", "the column '__a' begins with '__', which is reserved"),
             ("CREATE TABLE t (a INT b INT)", "expected ',' or ')', found 'b'"),
             ("CREATE TABLE t (a INT, PRIMARY KEY (a))", "expected NOT ENFORCED, found ')'"),
-            ("CREATE TABLE t (a INT, PRIMARY KEY (b) NOT ENFORCED)", "the primary key's column 'b' is not in the table"),
+            (
+                "CREATE TABLE t (a INT, PRIMARY KEY (b) NOT ENFORCED)",
+                "the primary key's column 'b' is not in the table",
+            ),
             ("CREATE TABLE t (a INT) WITH ('x' = 1)", "expected the option's value in quotes, found '1'"),
             ("CREATE TABLE t (a INT) WITH ('x' = '1', 'x' = '2')", "the option 'x' is given twice"),
             ("CREATE TABLE t (a INT METADATA)", "METADATA columns are not supported yet (line 1, column 23)"),

@@ -1,11 +1,10 @@
 //! EXPLAIN: the logical plan and the physical one, as a tree that a person reads from the sink down.
 
 use arrow::datatypes::SchemaRef;
-use datafusion::common::Column;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use ruslo_core::graph::{Graph, NodeIndex};
 
+use crate::text::bare_text;
 use crate::types::sql_name;
 
 /// What EXPLAIN says of a node.
@@ -57,23 +56,12 @@ fn write_node(text: &mut String, graph: &Graph, details: &[Detail], index: NodeI
     }
 }
 
-/// An expression as a person writes it: columns without their table.
+/// An expression as a person writes it: columns without their table, and the new name if there is one.
 pub(crate) fn shown_expr(expr: &Expr) -> String {
-    let bare = expr.clone().transform_up(|expr| match expr {
-        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))),
-        Expr::Alias(mut alias) => {
-            alias.relation = None;
-            Ok(Transformed::yes(Expr::Alias(alias)))
-        }
-        other => Ok(Transformed::no(other)),
-    });
-    let expr = bare.map_or_else(|_| expr.clone(), |bare| bare.data);
-    match &expr {
-        Expr::Alias(alias) => {
-            let value = alias.expr.human_display().to_string();
-            if value == alias.name { value } else { format!("{value} AS {}", alias.name) }
-        }
-        other => other.human_display().to_string(),
+    let text = bare_text(expr);
+    match expr {
+        Expr::Alias(alias) if alias.name != text => format!("{text} AS {}", alias.name),
+        _ => text,
     }
 }
 
@@ -90,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_read_as_sql() {
+    fn a_new_name_is_shown_and_the_old_one_is_not_repeated() {
         assert_eq!(shown_expr(&(col("t.a") + lit(1)).alias("b")), "a + 1 AS b");
         assert_eq!(shown_expr(&col("t.a").alias("a")), "a");
     }

@@ -21,20 +21,14 @@ pub(crate) struct Functions {
 }
 
 /// Functions that give another answer at every call: they need the pipeline's clock and randomness, not the planner's.
-const VOLATILE: [&str; 16] = [
-    "current_date", "current_time", "current_timestamp", "current_row_timestamp", "current_watermark", "localtime",
-    "localtimestamp", "now", "proctime", "rand", "rand_integer", "random", "today", "unix_timestamp", "uuid",
-    "gen_random_uuid",
-];
+const VOLATILE: &str = "current_date current_time current_timestamp current_row_timestamp current_watermark localtime \
+    localtimestamp now proctime rand rand_integer random today unix_timestamp uuid gen_random_uuid";
 
 /// Functions of Flink's that are missing, and DataFusion's of the same name with another meaning: Flink's wins, so they
 /// are refused until Flink's is here.
-const LATER: [&str; 25] = [
-    "cardinality", "convert_tz", "date_format", "element", "from_base64", "from_unixtime", "greatest", "hop", "hop_end",
-    "hop_start", "json_query", "json_value", "least", "parse_url", "regexp_extract", "session", "session_end",
-    "session_start", "split_index", "timestampadd", "timestampdiff", "to_base64", "to_timestamp_ltz", "tumble_end",
-    "tumble_start",
-];
+const LATER: &str = "cardinality convert_tz date_format element from_base64 from_unixtime greatest hop hop_end hop_start \
+    json_query json_value least parse_url regexp_extract session session_end session_start split_index \
+    timestampadd timestampdiff to_base64 to_timestamp_ltz tumble_end tumble_start";
 
 impl Functions {
     /// Every function of this build.
@@ -51,8 +45,8 @@ impl Functions {
         let mut aggregates_later: Vec<String> = names.collect();
         let aggregates = aggregates();
         aggregates_later.retain(|name| !aggregates.contains_key(name) && !scalars.contains_key(name));
-        for name in VOLATILE.iter().chain(&LATER) {
-            scalars.remove(*name);
+        for name in words(VOLATILE).chain(words(LATER)) {
+            scalars.remove(name);
         }
         Self { scalars, aggregates, aggregates_later }
     }
@@ -87,10 +81,11 @@ impl Functions {
             return Ok(());
         }
         if lower == "tumble" {
-            return Err(SqlError::not_yet("GROUP BY TUMBLE(..) windows", at)
-                .help("write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) and GROUP BY window_start"));
+            return Err(SqlError::not_yet("GROUP BY TUMBLE(..) windows", at).help(
+                "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) and GROUP BY window_start",
+            ));
         }
-        if VOLATILE.contains(&lower.as_str()) || LATER.contains(&lower.as_str()) {
+        if words(VOLATILE).chain(words(LATER)).any(|word| word == lower) {
             return Err(SqlError::not_yet(format!("{} calls", name.to_uppercase()), at));
         }
         if self.aggregates_later.contains(&lower) {
@@ -100,6 +95,10 @@ impl Functions {
         let known = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
         Err(SqlError::new(format!("there is no function '{name}'")).at(at).near(name, known))
     }
+}
+
+fn words(list: &'static str) -> impl Iterator<Item = &'static str> {
+    list.split_whitespace()
 }
 
 fn aggregates() -> HashMap<String, Arc<AggregateUDF>> {

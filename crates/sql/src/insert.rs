@@ -13,7 +13,12 @@ use crate::errors::from_datafusion;
 use crate::types::{sql_name, to_column_type};
 
 /// `plan` with the columns that `table` takes, in its order; `listed` are those that INSERT names.
-pub(crate) fn conform(plan: LogicalPlan, table: &Table, listed: Option<&[At<String>]>, at: Position) -> Sql<LogicalPlan> {
+pub(crate) fn conform(
+    plan: LogicalPlan,
+    table: &Table,
+    listed: Option<&[At<String>]>,
+    at: Position,
+) -> Sql<LogicalPlan> {
     let wanted = table.physical_schema();
     let targets = match listed {
         Some(listed) => target_fields(table, listed)?,
@@ -66,13 +71,7 @@ fn target_fields(table: &Table, listed: &[At<String>]) -> Sql<Vec<FieldRef>> {
 }
 
 /// What the table's column `field` is filled with: the query's column at `place`, or NULL.
-fn column_for(
-    plan: &LogicalPlan,
-    place: Option<usize>,
-    field: &Field,
-    table: &Table,
-    at: Position,
-) -> Sql<Expr> {
+fn column_for(plan: &LogicalPlan, place: Option<usize>, field: &Field, table: &Table, at: Position) -> Sql<Expr> {
     let value = match place {
         Some(place) => {
             let column = Expr::Column(Column::from(plan.schema().qualified_field(place)));

@@ -86,6 +86,15 @@ pub(crate) fn describe(millis: i64) -> String {
     fits.map_or_else(|| "0 s".to_owned(), |(unit, name)| format!("{} {name}", millis / unit))
 }
 
+/// A length as SQL has it: `INTERVAL '5' SECOND`.
+pub(crate) fn sql(millis: i64) -> String {
+    let units = [(DAY_MS, "DAY"), (3_600_000, "HOUR"), (60_000, "MINUTE"), (1_000, "SECOND")];
+    match units.into_iter().find(|(unit, _)| millis != 0 && millis % unit == 0) {
+        Some((unit, name)) => format!("INTERVAL '{}' {name}", millis / unit),
+        None => format!("INTERVAL '{}' SECOND", millis as f64 / 1_000.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +130,7 @@ mod tests {
 
     #[test]
     fn lengths_read_in_their_largest_whole_unit() {
+        assert_eq!([3_600_000, 500, 0].map(sql), ["INTERVAL '1' HOUR", "INTERVAL '0.5' SECOND", "INTERVAL '0' SECOND"]);
         assert_eq!([3_600_000, 5_400_000, 250, 0].map(describe), ["1 h", "90 min", "250 ms", "0 s"]);
     }
 }

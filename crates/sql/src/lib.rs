@@ -14,7 +14,7 @@
 //! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `stream`, `insert`, `logical` | the streaming logical plan |
-//! | `physical`, `scan`, `ids`, `explain` | the graph, its ids, its picture |
+//! | `physical`, `scan`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
 //!
 //! Entry point: [`plan`].
@@ -43,6 +43,7 @@ mod script;
 mod settings;
 mod statement;
 mod stream;
+mod text;
 mod tvf;
 mod types;
 mod typing;
@@ -154,12 +155,5 @@ fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
         (false, false) => JobKind::Select,
     };
     let schema = Some(job.schema);
-    Ok(Planned {
-        kind,
-        graph: job.graph,
-        settings,
-        explain: job.explain,
-        fingerprint: job.fingerprint,
-        schema,
-    })
+    Ok(Planned { kind, graph: job.graph, settings, explain: job.explain, fingerprint: job.fingerprint, schema })
 }

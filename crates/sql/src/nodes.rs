@@ -23,7 +23,7 @@ pub(crate) struct Tumble {
 impl fmt::Display for Tumble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&describe(self.size_ms))?;
-        if self.offset_ms == 0 { Ok(()) } else { write!(f, " + {}", describe(self.offset_ms)) }
+        if self.offset_ms == 0 { Ok(()) } else { write!(f, " offset {}", describe(self.offset_ms)) }
     }
 }
 

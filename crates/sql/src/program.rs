@@ -196,7 +196,9 @@ impl<'a> Program<'a> {
     fn run(&mut self, job: &Job, is_explain: bool, statement: &Statement) -> Sql<()> {
         if self.job.is_some() {
             let error = SqlError::new("a script runs one INSERT or SELECT; this is the second");
-            return Err(error.at(statement.start()).help("EXECUTE STATEMENT SET comes later; put it into another script"));
+            return Err(error
+                .at(statement.start())
+                .help("EXECUTE STATEMENT SET comes later; put it into another script"));
         }
         let parallelism = self.with_overrides()?.parallelism.unwrap_or(self.default_parallelism);
         let (plan, table) = match job {
@@ -222,12 +224,7 @@ impl<'a> Program<'a> {
         Ok((plan, Some(table)))
     }
 
-    fn plan(
-        &self,
-        plan: LogicalPlan,
-        table: Option<&Table>,
-        parallelism: usize,
-    ) -> Sql<(Graph, String, SchemaRef)> {
+    fn plan(&self, plan: LogicalPlan, table: Option<&Table>, parallelism: usize) -> Sql<(Graph, String, SchemaRef)> {
         let plan = logical::optimize(plan, &self.planner)?;
         let target = table.map_or(Target::Result, Target::Table);
         let (graph, details) = physical::graph(&plan, &target, self.connections, parallelism)?;

@@ -179,4 +179,3 @@ fn cheapest(schema: &Schema) -> Option<usize> {
     let fields = schema.fields().iter().enumerate();
     fields.min_by_key(|(place, field)| (cost(field.data_type()), *place)).map(|(place, _)| place)
 }
-

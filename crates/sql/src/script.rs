@@ -6,8 +6,8 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
-use crate::dialect::FlinkDialect;
 use crate::diagnostic::{Position, Sql, SqlError};
+use crate::dialect::FlinkDialect;
 
 /// Longest script, in bytes.
 pub const SCRIPT_BYTES_MAX: usize = 1 << 20;

@@ -22,8 +22,8 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, lit};
 
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
-use crate::explain::shown_expr;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
+use crate::text::{bare_text, expr_text};
 use crate::window::{Windowed, lineage, tables, windowed};
 
 /// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`.
@@ -58,12 +58,13 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
             None => Grouped::Key(columns.add(expr)),
         });
     }
-    let time = columns.add_time(time_of(&found, &input)?);
+    let time = time_of(&found, &input)?;
+    let time = columns.push(time, if found.computed_with { "$time".to_owned() } else { found.time.clone() });
     let mut aggregates = Vec::new();
     let mut names = Vec::new();
     for expr in &aggregate.aggr_expr {
         aggregates.push(columns.take_arguments(expr)?);
-        names.push(columns.free_name(call_text(expr)));
+        names.push(columns.free_name(bare_text(expr)));
     }
     let keys = grouped.iter().filter_map(|column| match column {
         Grouped::Key(key) => Some(key.clone()),
@@ -145,18 +146,14 @@ impl Columns {
         }
         let preferred = match &expr {
             Expr::Column(column) => column.name.clone(),
-            computed => computed.schema_name().to_string(),
+            computed => bare_text(computed),
         };
         let column = self.push(expr.clone(), preferred);
         self.sources.push((expr, column.clone()));
         column
     }
 
-    /// Adds the time, always as a column of its own: a key of the same name must keep its values apart.
-    fn add_time(&mut self, time: Expr) -> Column {
-        self.push(time, "$time".to_owned())
-    }
-
+    /// Adds a column of its own, whatever others there are.
     fn push(&mut self, expr: Expr, preferred: String) -> Column {
         let name = self.free_name(preferred);
         self.exprs.push(expr.alias(name.clone()));
@@ -201,31 +198,9 @@ fn lineage_of(aggregate: &Aggregate, found: &Windowed) -> String {
     )
 }
 
-/// An aggregate as a person writes it.
-fn call_text(expr: &Expr) -> String {
-    let expr = expr.clone().unalias();
-    match &expr {
-        Expr::AggregateFunction(call) if matches!(call.params.args.as_slice(), [Expr::Literal(..)]) => {
-            if call.func.name() == "count" { "count(*)".to_owned() } else { shown_expr(&expr) }
-        }
-        _ => shown_expr(&expr),
-    }
-}
-
 /// A key, with its columns as table and column.
 fn canonical(expr: &Expr, input: &LogicalPlan) -> String {
-    match crate::window::bare_column(expr) {
-        Some(column) => lineage(input, column),
-        None => {
-            let named = expr.clone().unalias().transform_up(|expr| match &expr {
-                Expr::Column(column) => {
-                    Ok(Transformed::yes(Expr::Column(Column::new_unqualified(lineage(input, column)))))
-                }
-                _ => Ok(Transformed::no(expr)),
-            });
-            named.map_or_else(|_| expr.to_string(), |named| named.data.to_string())
-        }
-    }
+    expr_text(expr, &|column| lineage(input, column))
 }
 
 /// `node` under the names of the aggregate that it replaces.
@@ -235,8 +210,9 @@ fn named_as(aggregate: &Aggregate, grouped: &[Grouped], names: &[String], node: 
         Grouped::Window(column) => Column::new_unqualified(column.name()),
     });
     let names = names.iter().map(Column::new_unqualified);
-    let exprs = groups.chain(names).zip(aggregate.schema.iter()).map(|(column, (qualifier, field))| {
-        Expr::Column(column).alias_qualified(qualifier.cloned(), field.name())
-    });
+    let exprs = groups
+        .chain(names)
+        .zip(aggregate.schema.iter())
+        .map(|(column, (qualifier, field))| Expr::Column(column).alias_qualified(qualifier.cloned(), field.name()));
     Projection::try_new(exprs.collect(), Arc::new(node)).map(LogicalPlan::Projection)
 }

@@ -125,7 +125,9 @@ fn parse_table(cursor: &mut Cursor<'_>) -> Sql<(At<String>, Span)> {
     let span = cursor.rest().first().map_or_else(Span::empty, |token| token.span);
     let table = cursor.table_name("a table's name, as in TABLE bid")?;
     if cursor.peeks(0, "PARTITION") {
-        return Err(SqlError::new("TUMBLE takes no PARTITION BY").at(cursor.position()).help("GROUP BY the key instead"));
+        return Err(SqlError::new("TUMBLE takes no PARTITION BY")
+            .at(cursor.position())
+            .help("GROUP BY the key instead"));
     }
     Ok((table, span))
 }
@@ -221,7 +223,10 @@ mod tests {
             ),
             ("TUMBLE(TABLE t PARTITION BY a, DESCRIPTOR(ts))", "TUMBLE takes no PARTITION BY"),
             ("TUMBLE(TABLE t, COLUMN => DESCRIPTOR(ts))", "TUMBLE has no argument 'COLUMN'"),
-            ("TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR", "expected ',' or ')', found the end of the statement"),
+            (
+                "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR",
+                "expected ',' or ')', found the end of the statement",
+            ),
             (
                 "TUMBLE(TABLE (SELECT 1), DESCRIPTOR(ts))",
                 "subqueries inside a window are not supported yet (line 1, column 28)",

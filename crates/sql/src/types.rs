@@ -27,34 +27,8 @@ use crate::script::split;
 /// The zone of TIMESTAMP_LTZ.
 pub(crate) const UTC: &str = "UTC";
 
-const NAMES: [&str; 26] = [
-    "STRING",
-    "VARCHAR",
-    "CHAR",
-    "BOOLEAN",
-    "TINYINT",
-    "SMALLINT",
-    "INT",
-    "INTEGER",
-    "BIGINT",
-    "FLOAT",
-    "REAL",
-    "DOUBLE",
-    "DECIMAL",
-    "DEC",
-    "NUMERIC",
-    "DATE",
-    "TIME",
-    "TIMESTAMP",
-    "TIMESTAMP_LTZ",
-    "BYTES",
-    "VARBINARY",
-    "BINARY",
-    "ARRAY",
-    "MAP",
-    "ROW",
-    "MULTISET",
-];
+const NAMES: &str = "STRING VARCHAR CHAR BOOLEAN TINYINT SMALLINT INT INTEGER BIGINT FLOAT REAL DOUBLE DECIMAL DEC NUMERIC \
+    DATE TIME TIMESTAMP TIMESTAMP_LTZ BYTES VARBINARY BINARY ARRAY MAP ROW MULTISET";
 
 /// Reads a type: `DECIMAL(10, 2)`, `TIMESTAMP(3) WITHOUT TIME ZONE`. NOT NULL behind it is the caller's.
 pub(crate) fn parse(cursor: &mut Cursor<'_>) -> Sql<DataType> {
@@ -70,7 +44,9 @@ pub(crate) fn parse(cursor: &mut Cursor<'_>) -> Sql<DataType> {
     let local_zone = upper == "TIMESTAMP_LTZ" || (upper == "TIMESTAMP" && parse_zone(cursor)?);
     let known = data_type(&upper, &numbers, local_zone).map_err(|sentence| SqlError::new(sentence).at(name.at))?;
     known.ok_or_else(|| {
-        SqlError::new(format!("there is no type '{}'", name.value)).at(name.at).near(&name.value, NAMES)
+        SqlError::new(format!("there is no type '{}'", name.value))
+            .at(name.at)
+            .near(&name.value, NAMES.split_whitespace())
     })
 }
 

@@ -123,6 +123,8 @@ pub(crate) fn tables(plan: &LogicalPlan) -> Vec<&Table> {
 #[derive(Debug)]
 pub(crate) struct Windowed {
     pub(crate) window: Tumble,
+    /// What the time column is called where the window is.
+    pub(crate) time: String,
     /// By place in the plan's schema.
     pub(crate) columns: BTreeMap<usize, WindowColumn>,
     /// Whether some expression on the way computes with them, so that they must be there.
@@ -149,7 +151,7 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
         LogicalPlan::Extension(_) => {
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
-            Some(Windowed { window: assign.window, columns, computed_with: false })
+            Some(Windowed { window: assign.window, time: assign.time.name.clone(), columns, computed_with: false })
         }
         LogicalPlan::SubqueryAlias(alias) => windowed(&alias.input),
         LogicalPlan::Filter(filter) => {

@@ -150,11 +150,7 @@ SELECT a FROM t",
             "option 'source.rows-per-second' = '0': expected a whole number from 1",
             "2:93",
         ),
-        (
-            "SELECT auction FROM out",
-            "connector 'print' cannot be read from; it only takes INSERT INTO",
-            "1:479",
-        ),
+        ("SELECT auction FROM out", "connector 'print' cannot be read from; it only takes INSERT INTO", "1:479"),
     ]);
 }
 
@@ -228,7 +224,11 @@ fn what_comes_later_is_refused_in_one_sentence() {
         ("SELECT * FROM TABLE(HOP(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR))", "HOP windows", "2:21"),
         ("SELECT * FROM CUMULATE(TABLE bid, DESCRIPTOR(dateTime))", "CUMULATE windows", "2:15"),
         ("SELECT * FROM TABLE(SESSION(TABLE bid, DESCRIPTOR(dateTime)))", "SESSION windows", "2:21"),
-        ("SELECT COUNT(*) AS n FROM bid GROUP BY TUMBLE(dateTime, INTERVAL '1' HOUR)", "GROUP BY TUMBLE(..) windows", "2:40"),
+        (
+            "SELECT COUNT(*) AS n FROM bid GROUP BY TUMBLE(dateTime, INTERVAL '1' HOUR)",
+            "GROUP BY TUMBLE(..) windows",
+            "2:40",
+        ),
         ("SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction", "GROUP BY clauses without a window", "2:40"),
         ("SELECT COUNT(*) AS n FROM bid", "aggregates over a whole stream", "2:1"),
         ("SELECT DISTINCT auction FROM bid", "SELECT DISTINCT queries", "2:8"),
@@ -259,7 +259,11 @@ fn what_comes_later_is_refused_in_one_sentence() {
         ("EXECUTE STATEMENT SET BEGIN", "EXECUTE statements", "2:1"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED statements", "2:8"),
         ("SELECT auction FROM bid /*+ OPTIONS('a'='b') */", "hints (/*+ .. */)", "2:25"),
-        ("SELECT auction FROM bid MATCH_RECOGNIZE (ORDER BY t PATTERN (A) DEFINE A AS A.x > 1)", "MATCH_RECOGNIZE clauses", "2:25"),
+        (
+            "SELECT auction FROM bid MATCH_RECOGNIZE (ORDER BY t PATTERN (A) DEFINE A AS A.x > 1)",
+            "MATCH_RECOGNIZE clauses",
+            "2:25",
+        ),
         ("WITH RECURSIVE r AS (SELECT auction FROM bid) SELECT auction FROM r", "recursive queries", "2:6"),
     ];
     let mut wrong = Vec::new();
@@ -334,7 +338,11 @@ fn a_sink_takes_what_fits() {
             "column 2 'n': the query gives NULL, the table's column is NOT NULL",
             "2:13",
         ),
-        ("CREATE VIEW v AS SELECT 1 AS a FROM bid; INSERT INTO v SELECT 1 FROM bid", "'v' is a view: it can be read, not written", "2:54"),
+        (
+            "CREATE VIEW v AS SELECT 1 AS a FROM bid; INSERT INTO v SELECT 1 FROM bid",
+            "'v' is a view: it can be read, not written",
+            "2:54",
+        ),
     ]);
 }
 
@@ -347,12 +355,28 @@ fn syntax_errors_keep_their_place() {
         ("SELECT \"auction\" FROM bid", "\"auction\" is quoted with double quotes", "2:8"),
         ("SELECT 'auction FROM bid", "unterminated string literal", "2:8"),
         ("SELEC auction FROM bid", "expected a statement, found 'SELEC'", "2:1"),
-        ("SELECT auction FROM bid; SELECT auction FROM bid", "a script runs one INSERT or SELECT; this is the second", "2:26"),
-        ("SELECT INTERVAL '1:30' MINUTE TO SECOND AS i FROM bid", "intervals of several units are not supported yet", "2:17"),
-        ("SELECT dateTime + INTERVAL '5' AS i FROM bid", "an interval needs a unit: SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, YEAR", "2:28"),
+        (
+            "SELECT auction FROM bid; SELECT auction FROM bid",
+            "a script runs one INSERT or SELECT; this is the second",
+            "2:26",
+        ),
+        (
+            "SELECT INTERVAL '1:30' MINUTE TO SECOND AS i FROM bid",
+            "intervals of several units are not supported yet",
+            "2:17",
+        ),
+        (
+            "SELECT dateTime + INTERVAL '5' AS i FROM bid",
+            "an interval needs a unit: SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, YEAR",
+            "2:28",
+        ),
         ("SELECT INTERVAL '5' DAY AS i FROM bid", "the column 'i' is INTERVAL, which cannot be a result", "2:1"),
         ("SELECT auction, auction FROM bid", "the column 'auction' comes twice", "2:8"),
-        ("CREATE VIEW v (a) AS SELECT auction, price FROM bid", "the view 'v' lists 1 columns, its query gives 2", "2:13"),
+        (
+            "CREATE VIEW v (a) AS SELECT auction, price FROM bid",
+            "the view 'v' lists 1 columns, its query gives 2",
+            "2:13",
+        ),
         ("SELECT CAST(auction AS BIGINTT) AS x FROM bid", "there is no type 'BIGINTT'", "2:24"),
     ]);
 }

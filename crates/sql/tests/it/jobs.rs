@@ -39,9 +39,9 @@ fn without_keys_one_subtask_has_all_rows() {
         GROUP BY window_end";
     let planned = planned(text).unwrap();
     assert_eq!(planned.kind, JobKind::Select);
-    assert_eq!(planned.graph.edges[1].partitioning, Partitioning::KeyGroup(vec![]));
+    assert_eq!(planned.graph.edges[0].partitioning, Partitioning::KeyGroup(vec![]));
     let parallelism: Vec<usize> = planned.graph.nodes.iter().map(|node| node.parallelism).collect();
-    assert_eq!(parallelism, [2, 2, 1, 1, 1]);
+    assert_eq!(parallelism, [2, 1, 1, 1]);
 }
 
 #[test]
@@ -69,7 +69,8 @@ fn a_script_without_a_job_is_nothing_to_run() {
 
 #[test]
 fn overrides_win_over_the_script() {
-    let text = "SET 'parallelism.default' = '3'; SET 'execution.checkpointing.interval' = '10 s'; SELECT auction FROM bid";
+    let text =
+        "SET 'parallelism.default' = '3'; SET 'execution.checkpointing.interval' = '10 s'; SELECT auction FROM bid";
     let overrides = [("parallelism.default", "5"), ("execution.batch-rows", "7")];
     let planned = planned_with("test.sql", &format!("{TABLES}{text}"), &overrides).unwrap();
     assert_eq!(planned.settings.parallelism, Some(5));
