@@ -3,6 +3,7 @@
 //! | text | becomes |
 //! |---|---|
 //! | `SELECT a + 1` | `… AS EXPR$0`, Flink's name for an unnamed column |
+//! | `SELECT a, a` | `a, a AS a0` |
 //! | `1e3` | a DOUBLE |
 //! | `EXTRACT(f FROM t)` | a BIGINT; DOW counts from 1 on Sunday |
 //! | `HOUR(t)`, `YEAR(t)`, `DAYOFWEEK(t)`, … | EXTRACT |
@@ -13,18 +14,53 @@
 //! | `TO_TIMESTAMP(s)` | `TRY_CAST(s AS TIMESTAMP(3))` |
 //! | `IF(c, a, b)` | CASE |
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select,
-    SelectItem, TimezoneInfo, Value, VisitMut, VisitorMut,
+    SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 
 /// Gives `query` Flink's meaning.
 pub(crate) fn rewrite_query(query: &mut Query) {
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        part_names(&mut select.projection);
+    }
     let _: ControlFlow<()> = query.visit(&mut FlinkMeaning);
+}
+
+/// Gives columns of the same name different ones, as Flink does: `i`, `i0`, `i1`.
+fn part_names(items: &mut [SelectItem]) {
+    let mut names = HashSet::new();
+    for item in items {
+        let Some(name) = item_name(item) else { continue };
+        let mut free = name.clone();
+        let mut number = 0;
+        while !names.insert(free.clone()) {
+            free = format!("{name}{number}");
+            number += 1;
+        }
+        if free == name {
+            continue;
+        }
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let expr = std::mem::replace(expr, null());
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('`', free) };
+        }
+    }
+}
+
+/// What a column of SELECT is called, if it has a name.
+fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) => path.last().map(|name| name.value.clone()),
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+        _ => None,
+    }
 }
 
 /// Gives `expr` Flink's meaning.
@@ -200,6 +236,7 @@ mod tests {
     fn text_gets_flinks_meaning() {
         let cases = [
             ("SELECT a, a + 1, t.b FROM t", "SELECT a, a + 1 AS `EXPR$1`, t.b FROM t"),
+            ("SELECT a, t.a, b AS a FROM t", "SELECT a, t.a AS `a0`, b AS `a1` FROM t"),
             ("SELECT 1e3 AS x FROM t", "SELECT CAST('1e3' AS DOUBLE) AS x FROM t"),
             ("SELECT HOUR(t) AS h FROM t", "SELECT CAST(EXTRACT(HOUR FROM t) AS BIGINT) AS h FROM t"),
             ("SELECT DAYOFWEEK(t) AS d FROM t", "SELECT (CAST(EXTRACT(DOW FROM t) AS BIGINT) + 1) AS d FROM t"),

@@ -109,8 +109,9 @@ fn fits(from: &DataType, to: &DataType) -> bool {
     let from = &to_column_type(from).unwrap_or_else(|| from.clone());
     match (from, to) {
         (Null, _) => true,
-        (Decimal128(p, s), Decimal128(q, t)) => t >= s && whole_digits(*q, *t) >= whole_digits(*p, *s),
-        (from, Decimal128(p, s)) if from.is_signed_integer() => whole_digits(*p, *s) >= integer_digits(from),
+        // A value that does not fit is an error when it comes.
+        (Decimal128(..), Decimal128(..)) => true,
+        (from, Decimal128(..)) if from.is_signed_integer() => true,
         (from, Float32 | Float64) if from.is_signed_integer() => true,
         (Decimal128(..), Float32 | Float64) | (Float32, Float64) => true,
         (from, to) if from.is_signed_integer() && to.is_signed_integer() => {
@@ -118,19 +119,6 @@ fn fits(from: &DataType, to: &DataType) -> bool {
         }
         (Timestamp(..) | Date32, Timestamp(..)) => true,
         (from, to) => from == to,
-    }
-}
-
-fn whole_digits(precision: u8, scale: i8) -> i16 {
-    i16::from(precision) - i16::from(scale)
-}
-
-fn integer_digits(data_type: &DataType) -> i16 {
-    match data_type {
-        DataType::Int8 => 3,
-        DataType::Int16 => 5,
-        DataType::Int32 => 10,
-        _ => 19,
     }
 }
 
@@ -185,7 +173,8 @@ mod tests {
             (Int32, Float64),
             (Float32, Float64),
             (Decimal128(10, 2), Decimal128(12, 3)),
-            (Int32, Decimal128(12, 2)),
+            (Int64, Decimal128(12, 2)),
+            (Decimal128(38, 6), Decimal128(12, 2)),
             (DataType::Null, Utf8),
             (DataType::Utf8View, Utf8),
         ];
@@ -194,8 +183,7 @@ mod tests {
             (Int64, Int32),
             (Float64, Int64),
             (Float64, Float32),
-            (Decimal128(10, 2), Decimal128(10, 3)),
-            (Int64, Decimal128(12, 2)),
+            (Float64, Decimal128(12, 2)),
             (Int32, Utf8),
             (Utf8, Int32),
         ];

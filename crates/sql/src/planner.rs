@@ -49,7 +49,8 @@ impl Planner {
     pub(crate) fn new() -> Self {
         let mut config = ConfigOptions::default();
         config.execution.time_zone = Some(crate::types::UTC.to_owned());
-        let expr_planners = SessionStateDefaults::default_expr_planners();
+        let ours: Arc<dyn ExprPlanner> = Arc::new(typing::AggregatesOverCasts);
+        let expr_planners = [ours].into_iter().chain(SessionStateDefaults::default_expr_planners()).collect();
         Self { functions: Functions::new(), expr_planners, config: Arc::new(config) }
     }
 

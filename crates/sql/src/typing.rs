@@ -1,10 +1,14 @@
-//! Types as Flink has them where DataFusion chooses others: constants, and intervals of a fixed length.
+//! Types as Flink has them where DataFusion chooses others: constants, intervals of a fixed length, names of casts.
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+
+use crate::text::expr_text;
 
 /// Integer constants that fit are INT, as in Flink; DataFusion makes every one a BIGINT.
 pub(crate) fn narrow_expr(expr: Expr) -> DfResult<Expr> {
@@ -79,6 +83,26 @@ fn nanos(interval: &IntervalMonthDayNano) -> Option<i64> {
     let days = i64::from(interval.days).checked_mul(86_400_000_000_000)?;
     (interval.months == 0).then_some(())?;
     days.checked_add(interval.nanoseconds)
+}
+
+/// Names an aggregate over a CAST by the whole text: DataFusion's own names leave casts out, so that AVG(v) and
+/// AVG(CAST(v AS DOUBLE)) would be one column.
+#[derive(Debug)]
+pub(crate) struct AggregatesOverCasts;
+
+impl ExprPlanner for AggregatesOverCasts {
+    fn plan_aggregate(&self, call: RawAggregateExpr) -> DfResult<PlannerResult<RawAggregateExpr>> {
+        let is_cast = |expr: &Expr| Ok(matches!(expr, Expr::Cast(_) | Expr::TryCast(_)));
+        let casts = call.args.iter().map(|arg| arg.exists(is_cast)).collect::<DfResult<Vec<bool>>>()?;
+        if !casts.contains(&true) {
+            return Ok(PlannerResult::Original(call));
+        }
+        let RawAggregateExpr { func, args, distinct, filter, order_by, null_treatment } = call;
+        let params = AggregateFunctionParams { args, distinct, filter, order_by, null_treatment };
+        let expr = Expr::AggregateFunction(AggregateFunction { func, params });
+        let name = expr_text(&expr, &Column::flat_name);
+        Ok(PlannerResult::Planned(expr.alias(name)))
+    }
 }
 
 #[cfg(test)]

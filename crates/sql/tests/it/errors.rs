@@ -371,7 +371,7 @@ fn syntax_errors_keep_their_place() {
             "2:28",
         ),
         ("SELECT INTERVAL '5' DAY AS i FROM bid", "the column 'i' is INTERVAL, which cannot be a result", "2:1"),
-        ("SELECT auction, auction FROM bid", "the column 'auction' comes twice", "2:8"),
+        ("SELECT *, auction FROM bid", "the column 'auction' comes twice", "2:11"),
         (
             "CREATE VIEW v (a) AS SELECT auction, price FROM bid",
             "the view 'v' lists 1 columns, its query gives 2",

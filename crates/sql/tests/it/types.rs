@@ -89,6 +89,15 @@ fn expressions_have_flinks_types() {
 }
 
 #[test]
+fn a_cast_tells_aggregates_apart() {
+    let text = "SELECT AVG(bidder) AS a, AVG(CAST(bidder AS DOUBLE)) AS b
+        FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR)) GROUP BY window_start";
+    let schema = planned(text).unwrap().schema.unwrap();
+    let types: Vec<String> = schema.fields().iter().map(|field| sql_type(field.data_type())).collect();
+    assert_eq!(types, ["INT", "DOUBLE"]);
+}
+
+#[test]
 fn a_window_adds_three_timestamps() {
     let from = "TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR))";
     for column in ["window_start", "window_end", "window_time"] {
