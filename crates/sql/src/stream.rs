@@ -140,7 +140,7 @@ struct Columns {
 
 impl Columns {
     fn add(&mut self, expr: &Expr) -> Column {
-        let expr = expr.clone().unalias();
+        let expr = expr.clone().unalias_nested().data;
         if let Some((_, column)) = self.sources.iter().find(|(known, _)| *known == expr) {
             return column.clone();
         }

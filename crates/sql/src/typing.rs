@@ -3,7 +3,6 @@
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
@@ -91,17 +90,15 @@ fn nanos(interval: &IntervalMonthDayNano) -> Option<i64> {
 pub(crate) struct AggregatesOverCasts;
 
 impl ExprPlanner for AggregatesOverCasts {
-    fn plan_aggregate(&self, call: RawAggregateExpr) -> DfResult<PlannerResult<RawAggregateExpr>> {
+    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> DfResult<PlannerResult<RawAggregateExpr>> {
         let is_cast = |expr: &Expr| Ok(matches!(expr, Expr::Cast(_) | Expr::TryCast(_)));
-        let casts = call.args.iter().map(|arg| arg.exists(is_cast)).collect::<DfResult<Vec<bool>>>()?;
-        if !casts.contains(&true) {
-            return Ok(PlannerResult::Original(call));
+        for arg in &mut call.args {
+            if arg.exists(is_cast)? {
+                let name = expr_text(arg, &Column::flat_name);
+                *arg = std::mem::take(arg).alias(name);
+            }
         }
-        let RawAggregateExpr { func, args, distinct, filter, order_by, null_treatment } = call;
-        let params = AggregateFunctionParams { args, distinct, filter, order_by, null_treatment };
-        let expr = Expr::AggregateFunction(AggregateFunction { func, params });
-        let name = expr_text(&expr, &Column::flat_name);
-        Ok(PlannerResult::Planned(expr.alias(name)))
+        Ok(PlannerResult::Original(call))
     }
 }
 
