@@ -55,8 +55,9 @@ pub trait Committer: Send {
     /// Makes the output visible; what is visible already stays so.
     fn commit(&mut self, committables: &[Committable]) -> Result<()>;
 
-    /// Removes what was written in epochs after `epoch` by this run and never committed; called on restore, after the
-    /// commit of `epoch` itself.
+    /// Takes back what this run wrote in epochs after `epoch`: called on restore, after the commit of `epoch` itself and
+    /// before any writer opens. That is output which was never committed, and, where the checkpoint that had committed
+    /// it was damaged since, visible output too.
     fn abort_since(&mut self, epoch: Epoch) -> Result<()>;
 }
 

@@ -155,6 +155,9 @@ impl SplitBook {
     pub fn restore(&self, states: &[LineageState]) -> Result<()> {
         let mut pages = lock(&self.open);
         let known: BTreeMap<&str, &LineageState> = states.iter().map(|state| (state.lineage.as_str(), state)).collect();
+        for name in pages.lineages.keys().filter(|name| !known.contains_key(name.as_str())) {
+            tracing::warn!("{name} has appeared since the start, and is not read");
+        }
         pages.lineages.retain(|name, _| known.contains_key(name.as_str()));
         for state in states {
             restore_lineage(pages.lineages.get_mut(&state.lineage), state)?;
