@@ -1,0 +1,192 @@
+//! The format of a test file: a comment, then sections.
+//!
+//! ```text
+//! # What the file shows.
+//!
+//! === input trips.json            a file in ${dir}; compressed if its name ends in .gz; `cut 9` takes the last 9 bytes off
+//! {"id": 1}
+//!
+//! === sql                         a script that reads from ${dir} and writes lines to ${out}
+//! INSERT INTO result SELECT id FROM trips;
+//!
+//! === rows                        the lines that are written, in any order
+//! {"id":1}
+//!
+//! === late 2                      how many late rows are counted; 0 without this section
+//!
+//! === error data                  instead of rows: the kind of error, and parts of its message, one a line
+//!
+//! === duckdb                      for expect.py only
+//! ```
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// A test file.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// The file's name without its ending.
+    pub(crate) name: String,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) sql: String,
+    pub(crate) expected: Expected,
+}
+
+/// A file to read from.
+#[derive(Debug)]
+pub(crate) struct Input {
+    name: String,
+    text: String,
+    cut_bytes: usize,
+}
+
+/// What comes of a test file.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    Answer(Answer),
+    Error { kind: String, parts: Vec<String> },
+}
+
+/// The rows that were written, sorted, and how many came late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<String>,
+    pub(crate) late: u64,
+}
+
+impl Case {
+    /// Reads a test file.
+    pub(crate) fn read(path: &Path) -> Self {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        Self::parse(name, &text).unwrap_or_else(|sentence| panic!("{name}.test: {sentence}"))
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let (comment, sections) = sections(text);
+        if !comment.starts_with("# ") {
+            return Err("the file does not begin with a comment that says what it shows".to_owned());
+        }
+        let (mut inputs, mut sql, mut rows, mut late, mut error) = (Vec::new(), None, None, 0, None);
+        for (heading, body) in sections {
+            match *heading.split(' ').collect::<Vec<_>>() {
+                ["input", name] => inputs.push(Input { name: name.to_owned(), text: body, cut_bytes: 0 }),
+                ["input", name, "cut", bytes] => {
+                    let cut_bytes = bytes.parse().map_err(|_| format!("'{bytes}' is not a number"))?;
+                    inputs.push(Input { name: name.to_owned(), text: body, cut_bytes });
+                }
+                ["sql"] => sql = Some(body),
+                ["rows"] => rows = Some(lines(&body)),
+                ["late", count] => late = count.parse().map_err(|_| format!("'{count}' is not a number"))?,
+                ["error", kind] => error = Some(Expected::Error { kind: kind.to_owned(), parts: lines(&body) }),
+                ["duckdb"] => {}
+                _ => return Err(format!("there is no section '{heading}'")),
+            }
+        }
+        let expected = match (rows, error) {
+            (Some(mut rows), None) => {
+                rows.sort();
+                Expected::Answer(Answer { rows, late })
+            }
+            (None, Some(error)) => error,
+            _ => return Err("the file has either 'rows' or 'error'".to_owned()),
+        };
+        Ok(Self { name: name.to_owned(), inputs, sql: sql.ok_or("the file has no 'sql'")?, expected })
+    }
+
+    /// Writes the inputs into `folder`.
+    pub(crate) fn write_inputs(&self, folder: &Path) {
+        self.inputs.iter().for_each(|input| input.write(folder));
+    }
+}
+
+impl Input {
+    fn write(&self, folder: &Path) {
+        let path = folder.join(&self.name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes = self.text.as_bytes().to_vec();
+        if self.name.ends_with(".gz") {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(&bytes).unwrap();
+            bytes = encoder.finish().unwrap();
+        }
+        bytes.truncate(bytes.len() - self.cut_bytes);
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// The comment, and the sections with their headings; a body ends with one newline or is empty.
+fn sections(text: &str) -> (String, Vec<(String, String)>) {
+    let mut comment = String::new();
+    let mut sections: Vec<(String, String)> = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix("=== "), sections.last_mut()) {
+            (Some(heading), _) => sections.push((heading.to_owned(), String::new())),
+            (None, Some((_, body))) => body.extend([line, "\n"]),
+            (None, None) => comment.extend([line, "\n"]),
+        }
+    }
+    for (_, body) in &mut sections {
+        let length = body.trim_end_matches('\n').len();
+        body.truncate(if length == 0 { 0 } else { length + 1 });
+    }
+    (comment, sections)
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
+}
+
+impl Answer {
+    /// What is missing and what is too much, one a line; empty if nothing is.
+    pub(crate) fn difference(&self, expected: &Self) -> String {
+        let mut text = String::new();
+        if self.late != expected.late {
+            text.push_str(&format!("  {} late rows, expected {}\n", self.late, expected.late));
+        }
+        let all: BTreeSet<&String> = self.rows.iter().chain(&expected.rows).collect();
+        let count = |rows: &[String], row: &String| rows.iter().filter(|other| *other == row).count();
+        for row in all {
+            match (count(&self.rows, row), count(&expected.rows, row)) {
+                (found, wanted) if found < wanted => text.push_str(&format!("  missing {}x {row}\n", wanted - found)),
+                (found, wanted) if found > wanted => text.push_str(&format!("  too many {}x {row}\n", found - wanted)),
+                _ => {}
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_into_its_parts() {
+        let text = "# shows\n\n=== input a.json\n{}\n\n=== input b\n\n=== sql\nSELECT\n=== rows\nb\na\n\n=== late 3\n";
+        let case = Case::parse("x", text).unwrap();
+        let texts: Vec<_> = case.inputs.iter().map(|input| input.text.as_str()).collect();
+        assert_eq!(texts, ["{}\n", ""]);
+        assert_eq!(case.sql, "SELECT\n");
+        let Expected::Answer(answer) = case.expected else { panic!() };
+        assert_eq!(answer, Answer { rows: vec!["a".into(), "b".into()], late: 3 });
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_says_so() {
+        assert!(Case::parse("x", "=== sql\nSELECT\n=== rows\n").unwrap_err().contains("comment"));
+        assert!(Case::parse("x", "# y\n=== sql\nSELECT\n").unwrap_err().contains("either"));
+        assert!(Case::parse("x", "# y\n=== sqll\nSELECT\n").unwrap_err().contains("'sqll'"));
+    }
+
+    #[test]
+    fn differences_count_duplicates() {
+        let answer = |rows: &[&str]| Answer { rows: rows.iter().map(|row| (*row).to_owned()).collect(), late: 0 };
+        assert_eq!(answer(&["a", "b", "b"]).difference(&answer(&["a", "a", "b"])), "  missing 1x a\n  too many 1x b\n");
+        assert_eq!(answer(&["a"]).difference(&answer(&["a"])), "");
+    }
+}

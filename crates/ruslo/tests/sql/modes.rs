@@ -1,0 +1,179 @@
+//! The ways of running a test file, and what is wrong with the answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ruslo_core::error::{Error, Result};
+use ruslo_core::rng::Rng;
+use ruslo_runtime::coordinator::Outcome;
+
+use crate::case::{Answer, Case, Expected};
+use crate::world::{Shape, World, finish, step, temporary};
+
+const PARALLELISMS: [usize; 3] = [1, 2, 3];
+const BATCHES: [Option<usize>; 3] = [Some(1), Some(7), None];
+
+/// How a run is interrupted.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    Plain,
+    /// Stopped at a checkpoint at a random step and restored.
+    Stop,
+    /// The same, restored at another parallelism.
+    StopAndRescale,
+    /// Stopped twice, each time restored at another parallelism.
+    StopTwice,
+    /// Abandoned at a random step, and restored from the newest checkpoint that is there.
+    Crash,
+    /// Abandoned three times, restored at other parallelisms.
+    CrashAndRescale,
+    Threads,
+}
+
+const SEEDED: [Mode; 6] =
+    [Mode::Plain, Mode::Stop, Mode::StopAndRescale, Mode::StopTwice, Mode::Crash, Mode::CrashAndRescale];
+
+impl Mode {
+    /// The parallelisms of the attempts.
+    fn attempts(self, first: usize) -> Vec<usize> {
+        let other = |by: usize| (first - 1 + by) % PARALLELISMS.len() + 1;
+        match self {
+            Self::Plain | Self::Threads => vec![first],
+            Self::Stop | Self::Crash => vec![first, first],
+            Self::StopAndRescale => vec![first, other(1)],
+            Self::StopTwice => vec![first, other(2), other(1)],
+            Self::CrashAndRescale => vec![first, other(1), other(2), first],
+        }
+    }
+
+    fn stops(self) -> bool {
+        matches!(self, Self::Stop | Self::StopAndRescale | Self::StopTwice)
+    }
+}
+
+/// Runs a test file in every way; how many runs that were, and what was wrong in which.
+pub(crate) fn check(case: &Case, seed: u64) -> (usize, Vec<String>) {
+    let inputs = temporary();
+    case.write_inputs(inputs.path());
+    let mut check = Check { case, inputs: inputs.path(), seed, runs: 0, failures: BTreeMap::new() };
+    for parallelism in PARALLELISMS {
+        for batch_rows in BATCHES {
+            check.shape(Shape { parallelism, batch_rows });
+        }
+    }
+    check.one(Mode::Threads, Shape { parallelism: 2, batch_rows: None }, 0);
+    let name = &case.name;
+    let told = check.failures.into_iter().map(|(wrong, ways)| {
+        format!("{name}.test (RUSLO_SQL_TEST={name} RUSLO_SQL_SEED={seed}): {}\n{wrong}", ways.join("; "))
+    });
+    (check.runs, told.collect())
+}
+
+struct Check<'a> {
+    case: &'a Case,
+    inputs: &'a Path,
+    seed: u64,
+    runs: usize,
+    /// What was wrong, and in which ways of running the file.
+    failures: BTreeMap<String, Vec<String>>,
+}
+
+impl Check<'_> {
+    fn shape(&mut self, shape: Shape) {
+        let steps = self.one(Mode::Plain, shape, 0);
+        if let (Some(steps), Expected::Answer(_)) = (steps, &self.case.expected) {
+            for mode in &SEEDED[1..] {
+                self.one(*mode, shape, steps);
+            }
+        }
+    }
+
+    /// One run; how many steps it took, if it went well. `steps` is how many a plain run takes.
+    fn one(&mut self, mode: Mode, shape: Shape, steps: usize) -> Option<usize> {
+        self.runs += 1;
+        let world = World::new(&self.case.name, &self.case.sql, self.inputs);
+        let mut rng = self.rng(mode, shape);
+        let outcome = match mode {
+            Mode::Threads => world.run_on_threads(shape).map(|answer| (1, answer)),
+            _ => interrupted(&world, mode, shape, steps, &mut rng),
+        };
+        let (wrong, steps) = match &outcome {
+            Ok((steps, answer)) => (self.judge_answer(answer), *steps),
+            Err(error) => (self.judge_error(error), 0),
+        };
+        if wrong.is_empty() {
+            return Some(steps);
+        }
+        let Shape { parallelism, batch_rows } = shape;
+        let batch = batch_rows.map_or("default".to_owned(), |rows| rows.to_string());
+        let way = format!("{mode:?} with parallelism {parallelism} and batches of {batch}");
+        self.failures.entry(wrong).or_default().push(way);
+        None
+    }
+
+    /// The choices of a run follow from the seed, the file and the way of running it.
+    fn rng(&self, mode: Mode, shape: Shape) -> Rng {
+        let text = format!("{} {mode:?} {shape:?}", self.case.name);
+        let hash = text.bytes().fold(self.seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Rng::seeded(hash)
+    }
+
+    fn judge_answer(&self, answer: &Answer) -> String {
+        match &self.case.expected {
+            Expected::Answer(expected) => answer.difference(expected),
+            Expected::Error { parts, .. } => format!("  no error, expected: {}\n  {answer:?}\n", parts.join(" .. ")),
+        }
+    }
+
+    fn judge_error(&self, error: &Error) -> String {
+        let message = error.to_string().replace(self.inputs.to_str().unwrap(), "${dir}");
+        match &self.case.expected {
+            Expected::Error { kind, parts } => {
+                let missing: Vec<_> = parts.iter().filter(|part| !message.contains(part.as_str())).collect();
+                let found = format!("{:?}", error.kind()).to_lowercase();
+                if missing.is_empty() && found == *kind {
+                    return String::new();
+                }
+                format!("  expected an error of kind {kind} with {missing:?}, found one of kind {found}:\n{message}\n")
+            }
+            Expected::Answer(_) => format!("  {:?} error: {message}\n", error.kind()),
+        }
+    }
+}
+
+/// Runs the script to its end, interrupted between attempts; how many steps the last attempt took, and the answer.
+fn interrupted(world: &World, mode: Mode, shape: Shape, steps: usize, rng: &mut Rng) -> Result<(usize, Answer)> {
+    let attempts = mode.attempts(shape.parallelism);
+    for (attempt, parallelism) in attempts.iter().enumerate() {
+        let mut job = world.job(Shape { parallelism: *parallelism, ..shape }, attempt, rng)?;
+        let (taken, ended) = if attempt + 1 == attempts.len() {
+            let (taken, outcome) = finish(&mut job)?;
+            (taken, Some(outcome))
+        } else {
+            interrupt(&mut job, mode, rng.below(steps + 1))?
+        };
+        match ended {
+            Some(Outcome::Finished) => return Ok((taken, world.answer(job.status().late_rows())?)),
+            Some(Outcome::Stopped(epoch)) if !mode.stops() => {
+                return Err(Error::internal(format!("stopped at {epoch} unasked")));
+            }
+            _ => {}
+        }
+    }
+    Err(Error::internal("the last attempt did not finish"))
+}
+
+/// Takes some steps, then stops the job or leaves it as it is.
+fn interrupt(
+    job: &mut ruslo_runtime::executor::seeded::SeededJob,
+    mode: Mode,
+    steps: usize,
+) -> Result<(usize, Option<Outcome>)> {
+    let (taken, ended) = step(job, steps)?;
+    if ended.is_some() || !mode.stops() {
+        return Ok((taken, ended));
+    }
+    job.stop();
+    let (more, outcome) = finish(job)?;
+    Ok((taken + more, Some(outcome)))
+}

@@ -1,0 +1,165 @@
+//! Runs a script: planned by `ruslo_sql`, executed by `ruslo_runtime`, in folders of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ruslo_core::clock::{SystemClock, VirtualClock};
+use ruslo_core::disk::LocalDisk;
+use ruslo_core::environment::Environment;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::rng::Rng;
+use ruslo_runtime::channel::Credit;
+use ruslo_runtime::coordinator::Outcome;
+use ruslo_runtime::executor::seeded::SeededJob;
+use ruslo_runtime::executor::threads;
+use ruslo_runtime::job::{JobConfig, JobSpec, Start};
+use ruslo_sql::{Planned, Planning, Script};
+use ruslo_state::store::CheckpointStore;
+use tempfile::TempDir;
+
+use crate::case::Answer;
+
+/// How long a job on threads may take before it is taken for stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// How many steps a seeded job may take before it is taken for stuck.
+const STEPS_MAX: usize = 1_000_000;
+
+/// How a script runs, whatever it says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) parallelism: usize,
+    /// None leaves it to the runtime.
+    pub(crate) batch_rows: Option<usize>,
+}
+
+/// A folder that is fast and goes away.
+pub(crate) fn temporary() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { TempDir::new_in(memory).unwrap() } else { TempDir::new().unwrap() }
+}
+
+/// A script with folders to write to, run once from its start to its end, however often it is interrupted between.
+pub(crate) struct World {
+    name: String,
+    text: String,
+    folder: TempDir,
+    console: Arc<Mutex<Vec<u8>>>,
+}
+
+impl World {
+    /// `text` with its folders: `inputs` in place of `${dir}`.
+    pub(crate) fn new(name: &str, text: &str, inputs: &Path) -> Self {
+        let folder = temporary();
+        let out = folder.path().join("out");
+        let text = text.replace("${dir}", inputs.to_str().unwrap()).replace("${out}", out.to_str().unwrap());
+        Self { name: format!("{name}.sql"), text, folder, console: Arc::default() }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    /// What was printed.
+    pub(crate) fn printed(&self) -> String {
+        String::from_utf8(self.console.lock().unwrap().clone()).unwrap()
+    }
+
+    fn environment(&self, clock: &Arc<VirtualClock>) -> Environment {
+        Environment { clock: clock.clone(), disk: Arc::new(LocalDisk), console: self.console.clone() }
+    }
+
+    /// Plans the script.
+    pub(crate) fn plan(&self, shape: Shape, environment: &Environment) -> Result<Planned> {
+        let mut overrides = vec![("parallelism.default".to_owned(), shape.parallelism.to_string())];
+        overrides.extend(shape.batch_rows.map(|rows| ("execution.batch-rows".to_owned(), rows.to_string())));
+        let registry = ruslo_connectors::registry();
+        let planning = Planning { registry: &registry, environment, overrides: &overrides, default_parallelism: 1 };
+        ruslo_sql::plan(Script { name: &self.name, text: &self.text }, &planning)
+    }
+
+    fn store(&self, attempt: &str) -> Result<CheckpointStore> {
+        CheckpointStore::open(Arc::new(LocalDisk), &self.folder.path().join("checkpoints"), attempt)
+    }
+
+    fn spec(&self, shape: Shape, environment: Environment, start: Start, attempt: &str) -> Result<JobSpec> {
+        let planned = self.plan(shape, &environment)?;
+        let defaults = JobConfig::default();
+        let settings = &planned.settings;
+        let rows_max = settings.channel_rows.unwrap_or(match shape.batch_rows {
+            Some(1) => 1,
+            _ => defaults.credit.rows_max,
+        });
+        let config = JobConfig {
+            credit: Credit { rows_max, ..defaults.credit },
+            batch_rows: settings.batch_rows.unwrap_or(defaults.batch_rows),
+            memory_limit_bytes: settings.memory_limit_bytes.unwrap_or(defaults.memory_limit_bytes),
+            // On the virtual clock, which moves now and then: some checkpoints a run.
+            checkpoint_interval: Some(settings.checkpoint_interval.unwrap_or(Duration::from_millis(1))),
+            workers: 2,
+        };
+        let store = self.store(attempt)?;
+        Ok(JobSpec { graph: planned.graph, config, environment, store, fingerprint: planned.fingerprint, start })
+    }
+
+    /// A job that goes on from the newest checkpoint, or from the start where there is none.
+    pub(crate) fn job(&self, shape: Shape, attempt: usize, rng: &mut Rng) -> Result<SeededJob> {
+        let clock = Arc::new(VirtualClock::default());
+        let attempt = format!("attempt-{attempt}");
+        let start = match self.store(&attempt)?.restore_newest()? {
+            Some(restored) => Start::Restore(restored),
+            None => Start::Fresh { run: "run".to_owned() },
+        };
+        let spec = self.spec(shape, self.environment(&clock), start, &attempt)?;
+        SeededJob::start(spec, clock, Rng::seeded(rng.next_u64()))
+    }
+
+    /// Runs the script on threads.
+    pub(crate) fn run_on_threads(&self, shape: Shape) -> Result<Answer> {
+        let clock = Arc::new(SystemClock::new());
+        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone() };
+        let running =
+            threads::start(self.spec(shape, environment, Start::Fresh { run: "run".to_owned() }, "threads")?)?;
+        let status = Arc::clone(running.status());
+        if running.wait_timeout(STUCK).is_none() {
+            return Err(Error::internal(format!("stuck: not finished within {STUCK:?}")));
+        }
+        match running.wait()? {
+            Outcome::Finished => self.answer(status.late_rows()),
+            Outcome::Stopped(epoch) => Err(Error::internal(format!("stopped at {epoch} unasked"))),
+        }
+    }
+
+    /// What has been written, and that nothing else lies about.
+    pub(crate) fn answer(&self, late: u64) -> Result<Answer> {
+        let mut rows = Vec::new();
+        let entries = std::fs::read_dir(self.out()).into_iter().flatten();
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.file_name().unwrap().to_str().unwrap().starts_with(['.', '_']) {
+                return Err(Error::internal(format!("{} was left behind", path.display())));
+            }
+            rows.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+        }
+        rows.sort();
+        Ok(Answer { rows, late })
+    }
+}
+
+/// Takes `steps` steps; whether the job ended within them, and after how many.
+pub(crate) fn step(job: &mut SeededJob, steps: usize) -> Result<(usize, Option<Outcome>)> {
+    for taken in 0..steps {
+        if let Some(outcome) = job.step()? {
+            return Ok((taken + 1, Some(outcome)));
+        }
+    }
+    Ok((steps, None))
+}
+
+/// Runs the job to its end, and says after how many steps it came.
+pub(crate) fn finish(job: &mut SeededJob) -> Result<(usize, Outcome)> {
+    match step(job, STEPS_MAX)? {
+        (steps, Some(outcome)) => Ok((steps, outcome)),
+        (steps, None) => Err(Error::internal(format!("stuck: not finished within {steps} steps"))),
+    }
+}
