@@ -50,11 +50,13 @@ impl FileCommitter {
 
     fn publish(&self, part: &Part) -> Result<()> {
         let (from, to) = (self.folder.join(&part.from), self.folder.join(&part.to));
-        if self.disk.kind(&from)?.is_some() {
-            return self.disk.rename(&from, &to);
+        // The final name first: once it is there, what has the hidden name is a later attempt's, which counts from the
+        // same name on, and must not come over it.
+        if self.disk.kind(&to)?.is_some() {
+            return Ok(());
         }
-        match self.disk.kind(&to)? {
-            Some(_) => Ok(()),
+        match self.disk.kind(&from)? {
+            Some(_) => self.disk.rename(&from, &to),
             None => Err(Error::corrupt(format!(
                 "{}: this output of a completed checkpoint is missing, and so is '{}' from which it is made; if it was \
                  moved on purpose, put an empty file in its place, then resume",

@@ -217,6 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn a_second_crash_before_the_next_checkpoint_does_not_touch_what_is_committed() {
+        // The attempt after the first crash begins its part under the hidden name that the committed one had.
+        let output = Output::new("json");
+        let durable = prepared(output.writer(0).as_mut(), 1..2, 1);
+        output.committer().commit(&durable).unwrap();
+        let lost = prepared(output.writer(0).as_mut(), 7..8, 2);
+        assert_eq!((output.names().len(), lost.len()), (2, 1));
+
+        let mut committer = output.committer();
+        committer.commit(&durable).unwrap();
+        committer.abort_since(Epoch(1)).unwrap();
+        let first = text(&[("part-r-1-000-00000001.json", "{\"a\":1}\n")]);
+        assert_eq!((output.visible(), output.names().len()), (first, 1));
+    }
+
+    #[test]
     fn falling_back_takes_back_what_a_damaged_checkpoint_had_committed() {
         let output = Output::new("json");
         let mut writer = output.writer(0);
