@@ -121,10 +121,10 @@ impl Chain {
 
     /// Gives the first operator an event; one that has none passes it on.
     pub fn push(&mut self, event: Event) {
-        match self.members.first_mut() {
-            Some(member) => member.inbox.push_back(event),
-            None => self.pass_on(0, event),
+        if let (true, Event::Barrier(barrier)) = (self.members.is_empty(), &event) {
+            self.epoch = barrier.epoch;
         }
+        self.pass_on(0, event);
     }
 
     /// Takes what has left the chain, in order.
@@ -437,6 +437,13 @@ mod tests {
         assert_eq!(chain.take_snapshots().iter().map(|s| s.node).collect::<Vec<_>>(), [0, 1]);
         chain.push(Event::Batch(0, batch(1)));
         assert!(chain.step().is_err());
+    }
+
+    #[test]
+    fn a_chain_without_operators_knows_its_epoch() {
+        let mut chain = chain(Vec::new());
+        chain.push(barrier(4));
+        assert_eq!((run(&mut chain), chain.epoch()), (vec![Leaving::Control(barrier(4))], Epoch(4)));
     }
 
     #[test]

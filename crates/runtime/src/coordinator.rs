@@ -215,7 +215,8 @@ impl Coordinator {
 
     /// When to step again even if no message comes.
     pub fn due(&self) -> Option<Instant> {
-        if self.current.is_some() { None } else { self.due }
+        let is_periodic = self.current.is_none() && self.spec.interval.is_some();
+        self.due.filter(|_| is_periodic)
     }
 
     fn on_message(&mut self, message: Message) -> Result<Option<Outcome>> {
@@ -414,6 +415,7 @@ impl Coordinator {
             epoch: self.last_epoch,
             run: self.spec.run.clone(),
             fingerprint: self.spec.fingerprint.clone(),
+            repeats: None,
             finished: self.is_finished(),
             written_at: self.spec.environment.clock.wall(),
             operators,

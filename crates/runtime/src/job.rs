@@ -209,6 +209,9 @@ impl<'a> Builder<'a> {
     }
 
     fn build(mut self, io: Arc<dyn IoPool>) -> Result<Job> {
+        if let Start::Restore(restored) = &self.spec.start {
+            self.take_over(&restored.manifest)?;
+        }
         for (index, node) in self.spec.graph.nodes.iter().enumerate() {
             match &node.kind {
                 NodeKind::Source(source) => self.open_book(index, source).context(|| node.name.clone())?,
@@ -272,11 +275,20 @@ impl<'a> Builder<'a> {
                 committer.commit(entry.map(|entry| entry.committables.as_slice()).unwrap_or_default())?;
             }
             if !planted(Bug::NoAbort) {
-                committer.abort_since(manifest.epoch)?;
+                committer.abort_since(manifest.origin())?;
             }
         }
         self.committers.insert(index, Arc::new(Mutex::new(committer)));
         Ok(())
+    }
+
+    /// The restored checkpoint once more, under the next number. Who is still writing that number (a process taken for
+    /// dead) loses it and is fenced, before any output is touched; and what is about to be committed is durable.
+    fn take_over(&mut self, manifest: &Manifest) -> Result<()> {
+        self.last_epoch = self.last_epoch.next();
+        let written_at = self.spec.environment.clock.wall();
+        let repeats = Some(manifest.origin());
+        self.spec.store.publish(&Manifest { epoch: self.last_epoch, repeats, written_at, ..manifest.clone() })
     }
 
     /// A checkpoint of the beginning: whoever resumes before the first real one starts over under the same run.
@@ -290,6 +302,7 @@ impl<'a> Builder<'a> {
             epoch: self.last_epoch,
             run: self.run.clone(),
             fingerprint: self.spec.fingerprint.clone(),
+            repeats: None,
             finished: false,
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),

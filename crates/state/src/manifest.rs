@@ -27,6 +27,10 @@ pub struct Manifest {
     pub run: String,
     /// What the plan was: another one cannot resume from this.
     pub fingerprint: String,
+    /// The checkpoint whose content this one is: a resumed process repeats it under a new number before it touches any
+    /// output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Epoch>,
     /// Whether the pipeline was complete: nothing is left to resume.
     pub finished: bool,
     /// When it was written, in milliseconds since 1970; for people.
@@ -127,6 +131,11 @@ impl RunRef {
 }
 
 impl Manifest {
+    /// The checkpoint that this one is: output of later epochs is not part of it.
+    pub fn origin(&self) -> Epoch {
+        self.repeats.unwrap_or(self.epoch)
+    }
+
     /// Every run that the checkpoint names.
     pub fn runs(&self) -> impl Iterator<Item = &RunRef> {
         self.operators.values().flat_map(|operator| &operator.subtasks).flat_map(|task| task.tables.values().flatten())
@@ -187,6 +196,7 @@ mod tests {
             epoch: Epoch(3),
             run: "r1".to_owned(),
             fingerprint: "f".to_owned(),
+            repeats: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OperatorId(0xab), entry)].into(),

@@ -62,9 +62,29 @@ impl CheckpointStore {
     /// The store in `folder`, which is created if it is missing. `attempt` is a name that no other process uses.
     pub fn open(disk: Arc<dyn Disk>, folder: &Path, attempt: impl Into<String>) -> Result<Self> {
         let store = Self { disk, folder: folder.to_owned(), attempt: attempt.into() };
-        store.disk.create_folder(&store.manifests())?;
-        store.disk.create_folder(&store.runs())?;
+        store.create_folders()?;
         Ok(store)
+    }
+
+    /// Creates the folders so that they survive a power cut. They are synced if they are there already, too: who created
+    /// them may have died before that.
+    fn create_folders(&self) -> Result<()> {
+        let mut above = Vec::new();
+        for folder in self.folder.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
+            let is_new = self.disk.kind(folder)?.is_none();
+            if is_new || above.is_empty() {
+                above.extend(folder.parent());
+            }
+            if !is_new {
+                break;
+            }
+        }
+        self.disk.create_folder(&self.manifests())?;
+        self.disk.create_folder(&self.runs())?;
+        self.disk.sync_folder(&self.folder)?;
+        let here =
+            |folder: &'_ Path| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() };
+        above.into_iter().rev().try_for_each(|folder| self.disk.sync_folder(&here(folder)))
     }
 
     /// Keeps other processes out for as long as the lock is held.
@@ -108,11 +128,10 @@ impl CheckpointStore {
         Ok(epochs)
     }
 
-    /// The last epoch that was ever begun here: of a manifest or of a run. New ones come after it.
+    /// The last epoch that has a manifest, damaged ones included. The one after it is the only one that anybody can be
+    /// writing, so who takes that number fences everybody else.
     pub fn last_epoch(&self) -> Result<Epoch> {
-        let newest = self.epochs()?.into_iter().next_back().unwrap_or(Epoch::ZERO);
-        let runs = self.disk.list(&self.runs())?;
-        Ok(runs.iter().filter_map(|path| epoch_of_run(path)).fold(newest, Epoch::max))
+        Ok(self.epochs()?.into_iter().next_back().unwrap_or(Epoch::ZERO))
     }
 
     /// Reads one manifest.
@@ -197,7 +216,7 @@ impl CheckpointStore {
     /// Makes a checkpoint exist. Every run that it names must have been written.
     ///
     /// # Errors
-    /// `Fenced`, if another process has written this epoch.
+    /// `Fenced`, if another process has written this epoch or a later one.
     pub fn publish(&self, manifest: &Manifest) -> Result<()> {
         self.disk.sync_folder(&self.runs())?;
         let path = self.manifest_path(manifest.epoch);
@@ -206,8 +225,12 @@ impl CheckpointStore {
         let published = self.disk.publish(&draft, &path)?;
         self.disk.remove(&draft)?;
         self.disk.sync_folder(&self.manifests())?;
-        if published {
-            return Ok(());
+        // The number may have been taken and cleared away again; then there is a higher one.
+        let overtaken = self.last_epoch()? > manifest.epoch;
+        match (published, overtaken) {
+            (true, false) => return Ok(()),
+            (true, true) => self.disk.remove(&path)?,
+            (false, _) => {}
         }
         Err(Error::fenced(format!(
             "{}: another process has written checkpoint {}; this one stops",
@@ -284,6 +307,7 @@ mod tests {
             epoch,
             run: "r".to_owned(),
             fingerprint: "f".to_owned(),
+            repeats: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OPERATOR, entry)].into(),
@@ -318,6 +342,19 @@ mod tests {
         let error = checkpoint(&second, 1, &RunState::new(0..128)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fenced);
         assert_eq!(first.load(Epoch(1)).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_number_that_was_cleared_away_still_fences() {
+        let folder = tempfile::tempdir().unwrap();
+        let (zombie, successor) = (store(folder.path(), "a"), store(folder.path(), "b"));
+        let state = RunState::new(0..128);
+        for epoch in 2..=6 {
+            checkpoint(&successor, epoch, &state).unwrap();
+            successor.collect_garbage(Epoch(epoch)).unwrap();
+        }
+        assert_eq!(checkpoint(&zombie, 2, &state).unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(successor.epochs().unwrap(), [Epoch(4), Epoch(5), Epoch(6)]);
     }
 
     #[test]
