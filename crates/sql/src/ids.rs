@@ -12,8 +12,8 @@
 //! | others, which keep no state | `<kind> of <input's id>` |
 //!
 //! A fingerprint is the hash of everything that the query says: the statement and each table and view that it reads or
-//! writes, laid out in one way. Options that begin with `source.` only tune, and settings are not part of the query:
-//! both may change between two runs of a pipeline.
+//! writes, laid out in one way. How fast a source is read (`source.rows-per-second`) only tunes, and settings are not part
+//! of the query: both may change between two runs of a pipeline.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +25,9 @@ use crate::ddl::{ColumnKind, TableDdl};
 use crate::types::sql_name;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
-/// Options that may change without making another query: they only tune.
-const TUNING_PREFIX: &str = "source.";
+/// The option that may change without making another query: it only tunes. The size of splits does not: positions in a
+/// checkpoint are of splits.
+const TUNING: &str = "source.rows-per-second";
 
 /// The id of what `text` describes.
 pub(crate) fn operator_id(text: &str) -> OperatorId {
@@ -59,7 +60,7 @@ pub(crate) fn table_text(table: &TableDdl) -> String {
     text.push(')');
     let options: BTreeSet<(&str, &str)> =
         table.options.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect();
-    for (key, value) in options.into_iter().filter(|(key, _)| !key.starts_with(TUNING_PREFIX)) {
+    for (key, value) in options.into_iter().filter(|(key, _)| *key != TUNING) {
         text.push_str(&format!(" {key}={value:?}"));
     }
     text

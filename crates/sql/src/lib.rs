@@ -102,7 +102,7 @@ pub struct Planned {
     /// The plan as text: what EXPLAIN shows; empty for [`JobKind::Nothing`].
     pub explain: String,
     /// What the query says, as 16 hexadecimal digits: a checkpoint of another fingerprint is another query's. Layout,
-    /// comments, settings and options that begin with `source.` do not count.
+    /// comments, settings and how fast a source is read do not count.
     pub fingerprint: String,
     /// The columns that the sink gets; none for [`JobKind::Nothing`].
     pub schema: Option<SchemaRef>,
