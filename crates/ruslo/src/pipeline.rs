@@ -1,0 +1,193 @@
+//! A planned program: what it would do, how it is configured, and how it is started.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use ruslo_core::environment::Environment;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::graph::{Graph, NodeKind};
+use ruslo_core::rng::Rng;
+use ruslo_core::sink::Guarantee;
+use ruslo_runtime::executor::threads;
+use ruslo_runtime::job::{JobConfig, JobSpec};
+use ruslo_sql::{JobKind, Planned, Settings};
+use ruslo_state::store::CheckpointStore;
+
+use crate::checkpoints::{self, Checkpoints, Sinks};
+use crate::decision::{Decision, StartMode, decide};
+use crate::job::{Job, Run};
+use crate::program::available_parallelism;
+use crate::summary::Summary;
+
+/// How often a checkpoint begins where nobody says.
+pub const CHECKPOINT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+
+/// What a pipeline may hold in memory where nobody says, in bytes.
+pub const MEMORY_LIMIT_DEFAULT_BYTES: u64 = 2 << 30;
+
+/// A planned program.
+pub struct Pipeline {
+    name: String,
+    planned: Planned,
+    environment: Environment,
+}
+
+impl Pipeline {
+    pub(crate) fn new(file: Option<&str>, planned: Planned, environment: Environment) -> Self {
+        let stem = || Some(Path::new(file?).file_stem()?.to_string_lossy().into_owned());
+        let name = planned.settings.name.clone().or_else(stem);
+        let name = name.unwrap_or_else(|| format!("sql-{}", planned.fingerprint));
+        Self { name, planned, environment }
+    }
+
+    /// What the job is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the script does.
+    pub fn kind(&self) -> JobKind {
+        self.planned.kind
+    }
+
+    /// The plan as text: what EXPLAIN shows.
+    pub fn explain(&self) -> &str {
+        &self.planned.explain
+    }
+
+    /// The columns of the result; none, if the script only declares.
+    pub fn schema(&self) -> Option<&SchemaRef> {
+        self.planned.schema.as_ref()
+    }
+
+    /// The operators and what connects them.
+    pub fn graph(&self) -> &Graph {
+        &self.planned.graph
+    }
+
+    /// How many subtasks the widest operator has.
+    pub fn parallelism(&self) -> usize {
+        self.planned.graph.nodes.iter().map(|node| node.parallelism).max().unwrap_or(1)
+    }
+
+    /// How often a checkpoint begins.
+    pub fn checkpoint_interval(&self) -> Duration {
+        self.planned.settings.checkpoint_interval.unwrap_or(CHECKPOINT_INTERVAL_DEFAULT)
+    }
+
+    /// What the weakest of its sinks promises.
+    pub fn guarantee(&self) -> Guarantee {
+        let sinks = self.planned.graph.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some(sink.guarantee()),
+            _ => None,
+        });
+        sinks.min().unwrap_or(Guarantee::ExactlyOnce)
+    }
+
+    /// Where its checkpoints are kept if nobody says: see [the crate](crate#checkpoints-and-starting-again).
+    pub fn default_checkpoint_dir(&self) -> PathBuf {
+        checkpoints::default_folder(&self.name)
+    }
+
+    /// Starts the pipeline on threads of this process, as [the crate](crate#checkpoints-and-starting-again) says.
+    /// `checkpoint_dir` is created if it is missing.
+    ///
+    /// # Errors
+    /// `Usage`, if there is nothing to run, or `mode` does not say what to do with what the folder holds, or that is
+    /// another query's; `Fenced`, if another process runs on the folder; `Corrupt`, if no checkpoint there is whole;
+    /// and whatever sources and sinks meet as they are opened.
+    pub fn start(self, mode: StartMode, checkpoint_dir: Option<&Path>) -> Result<Job> {
+        if matches!(self.planned.kind, JobKind::Nothing | JobKind::Explain) {
+            return Err(Error::usage("there is nothing to run: the script has neither INSERT nor SELECT"));
+        }
+        let begun = self.environment.clock.now();
+        let mut rng = Rng::from_os();
+        let mut name = || format!("{:016x}", rng.next_u64());
+        let folder = checkpoint_dir.map_or_else(|| self.default_checkpoint_dir(), Path::to_owned);
+        let store = CheckpointStore::open(Arc::clone(&self.environment.disk), &folder, name())?;
+        let sinks = Sinks::of(&self.planned.graph, &self.environment);
+        let is_default = checkpoint_dir.is_none();
+        let checkpoints = Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?;
+        let decided = decide(&checkpoints, mode, self.guarantee(), name())?;
+        let (name, environment) = (self.name.clone(), self.environment.clone());
+        let run = match decided.decision {
+            Decision::Finished(manifest) => {
+                Run::Finished(Summary::of_manifest(&name, &folder, &self.planned.graph, &manifest))
+            }
+            Decision::Run(start) => Run::Running(threads::start(JobSpec {
+                config: config(&self.planned.settings, self.parallelism(), self.checkpoint_interval()),
+                graph: self.planned.graph,
+                environment: self.environment,
+                store: checkpoints.store().clone(),
+                fingerprint: self.planned.fingerprint,
+                start,
+            })?),
+        };
+        Ok(Job::new(name, run, checkpoints, environment.clock, begun, (decided.resumed_from, decided.notices)))
+    }
+}
+
+fn config(settings: &Settings, parallelism: usize, interval: Duration) -> JobConfig {
+    let mut config = JobConfig {
+        memory_limit_bytes: settings.memory_limit_bytes.unwrap_or(MEMORY_LIMIT_DEFAULT_BYTES),
+        checkpoint_interval: Some(interval),
+        workers: available_parallelism().min(parallelism),
+        ..JobConfig::default()
+    };
+    if let Some(rows) = settings.batch_rows {
+        config.batch_rows = rows;
+    }
+    if let Some(rows) = settings.channel_rows {
+        config.credit.rows_max = rows;
+    }
+    if let Some(bytes) = settings.channel_bytes {
+        config.credit.bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    config
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("name", &self.name).field("kind", &self.planned.kind).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::Program;
+
+    #[test]
+    fn a_job_is_called_by_its_setting_its_file_or_its_fingerprint() {
+        let named = "SET 'pipeline.name' = 'Hourly delays'";
+        assert_eq!(Program::new("sql/a.b.sql", named).plan().unwrap().name(), "Hourly delays");
+        assert_eq!(Program::new("sql/a.b.sql", "").plan().unwrap().name(), "a.b");
+        assert!(Program::inline("-e", "").plan().unwrap().name().starts_with("sql-"));
+    }
+
+    #[test]
+    fn settings_reach_the_runtime_and_the_rest_has_bounds() {
+        let none = config(&Settings::default(), 1, CHECKPOINT_INTERVAL_DEFAULT);
+        assert_eq!((none.memory_limit_bytes, none.workers), (MEMORY_LIMIT_DEFAULT_BYTES, 1));
+        let given = Settings {
+            memory_limit_bytes: Some(5),
+            batch_rows: Some(7),
+            channel_rows: Some(8),
+            channel_bytes: Some(9),
+            ..Settings::default()
+        };
+        let config = config(&given, 1_000, Duration::from_secs(1));
+        assert_eq!((config.memory_limit_bytes, config.batch_rows), (5, 7));
+        assert_eq!((config.credit.rows_max, config.credit.bytes_max), (8, 9));
+        assert_eq!(config.checkpoint_interval, Some(Duration::from_secs(1)));
+        assert_eq!(config.workers, available_parallelism());
+    }
+
+    #[test]
+    fn a_script_that_only_declares_cannot_be_started() {
+        let error = Program::new("a.sql", "").plan().unwrap().start(StartMode::New, None).err().unwrap();
+        assert_eq!(error.to_string(), "there is nothing to run: the script has neither INSERT nor SELECT");
+    }
+}

@@ -1,0 +1,127 @@
+//! What a job came to: its rows, its checkpoint, its time and memory.
+
+use std::path::{Path, PathBuf};
+
+use ruslo_core::epoch::Epoch;
+use ruslo_core::graph::{Graph, NodeKind};
+use ruslo_core::metrics::RowCounts;
+use ruslo_runtime::status::{JobStatus, Role};
+use ruslo_state::manifest::Manifest;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It runs.
+    Running,
+    /// The input is read to its end and all output is committed.
+    Finished,
+    /// It was stopped at a checkpoint, from which it can resume.
+    Stopped,
+    /// It met an error.
+    Failed,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// What one operator counted, over all its subtasks and all restarts of the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSummary {
+    /// What a person calls it.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Rows it took in.
+    pub rows_in: u64,
+    /// Rows it gave out.
+    pub rows_out: u64,
+    /// Rows it dropped because they came late.
+    pub late_rows: u64,
+}
+
+/// What a job came to. Rows are counted over all restarts of the run, seconds since this start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// What the job is called.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// Rows that its sources read.
+    pub rows_in: u64,
+    /// Rows that its sinks took.
+    pub rows_out: u64,
+    /// Rows dropped because they came late.
+    pub late_rows: u64,
+    /// Seconds since it was started.
+    pub seconds: f64,
+    /// Its last checkpoint; none, if it has completed none.
+    pub checkpoint: Option<Epoch>,
+    /// Where its checkpoints are; the default folder is gone once the job has finished.
+    pub checkpoint_dir: PathBuf,
+    /// The most bytes that its rows and state ever held, of what `pipeline.memory-limit` limits.
+    pub peak_memory_bytes: u64,
+    /// Every operator, in the order of the plan.
+    pub operators: Vec<OperatorSummary>,
+}
+
+impl OperatorSummary {
+    fn new(name: &str, role: Role, counts: RowCounts) -> Self {
+        let RowCounts { rows_in, rows_out, late_rows } = counts;
+        Self { name: name.to_owned(), role, rows_in, rows_out, late_rows }
+    }
+}
+
+impl Summary {
+    /// Of a run that is over: what its last checkpoint says.
+    pub(crate) fn of_manifest(name: &str, folder: &Path, graph: &Graph, manifest: &Manifest) -> Self {
+        let operators = graph.nodes.iter().map(|node| {
+            let subtasks = manifest.operators.get(&node.id).into_iter().flat_map(|entry| &entry.subtasks);
+            let counts = subtasks.fold(RowCounts::default(), |sum, subtask| sum + subtask.counts);
+            let role = match node.kind {
+                NodeKind::Source(_) => Role::Source,
+                NodeKind::Operator(_) => Role::Operator,
+                NodeKind::Sink(_) => Role::Sink,
+            };
+            OperatorSummary::new(&node.name, role, counts)
+        });
+        let blank = Self::blank(name, folder, State::Finished, operators.collect());
+        Self { checkpoint: Some(manifest.epoch), ..blank }
+    }
+
+    /// Of a run as it is now.
+    pub(crate) fn of_status(name: &str, folder: &Path, state: State, status: &JobStatus) -> Self {
+        let operators = status
+            .operators
+            .iter()
+            .map(|operator| OperatorSummary::new(&operator.name, operator.role, operator.counts()));
+        Self {
+            checkpoint: status.last_checkpoint().map(|report| report.epoch),
+            peak_memory_bytes: status.memory.peak_bytes(),
+            ..Self::blank(name, folder, state, operators.collect())
+        }
+    }
+
+    fn blank(name: &str, folder: &Path, state: State, operators: Vec<OperatorSummary>) -> Self {
+        let of_role = |role| operators.iter().filter(move |operator| operator.role == role);
+        Self {
+            name: name.to_owned(),
+            state,
+            rows_in: of_role(Role::Source).map(|operator| operator.rows_in).sum(),
+            rows_out: of_role(Role::Sink).map(|operator| operator.rows_out).sum(),
+            late_rows: operators.iter().map(|operator| operator.late_rows).sum(),
+            seconds: 0.0,
+            checkpoint: None,
+            checkpoint_dir: folder.to_owned(),
+            peak_memory_bytes: 0,
+            operators,
+        }
+    }
+}

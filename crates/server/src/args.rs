@@ -1,0 +1,143 @@
+//! What can be asked of the command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ruslo::StartMode;
+
+use crate::exit;
+
+/// Streaming SQL, exactly once, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "ruslo", version, about, after_help = exit::HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a script: its INSERT, or its SELECT, whose rows are printed
+    #[command(after_help = exit::HELP)]
+    Run(Run),
+    /// Check a script without running it
+    Check(Sql),
+    /// Show the plan of a script without running it
+    Explain(Sql),
+    /// Show the version
+    Version,
+}
+
+/// A script, and settings over its own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Sql {
+    /// The script; '-' reads standard input
+    #[arg(value_name = "FILE.sql", required_unless_present = "execute")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// The SQL itself, instead of a file
+    #[arg(short = 'e', long, value_name = "SQL", conflicts_with = "file")]
+    pub(crate) execute: Option<String>,
+
+    /// Subtasks of each operator [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) parallelism: Option<String>,
+
+    /// Set a key as the script's SET does, over what the script says; 'source.rows-per-second' slows every source
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) sql: Sql,
+
+    /// Where checkpoints are kept [default: .ruslo/checkpoints/<job name>, removed again when the job has finished]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkpoint_dir: Option<PathBuf>,
+
+    /// How often a checkpoint begins, such as 10s or 500ms [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) checkpoint_interval: Option<String>,
+
+    /// Go on from the newest checkpoint; with none there, from the beginning
+    #[arg(long, conflicts_with = "fresh")]
+    pub(crate) resume: bool,
+
+    /// Start from the beginning, even if an interrupted run could be resumed
+    #[arg(long)]
+    pub(crate) fresh: bool,
+
+    /// How the summary is told: text on standard error, or one line of JSON, the last one on standard output
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// How the summary is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+impl Run {
+    pub(crate) fn mode(&self) -> StartMode {
+        match (self.resume, self.fresh) {
+            (true, _) => StartMode::Resume,
+            (_, true) => StartMode::Fresh,
+            _ => StartMode::New,
+        }
+    }
+}
+
+fn key_value(given: &str) -> Result<(String, String), String> {
+    match given.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("write key=value, as in parallelism.default=2".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Run {
+        let given = ["ruslo", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(given).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_is_a_file_or_a_text() {
+        assert_eq!(run(&["a.sql"]).sql.file.unwrap(), PathBuf::from("a.sql"));
+        assert_eq!(run(&["-e", "SELECT 1"]).sql.execute.unwrap(), "SELECT 1");
+        assert!(Cli::try_parse_from(["ruslo", "run"]).is_err());
+        assert!(Cli::try_parse_from(["ruslo", "run", "a.sql", "-e", "SELECT 1"]).is_err());
+    }
+
+    #[test]
+    fn how_to_start_is_said_at_most_once() {
+        assert_eq!(run(&["a.sql"]).mode(), StartMode::New);
+        assert_eq!(run(&["a.sql", "--resume"]).mode(), StartMode::Resume);
+        assert_eq!(run(&["a.sql", "--fresh"]).mode(), StartMode::Fresh);
+        assert!(Cli::try_parse_from(["ruslo", "run", "a.sql", "--fresh", "--resume"]).is_err());
+    }
+
+    #[test]
+    fn settings_are_keys_and_values() {
+        let run = run(&["a.sql", "--set", "a = b=c", "--set", "d="]);
+        let expected = [("a", "b=c"), ("d", "")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(run.sql.settings, expected);
+        assert!(Cli::try_parse_from(["ruslo", "run", "a.sql", "--set", "parallelism"]).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! `ruslo run`: starts a job, follows it, tells what it came to.
+
+use std::process::ExitCode;
+
+use ruslo::{Ended, Error, Job, Pipeline, State};
+
+use crate::args::{Output, Run};
+use crate::command::say;
+use crate::screen::Screen;
+use crate::view::{View, heading};
+use crate::{exit, resume, signals, summary};
+
+/// Runs a pipeline to its end, or until it is stopped.
+pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitCode {
+    let heading = heading(&pipeline);
+    let job = match pipeline.start(arguments.mode(), arguments.checkpoint_dir.as_deref()) {
+        Ok(job) => job,
+        Err(error) => return fail(&error, screen),
+    };
+    for notice in job.notices() {
+        screen.line(&format!("warning: {notice}"));
+    }
+    screen.line(&begun(&job, &heading));
+    let asked = match signals::listen(job.stop_handle(), screen.clone()) {
+        Ok(asked) => asked,
+        Err(error) => return fail(&error, screen),
+    };
+    View::new(screen).follow(&job, &asked);
+    tell(arguments, &job.end(), screen)
+}
+
+fn fail(error: &Error, screen: &Screen) -> ExitCode {
+    screen.line(&format!("error: {error}"));
+    exit::of(Err(error.kind()))
+}
+
+fn begun(job: &Job, heading: &str) -> String {
+    match job.resumed_from() {
+        Some(epoch) if job.is_already_finished() => format!("{}: already finished at checkpoint {epoch}", job.name()),
+        Some(epoch) => format!("{heading}, resumed from checkpoint {epoch}"),
+        None => heading.to_owned(),
+    }
+}
+
+/// Tells how a job ended: the error, the summary, the command that goes on.
+fn tell(arguments: &Run, ended: &Ended, screen: &Screen) -> ExitCode {
+    let is_pipe_closed = ended.error.as_ref().is_some_and(ruslo::is_console_closed);
+    if let Some(error) = ended.error.as_ref().filter(|_| !is_pipe_closed) {
+        screen.line(&format!("error: {error}"));
+    }
+    let told = match arguments.output {
+        Output::Json => say(&format!("{}\n", summary::json(ended))),
+        Output::Text => Ok(screen.line(&summary::line(&ended.summary))),
+    };
+    if let Err(error) = told {
+        return fail(&error, screen);
+    }
+    if ended.summary.state == State::Stopped {
+        screen.line(&format!("to go on: {}", resume::command(&called(), arguments)));
+        return ExitCode::from(exit::STOPPED);
+    }
+    match &ended.error {
+        Some(error) if !is_pipe_closed => exit::of(Err(error.kind())),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// How this command was called.
+fn called() -> String {
+    std::env::args().next().unwrap_or_else(|| "ruslo".to_owned())
+}

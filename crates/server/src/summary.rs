@@ -1,0 +1,105 @@
+//! The summary of a job: a line for a person, or a JSON object for a program.
+
+use std::time::Duration;
+
+use ruslo::{Ended, OperatorSummary, Role, Summary};
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::text::{counted, time};
+
+/// One line for a person.
+pub(crate) fn line(summary: &Summary) -> String {
+    let late = match summary.late_rows {
+        0 => String::new(),
+        late => format!(", {}", counted(late, "late row dropped", "late rows dropped")),
+    };
+    format!(
+        "{}: {} after {}: {} in, {} out{late}",
+        summary.name,
+        summary.state,
+        time(Duration::try_from_secs_f64(summary.seconds).unwrap_or_default()),
+        counted(summary.rows_in, "row", "rows"),
+        counted(summary.rows_out, "row", "rows"),
+    )
+}
+
+/// One JSON object for a program.
+pub(crate) fn json(ended: &Ended) -> Value {
+    let Ended { summary, error } = ended;
+    let mut object = json!({
+        "name": summary.name,
+        "state": summary.state.to_string(),
+        "rows_in": summary.rows_in,
+        "rows_out": summary.rows_out,
+        "late_rows": summary.late_rows,
+        "seconds": summary.seconds,
+        "checkpoint": summary.checkpoint.map(|epoch| epoch.0),
+        "checkpoint_dir": summary.checkpoint_dir.display().to_string(),
+        "peak_memory_bytes": summary.peak_memory_bytes,
+        "operators": summary.operators.iter().map(operator).collect::<Vec<_>>(),
+    });
+    if let (Some(error), Some(fields)) = (error, object.as_object_mut()) {
+        fields.insert("error".to_owned(), error.to_string().into());
+        fields.insert("error_kind".to_owned(), exit::name(error.kind()).into());
+    }
+    object
+}
+
+fn operator(operator: &OperatorSummary) -> Value {
+    let role = match operator.role {
+        Role::Source => "source",
+        Role::Operator => "operator",
+        Role::Sink => "sink",
+    };
+    json!({
+        "name": operator.name,
+        "role": role,
+        "rows_in": operator.rows_in,
+        "rows_out": operator.rows_out,
+        "late_rows": operator.late_rows,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ruslo::{Epoch, Error, State};
+
+    use super::*;
+
+    fn ended(error: Option<Error>) -> Ended {
+        let operator =
+            OperatorSummary { name: "Source t".to_owned(), role: Role::Source, rows_in: 3, rows_out: 3, late_rows: 0 };
+        let summary = Summary {
+            name: "j".to_owned(),
+            state: if error.is_some() { State::Failed } else { State::Finished },
+            rows_in: 3,
+            rows_out: 1,
+            late_rows: 1,
+            seconds: 1.5,
+            checkpoint: Some(Epoch(7)),
+            checkpoint_dir: "c".into(),
+            peak_memory_bytes: 10,
+            operators: vec![operator],
+        };
+        Ended { summary, error }
+    }
+
+    #[test]
+    fn a_person_reads_a_line() {
+        let mut summary = ended(None).summary;
+        assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out, 1 late row dropped");
+        summary.late_rows = 0;
+        assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out");
+    }
+
+    #[test]
+    fn a_program_reads_an_object() {
+        let object = json(&ended(None));
+        assert_eq!((&object["state"], &object["checkpoint"]), (&json!("finished"), &json!(7)));
+        assert_eq!(object["operators"][0]["role"], "source");
+        assert!(object.get("error").is_none());
+        let failed = json(&ended(Some(Error::data("bad row"))));
+        assert_eq!((&failed["error"], &failed["error_kind"]), (&json!("bad row"), &json!("data")));
+    }
+}

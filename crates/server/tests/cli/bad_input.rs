@@ -1,0 +1,243 @@
+//! What cannot be used: each a sentence that a person can act on, and the exit code that says whose fault it is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::home::{Answer, Home};
+
+/// A script over a table `t`.
+fn script(columns: &str, path: &str, rest: &str) -> String {
+    let format = if path.contains("json") { "json" } else { "csv" };
+    format!(
+        "CREATE TABLE t ({columns})\nWITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = '{format}');\n{rest}"
+    )
+}
+
+fn run(home: &Home, text: &str) -> Answer {
+    home.write("job.sql", text);
+    home.ruslo(&["run", "job.sql", "--parallelism", "1"])
+}
+
+/// What becomes of reading `columns` from a file of `bytes`.
+fn read(columns: &str, name: &str, bytes: &[u8]) -> Answer {
+    let home = Home::new();
+    home.write(name, bytes);
+    let answer = run(&home, &script(columns, name, "SELECT * FROM t"));
+    assert!(!home.exists(".ruslo"), "a job that did nothing leaves nothing: {answer:?}");
+    answer
+}
+
+#[test]
+fn rows_that_do_not_fit() {
+    let cases: [(&str, &str, &[u8], &str); 9] = [
+        (
+            "a BIGINT, b STRING",
+            "in.json",
+            b"{\"a\": 1}\n{\"a\": 2, \"b\" \"x\"}\n",
+            "in.json line 2, byte 22: expected ':', found '\"'",
+        ),
+        (
+            "a BIGINT, b STRING",
+            "in.csv",
+            b"1,x\n2,y,z\n",
+            "in.csv line 2, byte 4: the line has 3 fields where 2 should stand",
+        ),
+        ("a BIGINT", "in.csv", b"1\ntwo\n", "in.csv line 2, byte 2, column 'a': 'two' is not a BIGINT"),
+        ("a BIGINT", "in.json", b"{\"a\": \"two\"}\n", "in.json line 1, byte 0, column 'a': 'two' is not a BIGINT"),
+        (
+            "a TIMESTAMP(3)",
+            "in.csv",
+            b"2013-02-30 00:00:00\n",
+            "in.csv line 1, byte 0, column 'a': '2013-02-30 00:00:00' is not a TIMESTAMP(3); it should look like \
+             2013-01-31 05:00:00.123 or 2013-01-31T05:00:00Z",
+        ),
+        ("a SMALLINT", "in.csv", b"1\n40000\n", "in.csv line 2, byte 2, column 'a': '40000' does not fit in SMALLINT"),
+        (
+            "a BIGINT",
+            "in.json",
+            b"{\"a\": 9223372036854775808}\n",
+            "in.json line 1, byte 0, column 'a': '9223372036854775808' does not fit in BIGINT",
+        ),
+        (
+            "a STRING",
+            "in.csv",
+            b"good\nb\xffd\n",
+            "in.csv line 2, byte 5, column 'a': byte 1 of the record is not UTF-8, at 'b\u{fffd}d'; convert the file to \
+             UTF-8",
+        ),
+        (
+            "a STRING",
+            "in.json",
+            b"{\"a\": \"b\xffd\"}\n",
+            "in.json line 1, byte 0: byte 8 of the record is not UTF-8, at '{\"a\": \"b\u{fffd}d\"}'; convert the file to \
+             UTF-8",
+        ),
+    ];
+    for (columns, name, bytes, expected) in cases {
+        assert_eq!(read(columns, name, bytes).expect(3).error(), expected);
+    }
+}
+
+#[test]
+fn values_that_overflow_on_the_way() {
+    let cases = [
+        ("a + 1", "Overflow happened on: 9223372036854775807 + 1"),
+        ("CAST(a AS INT)", "Can't cast value 9223372036854775807 to type Int32"),
+        ("a / 0", "division by zero"),
+    ];
+    for (expression, expected) in cases {
+        let home = Home::new();
+        home.write("in.csv", "9223372036854775807\n");
+        let answer = run(&home, &script("a BIGINT", "in.csv", &format!("SELECT {expression} AS x FROM t"))).expect(3);
+        assert!(answer.error().ends_with(expected), "{}", answer.error());
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let select = "SELECT * FROM t";
+    let home = Home::new();
+    home.write("flights.csv", "1\n");
+    let missing = run(&home, &script("a BIGINT", "flihgts.csv", select)).expect(2);
+    assert_eq!(missing.error(), "Source t: flihgts.csv: no such file or folder; did you mean 'flights.csv'?");
+    let missing = run(&home, &script("a BIGINT", "2013-*.csv", select)).expect(2);
+    assert_eq!(missing.error(), "Source t: 2013-*.csv: no file matches");
+    let missing = home.ruslo(&["run", "nosuch.sql"]).expect(2);
+    assert_eq!(missing.error(), "nosuch.sql: no such file or folder");
+    let folder = home.ruslo(&["run", "."]).expect(2);
+    assert_eq!(folder.error(), ".: this is a folder, not a file");
+    assert!(!home.exists(".ruslo"));
+}
+
+#[test]
+fn files_that_may_not_be_read() {
+    let home = Home::new();
+    home.write("in.csv", "1\n");
+    home.write("job.sql", script("a BIGINT", "in.csv", "SELECT * FROM t"));
+    fs::set_permissions(home.path("in.csv"), fs::Permissions::from_mode(0)).unwrap();
+    // Root may read anything; without its privileges it may not.
+    let refused = home.shell(&format!("setpriv --bounding-set=-all {} run job.sql", env!("CARGO_BIN_EXE_ruslo")));
+    if refused.err.contains("setpriv") || refused.code == Some(0) {
+        eprintln!("skipped: no way here to be refused a file: {}", refused.err);
+        return;
+    }
+    assert!(refused.expect(4).error().ends_with("in.csv: permission denied"));
+}
+
+#[test]
+fn an_empty_file_is_an_empty_table() {
+    for name in ["in.csv", "in.json"] {
+        let answer = read("a BIGINT", name, b"").expect(0);
+        assert!(answer.err.ends_with(": 0 rows in, 0 rows out\n"), "{}", answer.err);
+    }
+}
+
+#[test]
+fn gzip_that_is_cut_or_damaged() {
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights/data/flights-2013-q1.csv.gz");
+    let mut bytes = fs::read(whole).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    let columns: Vec<_> = (1..=19).map(|n| format!("c{n} STRING")).collect();
+    let cut = read(&columns.join(", "), "in.csv.gz", &bytes).expect(3);
+    let expected = "in.csv.gz: the gzip data ends too early, the file is not whole; ";
+    assert!(cut.error().starts_with(expected), "{}", cut.error());
+    let damaged = read("c STRING", "in.csv.gz", b"\x1f\x8b\x08\x00 this is not gzip").expect(3);
+    assert!(damaged.error().starts_with("in.csv.gz: the gzip data is damaged"), "{}", damaged.error());
+}
+
+/// The error of a script that is wrong.
+fn refused(text: &str) -> String {
+    let home = Home::new();
+    home.write("job.sql", text);
+    let run = home.ruslo(&["run", "job.sql"]).expect(2);
+    let checked = home.ruslo(&["check", "job.sql"]).expect(2);
+    assert_eq!(run.error(), checked.error());
+    assert_eq!(run.err, checked.err, "nothing but the error");
+    run.error().to_owned()
+}
+
+const TIMED: &str = "a BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND";
+
+#[test]
+fn names_that_are_not_known() {
+    let cases = [
+        (
+            script("price BIGINT", "in.csv", "SELECT prise FROM t"),
+            "there is no column 'prise'\n --> job.sql:3:8\n  |\n3 | SELECT prise FROM t\n  |        ^\n  = help: did \
+             you mean 'price'?",
+        ),
+        (
+            script("a BIGINT", "in.csv", "SELECT absolute(a) FROM t"),
+            "there is no function 'absolute'\n --> job.sql:3:8\n  |\n3 | SELECT absolute(a) FROM t\n  |        ^",
+        ),
+        (
+            script("a BIGINT", "in.csv", "SELECT a FROM x"),
+            "there is no table 'x'\n --> job.sql:3:15\n  |\n3 | SELECT a FROM x\n  |               ^\n  = help: did you \
+             mean 't'?",
+        ),
+        (
+            script("a BIGINT", "in.csv", "").replace("'filesystem'", "'filesytem'"),
+            "there is no connector 'filesytem'; there are blackhole, filesystem, print\n --> job.sql:2:21\n  |\n2 | \
+             WITH ('connector' = 'filesytem', 'path' = 'in.csv', 'format' = 'csv');\n  |                     ^\n  = \
+             help: did you mean 'filesystem'?",
+        ),
+        (
+            script("a BIGINT", "in.csv", "").replace("'path'", "'paht'"),
+            "the connector 'filesystem' has no option 'paht'\n --> job.sql:2:35\n  |\n2 | WITH ('connector' = \
+             'filesystem', 'paht' = 'in.csv', 'format' = 'csv');\n  |                                   ^\n  = help: \
+             did you mean 'path'?",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refused(&text), expected);
+    }
+}
+
+#[test]
+fn time_that_is_none() {
+    let text = script("a BIGINT, WATERMARK FOR a AS a - 5", "in.csv", "SELECT a FROM t");
+    assert_eq!(
+        refused(&text),
+        "a watermark needs a TIMESTAMP; 'a' is BIGINT\n --> job.sql:1:41\n  |\n1 | CREATE TABLE t (a BIGINT, WATERMARK \
+         FOR a AS a - 5)\n  |                                         ^\n  = help: make a TIMESTAMP(3) of it in a \
+         computed column"
+    );
+    let window = "SELECT COUNT(*) AS n FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR))
+GROUP BY window_start, window_end";
+    let text = refused(&script("a BIGINT, ts TIMESTAMP(3)", "in.csv", window));
+    assert!(text.starts_with("the window on 't' needs a watermark on 'ts'\n --> job.sql:3:"), "{text}");
+    let help = "\n  = help: add WATERMARK FOR ts AS ts - INTERVAL '5' SECOND to CREATE TABLE t";
+    assert!(text.ends_with(help), "{text}");
+    run(&Home::new(), &script(TIMED, "in.csv", window)).expect(2);
+}
+
+#[test]
+fn a_sink_that_does_not_fit() {
+    let sink = "CREATE TABLE s (a INT) WITH ('connector' = 'blackhole');\nINSERT INTO s SELECT a FROM t";
+    assert_eq!(
+        refused(&script("a DOUBLE", "in.csv", sink)),
+        "column 1 'a': the query gives DOUBLE, the table wants INT; CAST it\n --> job.sql:4:13\n  |\n4 | INSERT INTO s \
+         SELECT a FROM t\n  |             ^\n  the query  the table\n  a DOUBLE   a INT"
+    );
+    assert!(
+        refused(&script("a INT, b INT", "in.csv", &sink.replace("SELECT a", "SELECT a, b")))
+            .starts_with("the query gives 2 columns, the table 's' takes 1 column\n")
+    );
+}
+
+#[test]
+fn what_comes_later_is_refused_in_a_sentence() {
+    let text = refused(&script(TIMED, "in.csv", "SELECT x.a FROM t AS x JOIN t AS y ON x.a = y.a"));
+    assert!(text.starts_with("joins are not supported yet (line 3, column 20)\n"), "{text}");
+}
+
+#[test]
+fn arguments_that_contradict() {
+    let home = Home::new();
+    let both = home.ruslo(&["run", "a.sql", "--fresh", "--resume"]).expect(2);
+    assert!(both.error().starts_with("the argument '--fresh' cannot be used with '--resume'"), "{}", both.err);
+    assert!(home.ruslo(&["run"]).expect(2).error().starts_with("the following required arguments were not provided"));
+    let wrong = home.ruslo(&["run", "a.sql", "--set", "parallelism"]).expect(2);
+    assert!(wrong.error().contains("write key=value, as in parallelism.default=2"), "{}", wrong.err);
+}

@@ -1,0 +1,12 @@
+//! The real `ruslo` process: what it prints, how it exits, what it leaves behind, and what becomes of its work when it is
+//! stopped, killed, or given what it cannot use.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "files, processes and waiting are the tests' own")]
+
+mod bad_input;
+mod bad_machine;
+mod commands;
+mod home;
+mod kill;
+mod resume;
