@@ -1,1 +1,49 @@
+//! Seeded simulation of whole pipelines: what they promise must hold whatever fails, whenever.
 //!
+//! A *run* follows from a [`scenario::Scenario`] and a seed: data, graph, parallelism, bounds and faults. It starts a
+//! pipeline on the seeded executor, breaks it, starts it again, until its input is read to the end; then the oracle,
+//! which knows only the seed, says whether the output is right.
+//!
+//! ```text
+//! seed ─▶ scenario ─▶ dataset, shape ─▶ attempts on SeededJob ◀─ faults (process, disk, zombies, damage)
+//!             │                              │
+//!             └──────────▶ oracle ═══equal?═══ rows that the sinks show
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`dataset`], [`source`], [`operators`], [`sink`] | what flows, and the ends and middles made for it |
+//! | [`shape`] | the graph, and how it is built at some parallelism |
+//! | [`process`], [`disk`], [`faults`] | what can break, and the plan that breaks it |
+//! | [`oracle`] | what must come out |
+//! | [`scenario`], [`attempt`], [`run`], [`damage`] | one run from seed to verdict |
+//! | [`report`], [`hunt`] | verdicts added up; planted bugs caught |
+//!
+//! The harness is tested, too: it must catch each of [`ruslo_runtime::planted::Bug::ALL`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test crate: a panic is a failed run, caught and reported with its seed"
+)]
+
+pub mod attempt;
+pub mod damage;
+pub mod dataset;
+pub mod disk;
+pub mod faults;
+pub mod hunt;
+#[cfg(test)]
+mod named;
+pub mod operators;
+pub mod oracle;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod shape;
+pub mod sink;
+pub mod source;
+pub mod trace;

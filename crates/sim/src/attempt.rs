@@ -1,0 +1,244 @@
+//! One attempt: a process that starts the job from what is on the disk and runs it, until it ends or is broken.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ruslo_core::clock::VirtualClock;
+use ruslo_core::disk::{Disk, DiskLock};
+use ruslo_core::environment::Environment;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::rng::Rng;
+use ruslo_runtime::coordinator::Outcome;
+use ruslo_runtime::executor::seeded::SeededJob;
+use ruslo_runtime::job::{JobSpec, Start};
+use ruslo_runtime::status::{JobStatus, Role};
+use ruslo_state::store::CheckpointStore;
+
+use crate::damage::FOLDER;
+use crate::disk::Machine;
+use crate::faults::Plan;
+use crate::process::Process;
+use crate::scenario::Setup;
+use crate::shape::Ends;
+use crate::sink::{Outside, SimSink};
+use crate::source::SimSource;
+use crate::trace::Trace;
+
+/// So many steps without anything happening are a standstill.
+const IDLE_STEPS_MAX: u64 = 20_000;
+
+/// So many steps are too many, whatever happens.
+const STEPS_MAX: u64 = 400_000;
+
+/// What outlives a process.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Files.
+    pub machine: Machine,
+    /// What sinks write to.
+    pub outside: Outside,
+    /// Time.
+    pub clock: Arc<VirtualClock>,
+    /// What happens.
+    pub trace: Trace,
+}
+
+impl World {
+    /// A world in which nothing has happened; what happens goes into `trace`.
+    pub fn new(trace: Trace) -> Self {
+        Self { machine: Machine::new(trace.clone()), outside: Outside::default(), clock: Arc::default(), trace }
+    }
+}
+
+/// A process and the job that it runs.
+pub struct Attempt {
+    /// The process.
+    pub process: Arc<Process>,
+    /// What is done to it.
+    pub plan: Plan,
+    job: SeededJob,
+    _lock: Box<dyn DiskLock>,
+    trace: Trace,
+    clock: Arc<VirtualClock>,
+    steps: u64,
+    idle: u64,
+    seen: u64,
+    last_epoch: Option<Epoch>,
+    /// Checkpoints completed by this attempt.
+    pub checkpoints: u64,
+}
+
+/// What the job went on from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The checkpoint; none is from the start.
+    pub epoch: Option<Epoch>,
+    /// What was wrong with newer ones.
+    pub skipped: Vec<Error>,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Stepped {
+    /// Go on.
+    On,
+    /// The process was killed.
+    Killed,
+    /// It is to be taken for dead.
+    Replaced,
+    /// The job has ended.
+    Ended(Outcome),
+    /// The job failed.
+    Failed(Error),
+    /// Nothing happens any more.
+    Stuck(String),
+}
+
+/// Makes the graph of a process.
+pub fn ends(setup: &Setup, world: &World, process: &Arc<Process>, rng: &mut Rng) -> Ends {
+    let source = |data: &Arc<_>| {
+        let rng = Rng::seeded(rng.next_u64());
+        Arc::new(SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng)) as _
+    };
+    let sink = |number| {
+        Arc::new(SimSink {
+            outside: world.outside.clone(),
+            number,
+            permanence: setup.permanence,
+            buffered: setup.buffered,
+            process: Arc::clone(process),
+            trace: world.trace.clone(),
+        }) as _
+    };
+    Ends {
+        sources: setup.data.iter().map(source).collect(),
+        sinks: (0..setup.shape.sinks()).map(sink).collect(),
+        rows_per_second: setup.rows_per_second,
+    }
+}
+
+impl Attempt {
+    /// Starts the job in `process`, from the newest checkpoint if there is one.
+    pub fn start(
+        setup: &Setup,
+        world: &World,
+        process: Arc<Process>,
+        plan: Plan,
+        parallelism: &[usize],
+        rng: &mut Rng,
+    ) -> Result<(Self, Origin)> {
+        let disk: Arc<dyn Disk> = Arc::new(world.machine.disk(&process));
+        let store = CheckpointStore::open(Arc::clone(&disk), Path::new(FOLDER), format!("p{}", process.id))?;
+        let lock = store.lock()?;
+        let (start, origin) = start_of(&store, &process)?;
+        let graph = setup.shape.graph(&ends(setup, world, &process, rng), parallelism);
+        let console = Arc::new(Mutex::new(std::io::sink()));
+        let environment = Environment { clock: Arc::clone(&world.clock) as _, disk, console };
+        let fingerprint = "simulated".to_owned();
+        let spec = JobSpec { graph, config: setup.config.clone(), environment, store, fingerprint, start };
+        let job = SeededJob::start(spec, Arc::clone(&world.clock), Rng::seeded(rng.next_u64()))?;
+        process.started();
+        let attempt = Self {
+            process,
+            plan,
+            job,
+            _lock: lock,
+            trace: world.trace.clone(),
+            clock: Arc::clone(&world.clock),
+            steps: 0,
+            idle: 0,
+            seen: 0,
+            last_epoch: None,
+            checkpoints: 0,
+        };
+        Ok((attempt, origin))
+    }
+
+    /// What may be seen of the job.
+    pub fn status(&self) -> &JobStatus {
+        self.job.status()
+    }
+
+    /// How many steps it has taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The job itself.
+    pub fn job(&mut self) -> &mut SeededJob {
+        &mut self.job
+    }
+
+    /// Takes one step, with what the plan has for it.
+    pub fn step(&mut self, rng: &mut Rng) -> Stepped {
+        self.steps += 1;
+        if self.plan.kill_at == Some(self.steps) {
+            self.process.kill();
+            return Stepped::Killed;
+        }
+        if self.plan.zombie_at == Some(self.steps) {
+            return Stepped::Replaced;
+        }
+        if self.plan.stop_at == Some(self.steps) {
+            self.job.stop();
+        }
+        if self.plan.clock_jumps && rng.one_in(500) {
+            self.clock.advance(Duration::from_secs(3600));
+        }
+        let result = self.job.step();
+        self.note(&result);
+        if self.process.end_step() {
+            return Stepped::Killed;
+        }
+        match result {
+            Ok(Some(outcome)) => Stepped::Ended(outcome),
+            Err(error) => Stepped::Failed(error),
+            Ok(None) if self.idle > IDLE_STEPS_MAX => {
+                Stepped::Stuck(format!("{IDLE_STEPS_MAX} steps without progress"))
+            }
+            Ok(None) if self.steps > STEPS_MAX => Stepped::Stuck(format!("not at the end after {STEPS_MAX} steps")),
+            Ok(None) => Stepped::On,
+        }
+    }
+
+    /// Notes what can be seen now, and whether that is something new.
+    fn note(&mut self, result: &Result<Option<Outcome>>) {
+        let status = self.job.status();
+        let mut now = self.trace.events();
+        let operators = status.operators.iter().flat_map(|operator| {
+            let counts = operator.counts();
+            let marks = operator.tasks.iter().map(|task| task.watermark().millis() as u64);
+            [counts.rows_in, counts.rows_out, counts.late_rows].into_iter().chain(marks)
+        });
+        for word in operators {
+            now = (now ^ word).wrapping_mul(0x9FB2_1C65_1E98_DF25).rotate_left(31);
+        }
+        let ended = matches!(result, Ok(None));
+        self.trace.step([now, u64::from(ended), self.process.id].into_iter());
+        self.idle = if now == self.seen { self.idle + 1 } else { 0 };
+        self.seen = now;
+        let epoch = status.last_checkpoint().map(|report| report.epoch);
+        if epoch != self.last_epoch {
+            self.last_epoch = epoch;
+            self.checkpoints += 1;
+        }
+    }
+
+    /// Rows read and rows dropped for being late, as the job counted them.
+    pub fn counted(&self) -> (u64, u64) {
+        let status = self.job.status();
+        (status.counts(Role::Source).rows_in, status.late_rows())
+    }
+}
+
+fn start_of(store: &CheckpointStore, process: &Process) -> Result<(Start, Origin)> {
+    Ok(match store.restore_newest()? {
+        None => (Start::Fresh { run: format!("run{}", process.id) }, Origin { epoch: None, skipped: Vec::new() }),
+        Some(restored) => {
+            let origin = Origin { epoch: Some(restored.manifest.epoch), skipped: restored.skipped.clone() };
+            (Start::Restore(restored), origin)
+        }
+    })
+}

@@ -1,0 +1,283 @@
+//! The graph of a run, apart from parallelism: what is connected to what, and how a [`Graph`] is made of it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::logical_expr::{AggregateUDF, Operator as Arithmetic};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::{binary, col, lit};
+use datafusion::scalar::ScalarValue;
+use ruslo_core::graph::{Edge, Graph, Node, NodeKind, OperatorId, Partitioning, SourceNode};
+use ruslo_core::operator::Port;
+use ruslo_core::rng::Rng;
+use ruslo_core::sink::Sink;
+use ruslo_core::source::{RowTime, Source};
+use ruslo_operators::{AggregateCall, NamedExpr, RowTimeAssigner, TumbleSpec, TumblingWindow, WatermarkSpec, sum_udaf};
+
+use crate::dataset::{column, schema};
+use crate::operators::pass;
+
+/// The way of a row that has come by `way` and passes the node numbered `mark`.
+pub fn via(way: i64, mark: i64) -> i64 {
+    way.wrapping_mul(31).wrapping_add(mark)
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Brings the rows of this dataset.
+    Source(usize),
+    /// Passes rows of all its inputs on, so many a call; all, if 0.
+    Pass(usize),
+    /// Count, sum, min and max by key and tumbling window.
+    Window,
+    /// Brings rows out; the number of the sink.
+    Sink(usize),
+}
+
+/// Where a node's rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The node.
+    pub from: usize,
+    /// Whether by key; otherwise forward, or in turn where the parallelism differs.
+    pub keyed: bool,
+}
+
+/// A node of a shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeShape {
+    /// What it does.
+    pub kind: Kind,
+    /// One link an input.
+    pub inputs: Vec<Link>,
+}
+
+/// Event time, if there is any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTime {
+    /// `WATERMARK FOR ts AS ts - delay`.
+    pub delay_ms: i64,
+    /// The size of windows.
+    pub window_ms: i64,
+}
+
+/// A graph without parallelism.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// In topological order.
+    pub nodes: Vec<NodeShape>,
+    /// What sources do about event time.
+    pub event_time: Option<EventTime>,
+}
+
+/// The two ends of a graph, made anew for each process.
+pub struct Ends {
+    /// The source of each dataset.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// The sinks, by number.
+    pub sinks: Vec<Arc<dyn Sink>>,
+    /// Throttles sources.
+    pub rows_per_second: Option<u64>,
+}
+
+impl Shape {
+    /// An empty shape.
+    pub fn new(event_time: Option<EventTime>) -> Self {
+        Self { nodes: Vec::new(), event_time }
+    }
+
+    /// Adds a node behind others; its place.
+    pub fn add(&mut self, kind: Kind, inputs: &[Link]) -> usize {
+        self.nodes.push(NodeShape { kind, inputs: inputs.to_vec() });
+        self.nodes.len() - 1
+    }
+
+    /// How many sinks there are.
+    pub fn sinks(&self) -> usize {
+        self.nodes.iter().filter(|node| matches!(node.kind, Kind::Sink(_))).count()
+    }
+
+    /// Every path by which rows come to a node: the dataset, and the way that is written into the rows.
+    pub fn ways_to(&self, node: usize) -> Vec<(usize, i64)> {
+        if let Kind::Source(dataset) = self.nodes[node].kind {
+            return vec![(dataset, 0)];
+        }
+        self.nodes[node].inputs.iter().flat_map(|link| self.ways_behind(link.from)).collect()
+    }
+
+    fn ways_behind(&self, node: usize) -> Vec<(usize, i64)> {
+        let mark = |way| if let Kind::Pass(_) = self.nodes[node].kind { via(way, node as i64) } else { way };
+        self.ways_to(node).into_iter().map(|(dataset, way)| (dataset, mark(way))).collect()
+    }
+
+    /// The graph with so many subtasks for each node.
+    pub fn graph(&self, ends: &Ends, parallelism: &[usize]) -> Graph {
+        let mut graph = Graph::default();
+        for (index, shape) in self.nodes.iter().enumerate() {
+            let (schema, kind) = self.node(shape, ends);
+            let name = format!("{:?} {index}", shape.kind);
+            let id = OperatorId(0x51_0000 + index as u64);
+            let node = graph.add(Node { id, name, parallelism: parallelism[index], schema, kind });
+            for (input, link) in shape.inputs.iter().enumerate() {
+                let partitioning = match (link.keyed, parallelism[link.from] == parallelism[index]) {
+                    (true, _) => Partitioning::KeyGroup(vec![column::KEY]),
+                    (false, true) => Partitioning::Forward,
+                    (false, false) => Partitioning::Rebalance,
+                };
+                graph.edges.push(Edge { from: link.from, port: Port::MAIN, to: node, input, partitioning });
+            }
+        }
+        graph
+    }
+
+    fn node(&self, shape: &NodeShape, ends: &Ends) -> (SchemaRef, NodeKind) {
+        match shape.kind {
+            Kind::Source(dataset) => {
+                let row_time = self.event_time.map(row_time);
+                let source = Arc::clone(&ends.sources[dataset]);
+                let node = SourceNode { source, row_time, rows_per_second: ends.rows_per_second };
+                (schema(), NodeKind::Source(node))
+            }
+            Kind::Pass(drip) => {
+                let mark = self.nodes.iter().position(|node| std::ptr::eq(node, shape)).unwrap();
+                (schema(), NodeKind::Operator(pass(mark as i64, drip)))
+            }
+            Kind::Window => {
+                let spec = window(self.event_time.unwrap().window_ms);
+                (spec.schema(), NodeKind::Operator(spec.factory()))
+            }
+            Kind::Sink(number) => (schema(), NodeKind::Sink(Arc::clone(&ends.sinks[number]))),
+        }
+    }
+}
+
+fn row_time(event_time: EventTime) -> Arc<dyn RowTime> {
+    let delay = lit(ScalarValue::new_interval_mdn(0, 0, event_time.delay_ms * 1_000_000));
+    let expression = binary(col("ts", &schema()).unwrap(), Arithmetic::Minus, delay, &schema()).unwrap();
+    let spec = WatermarkSpec { time_column: column::TIME, expression };
+    Arc::new(RowTimeAssigner::new(schema(), None, Some(spec)).unwrap())
+}
+
+fn aggregate(function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>, name: &str) -> AggregateCall {
+    let built = AggregateExprBuilder::new(function, vec![argument]).schema(schema()).alias(name).build();
+    AggregateCall::new(Arc::new(built.unwrap()))
+}
+
+/// `SELECT key, COUNT(*), SUM(value), MIN(value), MAX(value), window_start, window_end, window_time`
+fn window(size_ms: i64) -> TumbleSpec {
+    let value = || col("value", &schema()).unwrap();
+    let aggregates = vec![
+        aggregate(count_udaf(), lit(1i64), "n"),
+        aggregate(sum_udaf(), value(), "total"),
+        aggregate(min_udaf(), value(), "least"),
+        aggregate(max_udaf(), value(), "most"),
+    ];
+    let key = NamedExpr::new(col("key", &schema()).unwrap(), "key", &schema()).unwrap();
+    TumbleSpec::new(&schema(), vec![key], aggregates, column::TIME, TumblingWindow::new(size_ms, 0).unwrap()).unwrap()
+}
+
+/// By key.
+pub fn keyed(from: usize) -> Link {
+    Link { from, keyed: true }
+}
+
+/// Not by key.
+pub fn plain(from: usize) -> Link {
+    Link { from, keyed: false }
+}
+
+/// Source, perhaps a pass, window, one or two sinks.
+pub fn window_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+    let mut shape = Shape::new(Some(event_time));
+    let mut last = shape.add(Kind::Source(0), &[]);
+    if rng.one_in(3) {
+        last = shape.add(Kind::Pass(rng.below(3)), &[plain(last)]);
+    }
+    let window = shape.add(Kind::Window, &[keyed(last)]);
+    for number in 0..1 + rng.below(2) {
+        shape.add(Kind::Sink(number), &[plain(window)]);
+    }
+    shape
+}
+
+/// Source, two branches, one node that takes both, a sink.
+pub fn diamond_shape(event_time: Option<EventTime>, rng: &mut Rng) -> Shape {
+    let mut shape = Shape::new(event_time);
+    let mut link = |from| Link { from, keyed: rng.one_in(2) };
+    let source = shape.add(Kind::Source(0), &[]);
+    let left = shape.add(Kind::Pass(0), &[link(source)]);
+    let right = shape.add(Kind::Pass(2), &[link(source)]);
+    let both = shape.add(Kind::Pass(0), &[link(left), link(right)]);
+    shape.add(Kind::Sink(0), &[link(both)]);
+    shape
+}
+
+/// One or two sources, a few passes with one or two inputs each from anywhere before, a window now and then.
+pub fn random_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+    let mut shape = Shape::new(Some(event_time));
+    let sources = 1 + rng.below(2);
+    (0..sources).for_each(|dataset| _ = shape.add(Kind::Source(dataset), &[]));
+    for _ in 0..1 + rng.below(4) {
+        let before = shape.nodes.len();
+        let inputs: Vec<_> =
+            (0..1 + rng.below(2)).map(|_| Link { from: rng.below(before), keyed: rng.one_in(2) }).collect();
+        shape.add(Kind::Pass([0, 0, 1, 3][rng.below(4)]), &inputs);
+    }
+    let used: Vec<usize> = shape.nodes.iter().flat_map(|node| node.inputs.iter().map(|link| link.from)).collect();
+    let loose: Vec<_> = (0..shape.nodes.len()).filter(|node| !used.contains(node)).collect();
+    for (number, node) in loose.into_iter().enumerate() {
+        let last = if rng.one_in(2) { shape.add(Kind::Window, &[keyed(node)]) } else { node };
+        shape.add(Kind::Sink(number), &[plain(last)]);
+    }
+    shape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT_TIME: EventTime = EventTime { delay_ms: 5, window_ms: 10 };
+
+    #[test]
+    fn a_diamond_has_two_ways_to_its_sink() {
+        let shape = diamond_shape(None, &mut Rng::seeded(1));
+        let expected = [(0, via(via(0, 1), 3)), (0, via(via(0, 2), 3))];
+        assert_eq!(shape.ways_to(4), expected);
+    }
+
+    #[test]
+    fn every_shape_makes_a_valid_graph_at_any_parallelism() {
+        let data = Arc::new(crate::dataset::Dataset { lineages: Vec::new() });
+        for seed in 0..200 {
+            let mut rng = Rng::seeded(seed);
+            let shape = match seed % 3 {
+                0 => window_shape(EVENT_TIME, &mut rng),
+                1 => diamond_shape(Some(EVENT_TIME), &mut rng),
+                _ => random_shape(EVENT_TIME, &mut rng),
+            };
+            let source = || {
+                let manners = crate::source::Manners::default();
+                let made =
+                    crate::source::SimSource::new(Arc::clone(&data), manners, Default::default(), Rng::seeded(1));
+                Arc::new(made) as Arc<dyn Source>
+            };
+            let sink = |number| {
+                let process = Arc::new(crate::process::Process::new(1, Vec::new()));
+                let permanence = crate::sink::Permanence::Final;
+                let (outside, trace) = Default::default();
+                Arc::new(crate::sink::SimSink { outside, number, permanence, buffered: false, process, trace }) as _
+            };
+            let ends = Ends {
+                sources: (0..2).map(|_| source()).collect(),
+                sinks: (0..shape.sinks()).map(sink).collect(),
+                rows_per_second: None,
+            };
+            let parallelism: Vec<_> = shape.nodes.iter().map(|_| 1 + rng.below(3)).collect();
+            shape.graph(&ends, &parallelism).validate().unwrap();
+        }
+    }
+}
