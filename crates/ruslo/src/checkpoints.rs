@@ -116,6 +116,16 @@ impl Checkpoints {
         self.sinks.each(manifest, |committer, _| committer.abort_since(manifest.epoch))
     }
 
+    /// The same after a run that did nothing, if it was that.
+    pub(crate) fn clear_if_unused(&self) -> Result<()> {
+        let is_unused = match self.newest()? {
+            Newest::Nothing => true,
+            Newest::Readable(manifest) => is_beginning(&manifest),
+            Newest::Damaged(_) => false,
+        };
+        if is_unused { self.clear_if_default() } else { Ok(()) }
+    }
+
     /// After a run that left nothing to resume: with the default folder, leaves no trace.
     pub(crate) fn clear_if_default(&self) -> Result<()> {
         if !self.is_default {

@@ -11,7 +11,7 @@ use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::threads;
 use ruslo_runtime::status::JobStatus;
 
-use crate::checkpoints::{Checkpoints, Newest, is_beginning};
+use crate::checkpoints::Checkpoints;
 use crate::summary::{State, Summary};
 
 /// Either at work, or found finished by an earlier process.
@@ -151,14 +151,13 @@ impl Job {
     fn cleared(&self, ended: Ended) -> Ended {
         let is_over = match &ended.error {
             None => ended.summary.state == State::Finished,
-            Some(error) => is_console_closed(error) || self.did_nothing(),
+            Some(error) => is_console_closed(error),
         };
-        let cleared = if is_over { self.checkpoints.clear_if_default() } else { Ok(()) };
+        let cleared = match is_over {
+            true => self.checkpoints.clear_if_default(),
+            false => self.checkpoints.clear_if_unused(),
+        };
         Ended { error: ended.error.or(cleared.err()), ..ended }
-    }
-
-    fn did_nothing(&self) -> bool {
-        matches!(self.checkpoints.newest(), Ok(Newest::Readable(manifest)) if is_beginning(&manifest))
     }
 }
 

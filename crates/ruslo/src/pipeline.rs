@@ -11,7 +11,7 @@ use ruslo_core::graph::{Graph, NodeKind};
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
 use ruslo_runtime::executor::threads;
-use ruslo_runtime::job::{JobConfig, JobSpec};
+use ruslo_runtime::job::{JobConfig, JobSpec, Start};
 use ruslo_sql::{JobKind, Planned, Settings};
 use ruslo_state::store::CheckpointStore;
 
@@ -111,21 +111,31 @@ impl Pipeline {
         let is_default = checkpoint_dir.is_none();
         let checkpoints = Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?;
         let decided = decide(&checkpoints, mode, self.guarantee(), name())?;
-        let (name, environment) = (self.name.clone(), self.environment.clone());
+        let (name, clock) = (self.name.clone(), Arc::clone(&self.environment.clock));
         let run = match decided.decision {
             Decision::Finished(manifest) => {
                 Run::Finished(Summary::of_manifest(&name, &folder, &self.planned.graph, &manifest))
             }
-            Decision::Run(start) => Run::Running(threads::start(JobSpec {
-                config: config(&self.planned.settings, self.parallelism(), self.checkpoint_interval()),
-                graph: self.planned.graph,
-                environment: self.environment,
-                store: checkpoints.store().clone(),
-                fingerprint: self.planned.fingerprint,
-                start,
-            })?),
+            Decision::Run(start) => match threads::start(self.spec(start, checkpoints.store().clone())) {
+                Ok(running) => Run::Running(running),
+                Err(error) => {
+                    checkpoints.clear_if_unused()?;
+                    return Err(error);
+                }
+            },
         };
-        Ok(Job::new(name, run, checkpoints, environment.clock, begun, (decided.resumed_from, decided.notices)))
+        Ok(Job::new(name, run, checkpoints, clock, begun, (decided.resumed_from, decided.notices)))
+    }
+
+    fn spec(self, start: Start, store: CheckpointStore) -> JobSpec {
+        JobSpec {
+            config: config(&self.planned.settings, self.parallelism(), self.checkpoint_interval()),
+            graph: self.planned.graph,
+            environment: self.environment,
+            store,
+            fingerprint: self.planned.fingerprint,
+            start,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::home::{COPY, Home, numbers, sorted_numbers, until};
+use crate::home::{COPY, Home, numbers, sorted_numbers};
 
 const ROWS: u64 = 20_000;
 
@@ -56,8 +56,8 @@ const SLOW: [&str; 4] = ["--set", "source.rows-per-second=2000", "--set", "execu
 
 /// Runs a slow job and fills `disk` once it has made some checkpoints; what it said then.
 fn fill_midway(home: &Home, disk: &SmallDisk) -> String {
-    let running = home.start(&[&ARGUMENTS[..], &SLOW].concat());
-    until("a few checkpoints", || home.newest_epoch("c") >= 4);
+    let mut running = home.start(&[&ARGUMENTS[..], &SLOW].concat());
+    running.until_checkpoint(home, 4);
     disk.fill();
     let failed = running.end().expect(4);
     failed.error().to_owned()

@@ -96,10 +96,20 @@ impl Home {
         self.spawn(&mut self.command(arguments))
     }
 
+    /// Starts the command with a standard output that nobody reads.
+    pub(crate) fn start_unread(&self, arguments: &[&str]) -> Running {
+        self.spawn_with(&mut self.command(arguments), Some(Stdio::piped()))
+    }
+
     fn spawn(&self, command: &mut Command) -> Running {
+        self.spawn_with(command, None)
+    }
+
+    fn spawn_with(&self, command: &mut Command, out: Option<Stdio>) -> Running {
         let said = tempfile::tempdir().unwrap();
         let file = |name| fs::File::create(said.path().join(name)).unwrap();
-        let child = command.stdout(file("out")).stderr(file("err")).spawn().unwrap();
+        let out = out.unwrap_or_else(|| file("out").into());
+        let child = command.stdout(out).stderr(file("err")).spawn().unwrap();
         Running { child, said }
     }
 
@@ -144,7 +154,7 @@ pub(crate) struct Running {
 
 impl Running {
     fn text(&self, name: &str) -> String {
-        String::from_utf8_lossy(&fs::read(self.said.path().join(name)).unwrap()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.said.path().join(name)).unwrap_or_default()).into_owned()
     }
 
     /// What it has said on standard error so far.
@@ -159,6 +169,14 @@ impl Running {
             let said = self.err();
             assert!(said.contains(text) || ended.is_none(), "it ended without saying '{text}': {said}");
             said.contains(text)
+        });
+    }
+
+    /// Waits until there is a checkpoint `epoch` in the folder `c` of `home`.
+    pub(crate) fn until_checkpoint(&mut self, home: &Home, epoch: u64) {
+        until("a checkpoint", || {
+            assert!(!self.is_over(), "it ended too early: {}", self.err());
+            home.newest_epoch("c") >= epoch
         });
     }
 
