@@ -133,8 +133,11 @@ fn progress(status: &JobStatus) -> String {
 fn health(status: &JobStatus, age: Duration) -> String {
     let checkpoint = match status.last_checkpoint() {
         Some(report) => {
-            let age = Duration::from_secs(age.as_secs());
-            format!("checkpoint {}, {} ago, took {}", report.epoch, time(age), time(report.took))
+            let ago = match age.as_secs() {
+                0 => "just now".to_owned(),
+                seconds => format!("{} ago", time(Duration::from_secs(seconds))),
+            };
+            format!("checkpoint {}, {ago}, took {}", report.epoch, time(report.took))
         }
         None => "no checkpoint yet".to_owned(),
     };

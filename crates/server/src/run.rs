@@ -17,14 +17,14 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
         Ok(job) => job,
         Err(error) => return fail(&error, screen),
     };
-    for notice in job.notices() {
-        screen.line(&format!("warning: {notice}"));
-    }
-    screen.line(&begun(&job, &heading));
     let asked = match signals::listen(job.stop_handle(), screen.clone()) {
         Ok(asked) => asked,
         Err(error) => return fail(&error, screen),
     };
+    for notice in job.notices() {
+        screen.line(&format!("warning: {notice}"));
+    }
+    screen.line(&begun(&job, &heading));
     View::new(screen).follow(&job, &asked);
     tell(arguments, &job.end(), screen)
 }
@@ -50,7 +50,10 @@ fn tell(arguments: &Run, ended: &Ended, screen: &Screen) -> ExitCode {
     }
     let told = match arguments.output {
         Output::Json => say(&format!("{}\n", summary::json(ended))),
-        Output::Text => Ok(screen.line(&summary::line(&ended.summary))),
+        Output::Text => {
+            screen.line(&summary::line(&ended.summary));
+            Ok(())
+        }
     };
     if let Err(error) = told {
         return fail(&error, screen);

@@ -50,7 +50,6 @@ impl Screen {
     /// Draws the live view: its lines as they are now.
     pub(crate) fn draw(&self, lines: String) {
         self.bar.set_message(lines);
-        self.bar.tick();
     }
 
     /// Takes the live view away for good.

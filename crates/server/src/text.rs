@@ -19,7 +19,8 @@ pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
 pub(crate) fn time(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match duration.as_millis() {
-        millis @ 0..1_000 => format!("{millis} ms"),
+        0 => "0 s".to_owned(),
+        millis @ 1..1_000 => format!("{millis} ms"),
         _ if seconds >= 3_600 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
         _ if seconds >= 60 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ if duration.subsec_nanos() == 0 => format!("{seconds} s"),
@@ -62,7 +63,7 @@ mod tests {
     fn times_read_as_a_person_says_them() {
         let millis = [0, 999, 1_000, 1_250, 59_900, 60_000, 200_500, 3_660_000];
         let texts = millis.map(|millis| time(Duration::from_millis(millis)));
-        assert_eq!(texts, ["0 ms", "999 ms", "1 s", "1.2 s", "59.9 s", "1 min 0 s", "3 min 20 s", "1 h 1 min"]);
+        assert_eq!(texts, ["0 s", "999 ms", "1 s", "1.2 s", "59.9 s", "1 min 0 s", "3 min 20 s", "1 h 1 min"]);
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn files_that_may_not_be_read() {
     let home = Home::new();
     home.write("in.csv", "1\n");
     home.write("job.sql", script("a BIGINT", "in.csv", "SELECT * FROM t"));
-    fs::set_permissions(home.path("in.csv"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(home.path("in.csv"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read anything; without its privileges it may not.
     let refused = home.shell(&format!("setpriv --bounding-set=-all {} run job.sql", env!("CARGO_BIN_EXE_ruslo")));
     if refused.err.contains("setpriv") || refused.code == Some(0) {

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::home::{COPY, Home, numbers, sorted_numbers};
+use crate::home::{COPY, Home, numbers, sorted_numbers, until};
 
 const ROWS: u64 = 20_000;
 
@@ -31,7 +31,7 @@ impl SmallDisk {
 
     /// Leaves no room at all.
     fn fill(&self) {
-        let mut file = fs::File::create(self.filler()).unwrap();
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 }
@@ -58,7 +58,11 @@ const SLOW: [&str; 4] = ["--set", "source.rows-per-second=2000", "--set", "execu
 fn fill_midway(home: &Home, disk: &SmallDisk) -> String {
     let mut running = home.start(&[&ARGUMENTS[..], &SLOW].concat());
     running.until_checkpoint(home, 4);
-    disk.fill();
+    // Again and again: old checkpoints make room as they go.
+    until("the end of room", || {
+        disk.fill();
+        running.is_over()
+    });
     let failed = running.end().expect(4);
     failed.error().to_owned()
 }
