@@ -19,6 +19,7 @@ use ruslo_state::store::CheckpointStore;
 use crate::damage::FOLDER;
 use crate::disk::Machine;
 use crate::faults::Plan;
+use crate::files;
 use crate::process::Process;
 use crate::scenario::Setup;
 use crate::shape::Ends;
@@ -63,6 +64,8 @@ pub struct Attempt {
     trace: Trace,
     clock: Arc<VirtualClock>,
     steps: u64,
+    /// The step at which the plan came into force.
+    armed_at: Option<u64>,
     idle: u64,
     seen: u64,
     last_epoch: Option<Epoch>,
@@ -97,26 +100,35 @@ pub enum Stepped {
 }
 
 /// Makes the graph of a process.
-pub fn ends(setup: &Setup, world: &World, process: &Arc<Process>, rng: &mut Rng) -> Ends {
+pub fn ends(
+    setup: &Setup,
+    world: &World,
+    process: &Arc<Process>,
+    environment: &Environment,
+    rng: &mut Rng,
+) -> Result<Ends> {
     let source = |data: &Arc<_>| {
         let rng = Rng::seeded(rng.next_u64());
         Arc::new(SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng)) as _
     };
     let sink = |number| {
-        Arc::new(SimSink {
+        if setup.to_files {
+            return files::sink(number, setup.shape.sink_schema(number), environment);
+        }
+        Ok(Arc::new(SimSink {
             outside: world.outside.clone(),
             number,
             permanence: setup.permanence,
             buffered: setup.buffered,
             process: Arc::clone(process),
             trace: world.trace.clone(),
-        }) as _
+        }) as _)
     };
-    Ends {
+    Ok(Ends {
         sources: setup.data.iter().map(source).collect(),
-        sinks: (0..setup.shape.sinks()).map(sink).collect(),
+        sinks: (0..setup.shape.sinks()).map(sink).collect::<Result<_>>()?,
         rows_per_second: setup.rows_per_second,
-    }
+    })
 }
 
 impl Attempt {
@@ -133,13 +145,14 @@ impl Attempt {
         let store = CheckpointStore::open(Arc::clone(&disk), Path::new(FOLDER), format!("p{}", process.id))?;
         let lock = store.lock()?;
         let (start, origin) = start_of(&store, &process)?;
-        let graph = setup.shape.graph(&ends(setup, world, &process, rng), parallelism);
         let console = Arc::new(Mutex::new(std::io::sink()));
         let environment = Environment { clock: Arc::clone(&world.clock) as _, disk, console };
+        let graph = setup.shape.graph(&ends(setup, world, &process, &environment, rng)?, parallelism);
         let fingerprint = "simulated".to_owned();
         let spec = JobSpec { graph, config: setup.config.clone(), environment, store, fingerprint, start };
         let job = SeededJob::start(spec, Arc::clone(&world.clock), Rng::seeded(rng.next_u64()))?;
         process.started();
+        let armed_at = (plan.checkpoints_before == 0).then_some(0);
         let attempt = Self {
             process,
             plan,
@@ -148,6 +161,7 @@ impl Attempt {
             trace: world.trace.clone(),
             clock: Arc::clone(&world.clock),
             steps: 0,
+            armed_at,
             idle: 0,
             seen: 0,
             last_epoch: None,
@@ -174,14 +188,15 @@ impl Attempt {
     /// Takes one step, with what the plan has for it.
     pub fn step(&mut self, rng: &mut Rng) -> Stepped {
         self.steps += 1;
-        if self.plan.kill_at == Some(self.steps) {
+        let now = self.steps_since_armed();
+        if now.is_some() && self.plan.kill_at == now {
             self.process.kill();
             return Stepped::Killed;
         }
-        if self.plan.zombie_at == Some(self.steps) {
+        if now.is_some() && self.plan.zombie_at == now {
             return Stepped::Replaced;
         }
-        if self.plan.stop_at == Some(self.steps) {
+        if now.is_some() && self.plan.stop_at == now {
             self.job.stop();
         }
         if self.plan.clock_jumps && rng.one_in(500) {
@@ -201,6 +216,15 @@ impl Attempt {
             Ok(None) if self.steps > STEPS_MAX => Stepped::Stuck(format!("not at the end after {STEPS_MAX} steps")),
             Ok(None) => Stepped::On,
         }
+    }
+
+    /// How many steps the plan has been in force for; brings it into force when its time has come.
+    fn steps_since_armed(&mut self) -> Option<u64> {
+        if self.armed_at.is_none() && self.checkpoints >= self.plan.checkpoints_before {
+            self.armed_at = Some(self.steps - 1);
+            self.process.arm(&self.plan.triggers);
+        }
+        self.armed_at.map(|armed_at| self.steps - armed_at)
     }
 
     /// Notes what can be seen now, and whether that is something new.

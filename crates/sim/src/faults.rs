@@ -39,6 +39,10 @@ pub enum Fault {
     Zombie,
     /// The external system fails once.
     Outside,
+    /// Killed at an operation on an output file.
+    AtOutput,
+    /// Killed when a file is given another name.
+    AtRename,
 }
 
 /// Every way to be killed.
@@ -60,6 +64,8 @@ pub const KILLS: [Fault; 10] = [
 pub struct Plan {
     /// At what the process does.
     pub triggers: Vec<Trigger>,
+    /// What follows counts from when the attempt has completed so many checkpoints.
+    pub checkpoints_before: u64,
     /// After so many steps it is killed.
     pub kill_at: Option<u64>,
     /// After so many steps it is asked to stop.
@@ -77,21 +83,30 @@ impl Plan {
     pub fn draw(faults: &[Fault], rng: &mut Rng) -> Self {
         let mut plan = Self { power_cut: rng.one_in(2), clock_jumps: rng.one_in(8), ..Self::default() };
         if !faults.is_empty() {
-            plan.add(faults[rng.below(faults.len())], rng);
+            let fault = faults[rng.below(faults.len())];
+            plan.checkpoints_before = if fault == Fault::WhileStarting { 0 } else { rng.below(4) as u64 };
+            plan.add(fault, rng);
         }
         plan
+    }
+
+    /// Those that count before the first checkpoint, too.
+    pub fn triggers_from_start(&self) -> Vec<Trigger> {
+        if self.checkpoints_before == 0 { self.triggers.clone() } else { Vec::new() }
     }
 
     fn add(&mut self, fault: Fault, rng: &mut Rng) {
         let die = [Effect::Die, Effect::DieAfter][rng.below(2)];
         match fault {
             Fault::AnyStep => self.kill_at = Some(steps(rng)),
-            Fault::AfterAck => self.trigger(Watch::Point(Point::Prepared), 30, Effect::DieAfterStep, rng),
-            Fault::AtManifest => self.trigger(Watch::Area(Area::Manifests), 150, die, rng),
-            Fault::AtRuns => self.trigger(Watch::Area(Area::Runs), 60, die, rng),
-            Fault::BeforeCommit => self.trigger(Watch::Point(Point::BeforeCommit), 10, Effect::Die, rng),
-            Fault::InCommit => self.trigger(Watch::Point(Point::InCommit), 10, Effect::Die, rng),
-            Fault::AfterCommit => self.trigger(Watch::Point(Point::AfterCommit), 10, die, rng),
+            Fault::AfterAck => self.trigger(Watch::Point(Point::Prepared), 12, Effect::DieAfterStep, rng),
+            Fault::AtManifest => self.trigger(Watch::Area(Area::Manifests), 60, die, rng),
+            Fault::AtOutput => self.trigger(Watch::Area(Area::Other), 40, die, rng),
+            Fault::AtRename => self.trigger(Watch::Op(Op::Rename), 8, die, rng),
+            Fault::AtRuns => self.trigger(Watch::Area(Area::Runs), 30, die, rng),
+            Fault::BeforeCommit => self.trigger(Watch::Point(Point::BeforeCommit), 4, Effect::Die, rng),
+            Fault::InCommit => self.trigger(Watch::Point(Point::InCommit), 4, Effect::Die, rng),
+            Fault::AfterCommit => self.trigger(Watch::Point(Point::AfterCommit), 4, die, rng),
             Fault::WhileStarting => self.trigger(Watch::Starting, 25, die, rng),
             Fault::Stop => self.stop_at = Some(steps(rng)),
             Fault::WhileStopping => {
@@ -99,18 +114,18 @@ impl Plan {
                 self.stop_at = Some(stop_at);
                 self.kill_at = Some(stop_at + rng.below(200) as u64);
             }
-            Fault::IoError => self.trigger(Watch::AnyDisk, 250, Effect::Fail(Io::Other, 1), rng),
+            Fault::IoError => self.trigger(Watch::AnyDisk, 100, Effect::Fail(Io::Other, 1), rng),
             Fault::DiskFull => {
                 let times = 1 + rng.below(5) as u32;
                 let op = [Op::Create, Op::Write, Op::Sync, Op::Publish][rng.below(4)];
-                self.trigger(Watch::Op(op), 30, Effect::Fail(Io::StorageFull, times), rng);
+                self.trigger(Watch::Op(op), 12, Effect::Fail(Io::StorageFull, times), rng);
             }
-            Fault::Sync => self.trigger(Watch::Syncs, 60, Effect::Fail(Io::Other, 1), rng),
+            Fault::Sync => self.trigger(Watch::Syncs, 20, Effect::Fail(Io::Other, 1), rng),
             Fault::Zombie => self.zombie_at = Some(steps(rng)),
             Fault::Outside => {
                 let point = [Point::BeforeCommit, Point::InCommit, Point::AfterCommit, Point::BeforeAbort];
                 let point = Watch::Point(point[rng.below(4)]);
-                self.trigger(point, 6, Effect::Fail(Io::TimedOut, 1), rng);
+                self.trigger(point, 4, Effect::Fail(Io::TimedOut, 1), rng);
             }
         }
     }
@@ -123,7 +138,7 @@ impl Plan {
 }
 
 fn steps(rng: &mut Rng) -> u64 {
-    let bound = 1 + rng.below(1500);
+    let bound = 1 + rng.below(600);
     1 + rng.below(bound) as u64
 }
 

@@ -12,7 +12,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`dataset`], [`source`], [`operators`], [`sink`] | what flows, and the ends and middles made for it |
+//! | [`dataset`], [`source`], [`operators`], [`sink`], [`files`] | what flows, and the ends and middles made for it |
 //! | [`shape`] | the graph, and how it is built at some parallelism |
 //! | [`process`], [`disk`], [`faults`] | what can break, and the plan that breaks it |
 //! | [`oracle`] | what must come out |
@@ -34,6 +34,7 @@ pub mod damage;
 pub mod dataset;
 pub mod disk;
 pub mod faults;
+pub mod files;
 pub mod hunt;
 #[cfg(test)]
 mod named;

@@ -5,6 +5,7 @@
 //!           --from 2000             goes on after those
 //!           --scenario window       only this one
 //!           --seed 17               one seed, of all scenarios; of --scenario only, with every detail
+//!           --replay no              runs each seed once, not twice to compare
 //!           --bug NoAbort           with a planted bug; `all`: hunts each of them
 //! ```
 
@@ -42,6 +43,7 @@ struct Options {
     scenarios: Vec<Scenario>,
     bug: Option<Bug>,
     hunt: bool,
+    once: bool,
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -54,9 +56,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--from" => options.from = number()?,
             "--seed" => options.seed = Some(number()?),
             "--scenario" => options.scenarios = vec![Scenario::named(&value).ok_or_else(|| unknown_scenario(&value))?],
+            "--replay" => options.once = value == "no",
             "--bug" if value == "all" => options.hunt = true,
             "--bug" => options.bug = Some(bug_named(&value).ok_or_else(|| unknown_bug(&value))?),
-            _ => return Err(format!("{name}: not an option; there are --seeds --from --seed --scenario --bug")),
+            _ => {
+                return Err(format!("{name}: not an option; there are --seeds --from --seed --scenario --replay --bug"));
+            }
         }
     }
     Ok(options)
@@ -93,7 +98,8 @@ fn run_some(options: &Options, next: &AtomicU64, table: &Mutex<Table>) {
         }
         let scenario = options.scenarios[(seed % options.scenarios.len() as u64) as usize];
         let begun = clock.now();
-        let report = run::run(scenario, seed, options.bug);
+        let once = options.once || options.bug.is_some();
+        let report = if once { run::run } else { run::run_twice }(scenario, seed, options.bug);
         let took = clock.now() - begun;
         tell(&report);
         let mut table = table.lock().unwrap();

@@ -61,6 +61,7 @@ fn setup(shape: Shape, data: Vec<Arc<Dataset>>) -> Setup {
         faulty_attempts: 3,
         rescale: false,
         damage: false,
+        to_files: false,
     }
 }
 

@@ -125,7 +125,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process that is about to start a job, with what will happen to it.
+    /// A process that is about to start a job, with what will happen to it from the start.
     pub fn new(id: u64, triggers: Vec<Trigger>) -> Self {
         Self { id, life: Mutex::new(Life { starting: true, triggers, ..Life::default() }) }
     }
@@ -156,6 +156,11 @@ impl Process {
     /// The job runs now.
     pub fn started(&self) {
         self.life().starting = false;
+    }
+
+    /// From now on `triggers` count.
+    pub fn arm(&self, triggers: &[Trigger]) {
+        self.life().triggers.extend_from_slice(triggers);
     }
 
     /// Kills it.

@@ -25,6 +25,8 @@ pub enum FailureKind {
     NotFenced,
     /// A checkpoint that must be whole is not, or damage went unseen.
     Checkpoint,
+    /// The same seed came to something else the second time.
+    NotReplayed,
     /// Something panicked.
     Panic,
 }

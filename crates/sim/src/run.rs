@@ -1,5 +1,6 @@
 //! One run: attempts until the input is read to its end, and the verdict.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,10 +12,12 @@ use ruslo_runtime::planted::{Bug, with_bug};
 use crate::attempt::{Attempt, Origin, Stepped, World};
 use crate::damage::{Damaged, damage_newest, unexpected};
 use crate::faults::Plan;
+use crate::files;
 use crate::oracle::difference;
 use crate::process::Process;
 use crate::report::{Failure, FailureKind, Report, Stats};
 use crate::scenario::{Scenario, Setup};
+use crate::sink::OutRow;
 use crate::trace::Trace;
 
 /// More attempts than faults can explain.
@@ -28,6 +31,17 @@ pub fn run(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Report {
     let mut rng = rng_of(scenario, seed);
     let setup = scenario.setup(&mut rng);
     run_setup(scenario, seed, bug, setup, rng)
+}
+
+/// Runs a seed twice; fails if the two differ in anything.
+pub fn run_twice(scenario: Scenario, seed: u64, bug: Option<Bug>) -> Report {
+    let (mut first, second) = (run(scenario, seed, bug), run(scenario, seed, bug));
+    if first != second && first.failure.is_none() {
+        let detail = format!("the trace is {:016x}, and then {:016x}", first.trace, second.trace);
+        first.failure = Some(Failure::new(FailureKind::NotReplayed, detail));
+        first.stats.failures = 1;
+    }
+    first
 }
 
 /// As [`run`], and prints everything that happens.
@@ -119,7 +133,7 @@ impl Run {
             self.parallelism = nodes.map(|_| same.unwrap_or_else(|| 1 + self.rng.below(3))).collect();
         }
         self.world.trace.tell(|| format!("process {number} at {:?}: {plan:?}", self.parallelism));
-        let process = Arc::new(Process::new(number, plan.triggers.clone()));
+        let process = Arc::new(Process::new(number, plan.triggers_from_start()));
         let started = Attempt::start(
             &self.setup,
             &self.world,
@@ -276,7 +290,7 @@ impl Run {
         if let Some(violation) = self.world.outside.violations().into_iter().next() {
             return Err(Failure::new(FailureKind::Violation, violation));
         }
-        if let Some(left) = self.world.outside.leftovers(&self.replaced).into_iter().next() {
+        if let Some(left) = self.leftovers().into_iter().next() {
             return Err(Failure::new(FailureKind::Leftovers, left));
         }
         match unexpected(&self.world.machine, &self.damaged) {
@@ -287,11 +301,27 @@ impl Run {
 
     fn check_rows(&self) -> Result<(), Failure> {
         for (number, expected) in self.setup.expected.sinks.iter().enumerate() {
-            if let Some(difference) = difference(&self.world.outside.visible(number), expected) {
+            if let Some(difference) = difference(&self.visible(number)?, expected) {
                 return Err(Failure::new(FailureKind::WrongRows, format!("sink {number}: {difference}")));
             }
         }
         Ok(())
+    }
+
+    fn visible(&self, number: usize) -> Result<BTreeMap<OutRow, i64>, Failure> {
+        if !self.setup.to_files {
+            return Ok(self.world.outside.visible(number));
+        }
+        let schema = self.setup.shape.sink_schema(number);
+        let rows = files::visible(&self.world.machine, number, &schema);
+        rows.map_err(|unreadable| Failure::new(FailureKind::WrongRows, unreadable))
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let files = files::leftovers(&self.world.machine, self.setup.shape.sinks());
+        // Whose a hidden file is, its name does not say: the next start clears it away.
+        let files = files.into_iter().filter(|_| self.replaced.is_empty());
+        self.world.outside.leftovers(&self.replaced).into_iter().chain(files).collect()
     }
 
     /// Once a process runs the job, none before it may publish a checkpoint.
@@ -348,6 +378,11 @@ mod tests {
     #[test]
     fn a_replaced_process_changes_nothing() {
         check(Scenario::Zombie);
+    }
+
+    #[test]
+    fn the_file_sink_is_exact_whatever_fails() {
+        check(Scenario::Files);
     }
 
     #[test]

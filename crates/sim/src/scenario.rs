@@ -37,6 +37,8 @@ pub enum Scenario {
     DiskFaults,
     /// Operators and windows in the middle of long work when barriers come.
     LongWork,
+    /// The product's own file sink, killed at its files' every operation, with damage and failing disks.
+    Files,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -68,11 +70,13 @@ pub struct Setup {
     pub rescale: bool,
     /// Whether checkpoints are damaged after a crash.
     pub damage: bool,
+    /// Whether rows go out through the product's file sink.
+    pub to_files: bool,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -83,6 +87,7 @@ impl Scenario {
         Self::Zombie,
         Self::DiskFaults,
         Self::LongWork,
+        Self::Files,
     ];
 
     /// As it is written on the command line.
@@ -98,6 +103,7 @@ impl Scenario {
             Self::Zombie => "zombie",
             Self::DiskFaults => "disk_faults",
             Self::LongWork => "long_work",
+            Self::Files => "files",
         }
     }
 
@@ -111,6 +117,7 @@ impl Scenario {
         let event_time = self.event_time(rng);
         let shape = self.shape(event_time, rng);
         let data = self.data(&shape, rng);
+        let damage = self == Self::Damage || (self == Self::Files && rng.one_in(2));
         Setup {
             expected: expect(&shape, &data),
             manners: manners(rng),
@@ -118,11 +125,12 @@ impl Scenario {
             buffered: rng.one_in(2),
             config: self.config(rng),
             rows_per_second: rng.one_in(6).then(|| 50 + rng.below(500) as u64),
-            faults: self.faults(),
+            faults: self.faults(damage),
             plans: Vec::new(),
             faulty_attempts: 2 + rng.below(6),
             rescale: matches!(self, Self::Rescale | Self::Stop) || rng.one_in(4),
-            damage: self == Self::Damage,
+            damage,
+            to_files: self == Self::Files,
             shape,
             data,
         }
@@ -154,7 +162,7 @@ impl Scenario {
         let sources = shape.nodes.iter().filter(|node| matches!(node.kind, Kind::Source(_))).count();
         let spec = DataSpec {
             lineages_max: if sources > 1 { 2 } else { 4 },
-            rows_max: 120,
+            rows_max: 200,
             keys: if self == Self::LongWork { 40 } else { 1 + rng.below(8) },
             disorder_ms: 60,
         };
@@ -177,7 +185,7 @@ impl Scenario {
         }
     }
 
-    fn faults(self) -> Vec<Fault> {
+    fn faults(self, damage: bool) -> Vec<Fault> {
         let stops = [Fault::Stop, Fault::WhileStopping];
         match self {
             Self::Stop => [&stops[..], &stops, &KILLS[..2]].concat(),
@@ -185,6 +193,13 @@ impl Scenario {
             Self::Zombie => vec![Fault::Zombie, Fault::Zombie, Fault::Zombie, Fault::AtManifest, Fault::BeforeCommit],
             Self::DiskFaults => {
                 vec![Fault::IoError, Fault::DiskFull, Fault::Sync, Fault::Sync, Fault::Outside, Fault::AtManifest]
+            }
+            Self::Files => {
+                let files = [Fault::AtOutput, Fault::AtOutput, Fault::AtRename, Fault::AtRename, Fault::AtManifest];
+                let others = [Fault::AnyStep, Fault::IoError, Fault::DiskFull, Fault::Sync, Fault::Stop];
+                // Who commits what was damaged meanwhile cannot be told from who may.
+                let zombies: &[_] = if damage { &[] } else { &[Fault::Zombie; 3] };
+                [&files[..], &others, zombies].concat()
             }
             _ => KILLS.to_vec(),
         }

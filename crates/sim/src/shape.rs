@@ -101,6 +101,15 @@ impl Shape {
         self.nodes.iter().filter(|node| matches!(node.kind, Kind::Sink(_))).count()
     }
 
+    /// The columns of a sink.
+    pub fn sink_schema(&self, number: usize) -> SchemaRef {
+        let sink = self.nodes.iter().find(|node| node.kind == Kind::Sink(number)).unwrap();
+        match self.nodes[sink.inputs[0].from].kind {
+            Kind::Window => window(self.event_time.unwrap().window_ms).schema(),
+            _ => schema(),
+        }
+    }
+
     /// Every path by which rows come to a node: the dataset, and the way that is written into the rows.
     pub fn ways_to(&self, node: usize) -> Vec<(usize, i64)> {
         if let Kind::Source(dataset) = self.nodes[node].kind {
