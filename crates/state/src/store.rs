@@ -66,25 +66,22 @@ impl CheckpointStore {
         Ok(store)
     }
 
-    /// Creates the folders so that they survive a power cut. They are synced if they are there already, too: who created
-    /// them may have died before that.
+    /// Creates the folders so that they survive a power cut: each is durable before the next is created, and so is the
+    /// one that is there already, whose creator may have died before that.
     fn create_folders(&self) -> Result<()> {
-        let mut above = Vec::new();
+        let mut new = vec![self.manifests(), self.runs()];
         for folder in self.folder.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
-            let is_new = self.disk.kind(folder)?.is_none();
-            if is_new || above.is_empty() {
-                above.extend(folder.parent());
-            }
-            if !is_new {
+            new.push(folder.to_owned());
+            if self.disk.kind(folder)?.is_some() {
                 break;
             }
         }
-        self.disk.create_folder(&self.manifests())?;
-        self.disk.create_folder(&self.runs())?;
-        self.disk.sync_folder(&self.folder)?;
-        let here =
-            |folder: &'_ Path| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() };
-        above.into_iter().rev().try_for_each(|folder| self.disk.sync_folder(&here(folder)))
+        for folder in new.iter().rev() {
+            self.disk.create_folder(folder)?;
+            let Some(above) = folder.parent() else { continue };
+            self.disk.sync_folder(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
+        }
+        Ok(())
     }
 
     /// Keeps other processes out for as long as the lock is held.
@@ -275,7 +272,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array};
     use ruslo_core::disk::LocalDisk;
     use ruslo_core::metrics::RowCounts;
-    use ruslo_core::state::{KeyedTable, OperatorState};
+    use ruslo_core::state::OperatorState;
     use ruslo_core::time::Timestamp;
 
     use super::*;

@@ -63,21 +63,22 @@ impl Sink for FileSink {
     }
 }
 
-/// Creates a folder and its parents so that they survive a power cut.
+/// Creates a folder and its parents so that they survive a power cut: each is durable before the next is created, and
+/// so is the one that is there already, whose creator may have died before that.
 fn create_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
-    if disk.kind(path)? == Some(FileKind::Folder) {
-        return Ok(());
-    }
-    let mut parents = Vec::new();
+    let mut new = Vec::new();
     for folder in path.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
+        new.push(folder);
         if disk.kind(folder)?.is_some() {
             break;
         }
-        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-        parents.push(parent.unwrap_or(Path::new(".")));
     }
-    disk.create_folder(path)?;
-    parents.into_iter().rev().try_for_each(|parent| disk.sync_folder(parent))
+    for folder in new.into_iter().rev() {
+        disk.create_folder(folder)?;
+        let Some(above) = folder.parent() else { continue };
+        disk.sync_folder(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
