@@ -1,5 +1,8 @@
 //! What the decoders do on one core: `cargo bench -p ruslo-formats --bench decode -- FILE.json [FILE.csv]`, where the
 //! files hold Nexmark bids. Prints MB/s and million rows/s of the bare `arrow-json` decoder and of ours, best of five.
+//!
+//! With `--once FILE.json` our decoder goes over the file's bytes, in memory, a single time, for the five columns of
+//! Nexmark's q0, and prints one JSON object: the ceiling that `bench/compare` measures the whole engine against.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, missing_docs)]
 
@@ -67,7 +70,17 @@ fn report(what: &str, columns: usize, data: &[u8], run: impl Fn() -> usize) {
     println!("{what:<12} {columns} columns {megabytes:8.0} MB/s {:8.2} M rows/s", rows as f64 / 1e6 / seconds);
 }
 
+fn once(file: &str) {
+    let data = std::fs::read(file).unwrap();
+    let start = Instant::now();
+    let rows = ours("json", &data, PROJECTIONS[1]);
+    println!("{{\"seconds\": {}, \"rows\": {rows}}}", start.elapsed().as_secs_f64());
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("--once") {
+        return once(&std::env::args().nth(2).unwrap());
+    }
     let files: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     for file in &files {
         let data = std::fs::read(file).unwrap();

@@ -60,7 +60,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--bug" if value == "all" => options.hunt = true,
             "--bug" => options.bug = Some(bug_named(&value).ok_or_else(|| unknown_bug(&value))?),
             _ => {
-                return Err(format!("{name}: not an option; there are --seeds --from --seed --scenario --replay --bug"));
+                return Err(format!(
+                    "{name}: not an option; there are --seeds --from --seed --scenario --replay --bug"
+                ));
             }
         }
     }
