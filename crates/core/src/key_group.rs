@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn golden_hashes_never_change() {
-        let golden = |column: ArrayRef| hash_rows(&[column.clone()], column.len()).unwrap();
+        let golden = |column: ArrayRef| hash_rows(std::slice::from_ref(&column), column.len()).unwrap();
         let found = [
             golden(Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(-1), Some(i64::MAX), None]))),
             golden(Arc::new(Float64Array::from(vec![0.0, 1.5, f64::NAN, f64::INFINITY]))),

@@ -137,6 +137,7 @@ fn head(disk: &dyn Disk, path: &Path, size: u64) -> Result<Head> {
 }
 
 #[cfg(test)]
+#[allow(clippy::type_complexity, reason = "tables of cases")]
 mod tests {
     use ruslo_core::disk::LocalDisk;
     use ruslo_core::error::ErrorKind;

@@ -194,6 +194,7 @@ impl SourceReader for FileReader {
 }
 
 #[cfg(test)]
+#[allow(clippy::type_complexity, reason = "tables of cases")]
 mod tests {
     use std::collections::BTreeMap;
     use std::io::Write;
