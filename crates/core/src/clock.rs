@@ -56,8 +56,9 @@ pub struct VirtualClock {
 impl VirtualClock {
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.fetch_add(nanos, std::sync::atomic::Ordering::Relaxed);
+        use std::sync::atomic::Ordering::Relaxed;
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let _ = self.nanos.fetch_update(Relaxed, Relaxed, |nanos| Some(nanos.saturating_add(by)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Formats: bytes to Arrow batches and back, with a place for every error.
 //!
-//! A [`Format`] is found by its name with [`format`]; what it needs to know of a table is in its options. It makes a
+//! A [`Format`] is found by its name with [`format()`]; what it needs to know of a table is in its options. It makes a
 //! [`Decoder`] or an [`Encoder`] for a schema, each used by one task. A decoder is handed slices of input as they come
 //! and says how much it consumed; a batch is taken out with [`Decoder::flush`]:
 //!
@@ -162,7 +162,7 @@ pub trait Format: Send + Sync + std::fmt::Debug {
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>>;
 }
 
-/// A format that [`format`] knows.
+/// A format that [`format()`] knows.
 #[derive(Debug, Clone, Copy)]
 pub struct FormatSpec {
     /// What `'format' = '..'` says.

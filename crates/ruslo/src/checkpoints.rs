@@ -113,7 +113,7 @@ impl Checkpoints {
         if !self.is_ours(manifest) {
             return Ok(());
         }
-        self.sinks.each(manifest, |committer, _| committer.abort_since(manifest.epoch))
+        self.sinks.each(manifest, |committer, _| committer.abort_since(manifest.origin()))
     }
 
     /// The same after a run that did nothing, if it was that.

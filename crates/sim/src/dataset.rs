@@ -130,7 +130,7 @@ impl Dataset {
     }
 }
 
-/// The schema of every source; see [`column`].
+/// The schema of every source; see [`mod@column`].
 pub fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let integer = |name: &str| Field::new(name, DataType::Int64, false);

@@ -157,7 +157,7 @@ pub fn line(name: &str, stats: &Stats, seconds: f64) -> String {
     )
 }
 
-/// What stands in a [`line`].
+/// What stands in a [`line()`].
 pub const HEADER: &str = "scenario        seeds   failed  checkpt  crashes  powercut aft.ckpt  seeds-w.  ioerrs  stops restores fallback zombies  seconds";
 
 #[cfg(test)]

@@ -11,8 +11,6 @@ pub struct Settings {
     pub parallelism: Option<usize>,
     /// `execution.checkpointing.interval`; none leaves it to the caller.
     pub checkpoint_interval: Option<Duration>,
-    /// `table.exec.source.idle-timeout`; none never takes a silent split out of the watermark.
-    pub idle_timeout: Option<Duration>,
     /// `pipeline.memory-limit`, in bytes; none leaves it to the caller.
     pub memory_limit_bytes: Option<u64>,
     /// `pipeline.name`.
@@ -98,11 +96,12 @@ pub const SETTINGS: &[SettingSpec] = &[
     },
     SettingSpec {
         key: "table.exec.source.idle-timeout",
-        doc: "after this time without rows a split no longer holds the watermark back ('30 s'); default 0: never",
-        apply: |settings, value| {
-            duration(value).map(|after| settings.idle_timeout = (!after.is_zero()).then_some(after))
+        doc: "'0', the only one so far: no source is unbounded yet, so none falls idle",
+        apply: |_, value| {
+            let after = duration(value)?;
+            if after.is_zero() { Ok(()) } else { Err("sources do not fall idle yet; there is '0'".to_owned()) }
         },
-        reset: |settings| settings.idle_timeout = None,
+        reset: |_| {},
     },
     SettingSpec {
         key: "table.local-time-zone",
@@ -228,7 +227,7 @@ mod tests {
             ("parallelism.default", "3"),
             ("execution.checkpointing.interval", "10 s"),
             ("execution.runtime-mode", "STREAMING"),
-            ("table.exec.source.idle-timeout", "1 min"),
+            ("table.exec.source.idle-timeout", "0"),
             ("table.local-time-zone", "UTC"),
             ("pipeline.memory-limit", "512mb"),
             ("pipeline.name", "hourly delays"),
@@ -241,7 +240,6 @@ mod tests {
         let expected = Settings {
             parallelism: Some(3),
             checkpoint_interval: Some(Duration::from_secs(10)),
-            idle_timeout: Some(Duration::from_secs(60)),
             memory_limit_bytes: Some(512 << 20),
             name: Some("hourly delays".to_owned()),
             batch_rows: Some(7),

@@ -144,7 +144,7 @@ impl Manifest {
     /// The bytes to store: a line with version, CRC-32 and length, then JSON.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_vec_pretty(self).map_err(|e| Error::internal(e.to_string()))?;
-        Ok([header_of(&json).as_bytes(), b"\n", &json].concat())
+        Ok([header_of(FORMAT_VERSION, &json).as_bytes(), b"\n", &json].concat())
     }
 
     /// The manifest in `bytes`, which were stored at `path`.
@@ -158,26 +158,29 @@ impl Manifest {
         let json = json.get(1..).unwrap_or_default();
         let header = std::str::from_utf8(header).map_err(|_| corrupt("the header is damaged"))?;
         let version = header.strip_prefix(MAGIC).and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
-        match version {
-            None => return Err(corrupt("this is not a checkpoint's manifest, or its header is damaged")),
-            Some(newer) if newer > FORMAT_VERSION => {
-                return Err(Error::usage(format!(
-                    "{}: written by a newer Ruslo (format {newer}; this one reads up to {FORMAT_VERSION}); use that one",
-                    path.display()
-                )));
-            }
-            Some(_) => {}
-        }
-        if header != header_of(json) {
+        let version =
+            version.ok_or_else(|| corrupt("this is not a checkpoint's manifest, or its header is damaged"))?;
+        if header != header_of(version, json) {
             return Err(corrupt("the checksum does not fit, or the file is cut off"));
+        }
+        if version > FORMAT_VERSION {
+            return Err(Error::usage(format!(
+                "{}: written by a newer Ruslo (format {version}; this one reads up to {FORMAT_VERSION}); use that one",
+                path.display()
+            )));
         }
         serde_json::from_slice(json).map_err(|e| corrupt(&e.to_string()))
     }
 }
 
-/// The first line of the manifest that has `json` as its body: version, CRC-32, length in bytes.
-fn header_of(json: &[u8]) -> String {
-    format!("{MAGIC} {FORMAT_VERSION} {:08x} {}", crc32fast::hash(json), json.len())
+/// The first line of a manifest that has `json` as its body: version, CRC-32 of magic, version and body, and the body's
+/// length in bytes. Every version has this line.
+fn header_of(version: u32, json: &[u8]) -> String {
+    let mut crc32 = crc32fast::Hasher::new();
+    let start = format!("{MAGIC} {version} ");
+    crc32.update(start.as_bytes());
+    crc32.update(json);
+    format!("{start}{:08x} {}", crc32.finalize(), json.len())
 }
 
 #[cfg(test)]
@@ -218,6 +221,7 @@ mod tests {
                 let mut damaged = bytes.clone();
                 damaged[byte] ^= 1 << bit;
                 let error = Manifest::decode(Path::new("12.json"), &damaged).unwrap_err();
+                assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Corrupt);
                 assert!(error.to_string().starts_with("12.json: "), "{error}");
             }
             assert!(Manifest::decode(Path::new("12.json"), &bytes[..byte]).is_err());
@@ -226,8 +230,7 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_refused_by_name() {
-        let bytes = manifest().encode().unwrap();
-        let newer = String::from_utf8(bytes).unwrap().replacen("checkpoint 1 ", "checkpoint 9 ", 1);
+        let newer = format!("{}\n{{}}", header_of(9, b"{}"));
         let error = Manifest::decode(Path::new("m"), newer.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Usage);
         assert!(error.to_string().contains("newer Ruslo (format 9"), "{error}");

@@ -150,6 +150,8 @@ impl CheckpointStore {
     /// # Errors
     /// `Corrupt`, if there are checkpoints and all are damaged.
     pub fn restore_newest(&self) -> Result<Option<Restored>> {
+        // Who published the newest may have died before its name was durable; nothing may be built on it until it is.
+        self.disk.sync_folder(&self.manifests())?;
         let mut skipped = Vec::new();
         for epoch in self.epochs()?.into_iter().rev() {
             match self.load(epoch).and_then(|manifest| Ok((self.load_runs(&manifest)?, manifest))) {
