@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("ruslo-server", &["ruslo"]),
-    ("ruslo-sim", &["ruslo-core", "ruslo-state", "ruslo-operators", "ruslo-runtime"]),
+    ("ruslo-sim", &["ruslo-core", "ruslo-state", "ruslo-operators", "ruslo-connectors", "ruslo-runtime"]),
 ];
 
 /// The crates of ours that each crate of ours uses in its product code.
