@@ -30,6 +30,31 @@ pub struct TableDefinition {
     pub schema: SchemaRef,
     /// The WITH clause, without `connector`.
     pub options: BTreeMap<String, String>,
+    /// PRIMARY KEY (..) NOT ENFORCED: columns of `schema`.
+    pub primary_key: Vec<String>,
+    /// PARTITIONED BY (..): columns of `schema`.
+    pub partition_keys: Vec<String>,
+    /// Columns that are not in the rows themselves: `c TYPE METADATA FROM 'key'`.
+    pub metadata: Vec<MetadataColumn>,
+}
+
+impl TableDefinition {
+    /// A table of these columns and options, with nothing else declared.
+    pub fn new(name: impl Into<String>, schema: SchemaRef, options: BTreeMap<String, String>) -> Self {
+        let (primary_key, partition_keys, metadata) = Default::default();
+        Self { name: name.into(), schema, options, primary_key, partition_keys, metadata }
+    }
+}
+
+/// A column that the connector fills in (or takes out) beside the row: where it came from, when, its headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataColumn {
+    /// Which column of [`TableDefinition::schema`] it is.
+    pub column: String,
+    /// What the connector calls it.
+    pub key: String,
+    /// VIRTUAL: read, never written.
+    pub is_virtual: bool,
 }
 
 /// A kind of table.

@@ -82,6 +82,11 @@ pub trait Source: Send + Sync {
     /// The columns that come out.
     fn schema(&self) -> SchemaRef;
 
+    /// Whether its input ends by itself.
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
     /// All splits of bounded input, ordered by (lineage, sequence). The cut must not depend on parallelism.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ fn folder(number: usize) -> PathBuf {
 pub fn sink(number: usize, schema: SchemaRef, environment: &Environment) -> Result<Arc<dyn Sink>> {
     let path = folder(number).to_str().unwrap().to_owned();
     let options = BTreeMap::from([("path".to_owned(), path), ("format".to_owned(), "json".to_owned())]);
-    let table = TableDefinition { name: format!("sink{number}"), schema, options };
+    let table = TableDefinition::new(format!("sink{number}"), schema, options);
     Filesystem.sink(&table, environment)
 }
 

@@ -105,7 +105,10 @@ pub(crate) fn connector_name(table: &Table) -> &str {
 fn definition(table: &Table) -> TableDefinition {
     let mut options = table.option_map();
     options.remove(CONNECTOR);
-    TableDefinition { name: table.name.value.clone(), schema: table.physical_schema(), options }
+    TableDefinition {
+        primary_key: table.primary_key.clone(),
+        ..TableDefinition::new(table.name.value.clone(), table.physical_schema(), options)
+    }
 }
 
 /// A connector's error, pointing to the option that it names.

@@ -162,7 +162,7 @@ impl Physical<'_> {
     /// A bare SELECT is printed as a table.
     fn result_sink(&self, schema: &SchemaRef) -> Sql<Arc<dyn Sink>> {
         let options = [("style".to_owned(), "table".to_owned())].into();
-        let table = TableDefinition { name: "result".to_owned(), schema: schema.clone(), options };
+        let table = TableDefinition::new("result", schema.clone(), options);
         let print = self.connections.registry.connector("print")?;
         Ok(print.sink(&table, self.connections.environment)?)
     }

@@ -78,7 +78,7 @@ mod tests {
     fn table(options: &[(&str, &str)]) -> TableDefinition {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        TableDefinition { name: "t".into(), schema, options }
+        TableDefinition::new("t", schema, options)
     }
 
     #[test]
