@@ -25,7 +25,7 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::operator::Output;
 use ruslo_core::time::Timestamp;
 use ruslo_operators::testing::{TestContext, run_batch, run_watermark};
-use ruslo_operators::{AggregateCall, NamedExpr, TumbleSpec, TumblingWindow, avg_udaf, sum_udaf};
+use ruslo_operators::{AggregateCall, NamedExpr, WindowAggregateSpec, WindowShape, avg_udaf, sum_udaf};
 
 const ROWS: i64 = 10_000_000;
 const BATCH_ROWS: i64 = 8_192;
@@ -49,14 +49,14 @@ fn call(function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>, input: &Re
     AggregateCall::new(Arc::new(built.unwrap()))
 }
 
-fn spec(input: &RecordBatch, with_sums: bool) -> TumbleSpec {
+fn spec(input: &RecordBatch, with_sums: bool) -> WindowAggregateSpec {
     let k = || col("k", &input.schema()).unwrap();
     let mut calls = vec![call(count_udaf(), lit(1i64), input)];
     if with_sums {
         calls.extend([call(sum_udaf(), k(), input), call(avg_udaf(), k(), input)]);
     }
     let key = NamedExpr::new(k(), "k", &input.schema()).unwrap();
-    TumbleSpec::new(&input.schema(), vec![key], calls, 1, TumblingWindow::new(1_000_000, 0).unwrap()).unwrap()
+    WindowAggregateSpec::new(&input.schema(), vec![key], calls, 1, WindowShape::tumble(1_000_000, 0).unwrap()).unwrap()
 }
 
 fn measure(name: &str, input: &[RecordBatch], with_sums: bool, snapshot_every: usize) {

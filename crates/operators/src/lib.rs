@@ -1,7 +1,7 @@
 //! Ruslo's streaming operators: one operator, one file, its tests at the bottom.
 //!
 //! A planner describes an operator with its *spec* ([`ProjectSpec`], [`FilterSpec`], [`WindowAssignSpec`],
-//! [`TumbleSpec`]): it is checked when it is made, knows the schema that comes out, and ends in a factory for
+//! [`WindowAggregateSpec`]): it is checked when it is made, knows the schema that comes out, and ends in a factory for
 //! `ruslo_core::graph::NodeKind::Operator`. [`RowTimeAssigner`] stands in a source node instead.
 //!
 //! Expressions are DataFusion's physical expressions, aggregates are DataFusion's too, but for SUM and AVG, whose
@@ -21,4 +21,6 @@ pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use project::ProjectSpec;
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
-pub use window::{AggregateCall, TumbleSpec, TumblingWindow, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAssignSpec};
+pub use window::{
+    AggregateCall, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec, WindowShape,
+};

@@ -27,7 +27,7 @@ use ruslo_core::source::{RowTime, SplitWatermark};
 use ruslo_core::time::Timestamp;
 use ruslo_operators::testing::{MemoryState, TestContext};
 use ruslo_operators::{
-    AggregateCall, NamedExpr, RowTimeAssigner, TumbleSpec, TumblingWindow, WatermarkSpec, avg_udaf, sum_udaf,
+    AggregateCall, NamedExpr, RowTimeAssigner, WatermarkSpec, WindowAggregateSpec, WindowShape, avg_udaf, sum_udaf,
 };
 
 /// One input row.
@@ -125,7 +125,7 @@ fn distinct_texts() -> AggregateCall {
     AggregateCall::new(Arc::new(built))
 }
 
-fn spec(case: &Case) -> TumbleSpec {
+fn spec(case: &Case) -> WindowAggregateSpec {
     let keys = ["number", "text"].map(|key| NamedExpr::new(col(key, &schema()).unwrap(), key, &schema()).unwrap());
     let positive = binary(col("value", &schema()).unwrap(), Sign::Gt, lit(0i64), &schema()).unwrap();
     let calls = vec![
@@ -142,7 +142,7 @@ fn spec(case: &Case) -> TumbleSpec {
         distinct_texts(),
     ];
     let keys = if case.keyed { keys.to_vec() } else { Vec::new() };
-    TumbleSpec::new(&schema(), keys, calls, 2, TumblingWindow::new(case.size, case.offset).unwrap()).unwrap()
+    WindowAggregateSpec::new(&schema(), keys, calls, 2, WindowShape::tumble(case.size, case.offset).unwrap()).unwrap()
 }
 
 type Key = (Option<i64>, Option<String>, i64);
@@ -424,7 +424,7 @@ fn agrees_with_the_naive_way_whatever_happens_in_between() {
 fn an_aggregate_goes_by_its_state_columns() {
     // stddev keeps three state columns: the aggregates behind it must not be read from the wrong ones.
     let calls = vec![call(stddev_udaf(), "float", "deviation"), call(count_udaf(), "value", "values")];
-    let spec = TumbleSpec::new(&schema(), Vec::new(), calls, 2, TumblingWindow::new(10, 0).unwrap()).unwrap();
+    let spec = WindowAggregateSpec::new(&schema(), Vec::new(), calls, 2, WindowShape::tumble(10, 0).unwrap()).unwrap();
     let mut operator = spec.factory().create().unwrap();
     let mut test = TestContext::new();
     let row = |value| Row { number: None, text: None, millis: 5, value: Some(value) };

@@ -15,7 +15,9 @@ use ruslo_core::operator::Port;
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Sink;
 use ruslo_core::source::{RowTime, Source};
-use ruslo_operators::{AggregateCall, NamedExpr, RowTimeAssigner, TumbleSpec, TumblingWindow, WatermarkSpec, sum_udaf};
+use ruslo_operators::{
+    AggregateCall, NamedExpr, RowTimeAssigner, WatermarkSpec, WindowAggregateSpec, WindowShape, sum_udaf,
+};
 
 use crate::dataset::{column, schema};
 use crate::operators::pass;
@@ -177,7 +179,7 @@ fn aggregate(function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>, name:
 }
 
 /// `SELECT key, COUNT(*), SUM(value), MIN(value), MAX(value), window_start, window_end, window_time`
-fn window(size_ms: i64) -> TumbleSpec {
+fn window(size_ms: i64) -> WindowAggregateSpec {
     let value = || col("value", &schema()).unwrap();
     let aggregates = vec![
         aggregate(count_udaf(), lit(1i64), "n"),
@@ -186,7 +188,8 @@ fn window(size_ms: i64) -> TumbleSpec {
         aggregate(max_udaf(), value(), "most"),
     ];
     let key = NamedExpr::new(col("key", &schema()).unwrap(), "key", &schema()).unwrap();
-    TumbleSpec::new(&schema(), vec![key], aggregates, column::TIME, TumblingWindow::new(size_ms, 0).unwrap()).unwrap()
+    WindowAggregateSpec::new(&schema(), vec![key], aggregates, column::TIME, WindowShape::tumble(size_ms, 0).unwrap())
+        .unwrap()
 }
 
 /// By key.

@@ -7,7 +7,10 @@
 //! | operator | text |
 //! |---|---|
 //! | source | `source <table>`, and ` #n` for the nth further reading of it |
-//! | window | `tumble size=<ms> offset=<ms> keys=[<table>.<column>, …] inputs=[source <table>]` |
+//! | tumbling window | `tumble size=<ms> offset=<ms> keys=[<table>.<column>, …] inputs=[source <table>]` |
+//! | hopping window | `hop slide=<ms> size=<ms> offset=<ms> keys=[…] inputs=[…]` |
+//! | cumulating window | `cumulate step=<ms> size=<ms> offset=<ms> keys=[…] inputs=[…]` |
+//! | session window | `session gap=<ms> keys=[…] inputs=[…]` |
 //! | sink | `sink <table>` |
 //! | others, which keep no state | `<kind> of <input's id>` |
 //!

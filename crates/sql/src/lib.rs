@@ -13,7 +13,7 @@
 //! | `settings`, `connect`, `catalog` | what SET, WITH and CREATE say |
 //! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
-//! | `nodes`, `window`, `stream`, `insert`, `logical` | the streaming logical plan |
+//! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `physical`, `scan`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
 //!
@@ -48,6 +48,7 @@ mod tvf;
 mod types;
 mod typing;
 mod window;
+mod window_spec;
 
 use arrow::datatypes::SchemaRef;
 use ruslo_core::connector::Registry;

@@ -11,21 +11,7 @@ use datafusion::common::{
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
-use crate::interval::describe;
-
-/// A tumbling window: `[k × size + offset, (k + 1) × size + offset)`, in milliseconds of event time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Tumble {
-    pub(crate) size_ms: i64,
-    pub(crate) offset_ms: i64,
-}
-
-impl fmt::Display for Tumble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe(self.size_ms))?;
-        if self.offset_ms == 0 { Ok(()) } else { write!(f, " offset {}", describe(self.offset_ms)) }
-    }
-}
+use crate::window_spec::WindowSpec;
 
 /// A column that a window gives to its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,20 +45,27 @@ impl WindowColumn {
 pub(crate) struct WindowAssign {
     pub(crate) input: LogicalPlan,
     pub(crate) time: Column,
-    pub(crate) window: Tumble,
+    pub(crate) window: WindowSpec,
+    /// What a session is of: its PARTITION BY; empty for other windows.
+    pub(crate) partition: Vec<Column>,
     schema: DFSchemaRef,
 }
 
 impl WindowAssign {
-    /// `input` with the windows of `time`.
-    pub(crate) fn try_new(input: LogicalPlan, time: Column, window: Tumble) -> DfResult<Self> {
+    /// `input` with the windows of `time`, which are of each `partition`.
+    pub(crate) fn try_new(
+        input: LogicalPlan,
+        time: Column,
+        window: WindowSpec,
+        partition: Vec<Column>,
+    ) -> DfResult<Self> {
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
         for column in WindowColumn::ALL {
             fields.push((time.relation.clone(), column.field()));
         }
         let schema = DFSchema::new_with_metadata(fields, DFSchema::metadata(input.schema()).clone())?;
-        Ok(Self { input, time, window, schema: Arc::new(schema) })
+        Ok(Self { input, time, window, partition, schema: Arc::new(schema) })
     }
 
     /// The node as a plan.
@@ -106,7 +99,7 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time.clone())]
+        [&self.time].into_iter().chain(&self.partition).cloned().map(Expr::Column).collect()
     }
 
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
@@ -114,21 +107,25 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TumbleWindow: time={}, size={}", self.time.name, self.window)
+        write!(f, "{}Window: time={}, {}", self.window.kind(), self.time.name, self.window.parameters())
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
-        let (input, time) = match (one(inputs), one(exprs)) {
-            (Some(input), Some(Expr::Column(time))) => (input, time),
-            _ => return Err(internal_datafusion_err!("a window has one input and one time column")),
+        let mut columns = exprs.into_iter().map(|expr| match expr {
+            Expr::Column(column) => Ok(column),
+            _ => Err(internal_datafusion_err!("a window lost a column")),
+        });
+        let (Some(input), Some(time)) = (one(inputs), columns.next().transpose()?) else {
+            return Err(internal_datafusion_err!("a window has one input and a time column"));
         };
-        Self::try_new(input, time, self.window)
+        Self::try_new(input, time, self.window, columns.collect::<DfResult<_>>()?)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let time = self.input.schema().index_of_column(&self.time).ok()?;
+        let own = [&self.time].into_iter().chain(&self.partition);
+        let own = own.map(|column| self.input.schema().index_of_column(column)).collect::<DfResult<Vec<_>>>().ok()?;
         let mut needed: Vec<usize> =
-            output_columns.iter().copied().filter(|index| *index < self.input_columns()).chain([time]).collect();
+            output_columns.iter().copied().filter(|index| *index < self.input_columns()).chain(own).collect();
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])
@@ -147,7 +144,9 @@ pub(crate) struct WindowAggregate {
     pub(crate) input: LogicalPlan,
     pub(crate) keys: Vec<Column>,
     pub(crate) time: Column,
-    pub(crate) window: Tumble,
+    pub(crate) window: WindowSpec,
+    /// Whether the rows have their windows already: `time` is then the last millisecond of a row's one window.
+    pub(crate) attached: bool,
     /// Aggregate calls whose arguments are columns of the input or constants.
     pub(crate) aggregates: Vec<Expr>,
     /// What the aggregates' columns are called.
@@ -162,7 +161,9 @@ pub(crate) struct WindowAggregate {
 pub(crate) struct WindowAggregateParts {
     pub(crate) keys: Vec<Column>,
     pub(crate) time: Column,
-    pub(crate) window: Tumble,
+    pub(crate) window: WindowSpec,
+    /// Whether the rows have their windows already: `time` is then the last millisecond of a row's one window.
+    pub(crate) attached: bool,
     pub(crate) aggregates: Vec<Expr>,
     pub(crate) names: Vec<String>,
     pub(crate) lineage: String,
@@ -171,7 +172,7 @@ pub(crate) struct WindowAggregateParts {
 impl WindowAggregate {
     /// Aggregates over `input`.
     pub(crate) fn try_new(input: LogicalPlan, parts: WindowAggregateParts) -> DfResult<Self> {
-        let WindowAggregateParts { keys, time, window, aggregates, names, lineage } = parts;
+        let WindowAggregateParts { keys, time, window, attached, aggregates, names, lineage } = parts;
         let mut fields = Vec::new();
         for key in &keys {
             let field = input.schema().field_from_column(key)?;
@@ -183,7 +184,7 @@ impl WindowAggregate {
         }
         fields.extend(WindowColumn::ALL.map(|column| (None, column.field())));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-        Ok(Self { input, keys, time, window, aggregates, names, lineage, schema })
+        Ok(Self { input, keys, time, window, attached, aggregates, names, lineage, schema })
     }
 
     /// The node as a plan.
@@ -220,8 +221,9 @@ impl UserDefinedLogicalNodeCore for WindowAggregate {
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
-        write!(f, "TumbleWindowAggregate: keys=[{}], ", keys.join(", "))?;
-        write!(f, "time={}, size={}, [{}]", self.time.name, self.window, self.names.join(", "))
+        let attached = if self.attached { ", over rows of windows" } else { "" };
+        write!(f, "{}WindowAggregate: keys=[{}], time={}, ", self.window.kind(), keys.join(", "), self.time.name)?;
+        write!(f, "{}{attached}, [{}]", self.window.parameters(), self.names.join(", "))
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
@@ -237,6 +239,7 @@ impl UserDefinedLogicalNodeCore for WindowAggregate {
             keys: columns,
             time,
             window: self.window,
+            attached: self.attached,
             aggregates: exprs.collect(),
             names: self.names.clone(),
             lineage: self.lineage.clone(),

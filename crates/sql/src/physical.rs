@@ -15,9 +15,7 @@ use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::SharedFactory;
 use ruslo_core::sink::Sink;
-use ruslo_operators::{
-    AggregateCall, FilterSpec, NamedExpr, ProjectSpec, TumbleSpec, TumblingWindow, WindowAssignSpec,
-};
+use ruslo_operators::{AggregateCall, FilterSpec, NamedExpr, ProjectSpec, WindowAggregateSpec, WindowAssignSpec};
 
 use crate::catalog::Table;
 use crate::connect::{Connections, connector_name};
@@ -111,8 +109,7 @@ impl Physical<'_> {
     fn assign(&mut self, assign: &WindowAssign) -> Sql<NodeIndex> {
         let input = self.node(&assign.input)?;
         let schema = assign.input.schema();
-        let window = TumblingWindow::new(assign.window.size_ms, assign.window.offset_ms)?;
-        let spec = WindowAssignSpec::new(schema.as_arrow(), index_of(schema, &assign.time)?, window)?;
+        let spec = WindowAssignSpec::new(schema.as_arrow(), index_of(schema, &assign.time)?, assign.window.shape()?)?;
         let detail = Detail::forward(&format!("WindowAssign {}", assign.window))
             .line("time", assign.time.name.clone())
             .line("adds", "window_start, window_end, window_time");
@@ -128,8 +125,9 @@ impl Physical<'_> {
         let calls = node.aggregates.iter().zip(&node.names);
         let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name).map(AggregateCall::new));
         let calls = calls.collect::<Sql<Vec<_>>>()?;
-        let window = TumblingWindow::new(node.window.size_ms, node.window.offset_ms)?;
-        let spec = TumbleSpec::new(schema.as_arrow(), keys, calls, index_of(schema, &node.time)?, window)?;
+        let shape = node.window.shape()?;
+        let shape = if node.attached { shape.attached() } else { shape };
+        let spec = WindowAggregateSpec::new(schema.as_arrow(), keys, calls, index_of(schema, &node.time)?, shape)?;
         let detail = aggregate_detail(node);
         let added = Node {
             id: operator_id(&node.lineage),
@@ -220,7 +218,7 @@ fn aggregate_detail(node: &WindowAggregate) -> Detail {
     let keys = if keys.is_empty() { "all rows".to_owned() } else { keys.join(", ") };
     let input = if node.keys.is_empty() { "all rows to one subtask".to_owned() } else { format!("by key {keys}") };
     let what = if functions.is_empty() { "that there was a row".to_owned() } else { functions.join(", ") };
-    Detail::new(&format!("TumbleWindow {keys}, {}", node.window), &input)
+    Detail::new(&format!("{}Window {keys}, {}", node.window.kind(), node.window), &input)
         .line("time", node.time.name.clone())
         .line("aggregates", node.names.join(", "))
         .line("state", format!("per ({keys}, window): {what}"))

@@ -25,6 +25,7 @@ use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
 use crate::text::{bare_text, expr_text};
 use crate::window::{Windowed, lineage, tables, windowed};
+use crate::window_spec::WindowSpec;
 
 /// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`.
 pub(crate) fn streaming(plan: LogicalPlan, at: Position) -> DfResult<LogicalPlan> {
@@ -58,6 +59,8 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
             None => Grouped::Key(columns.add(expr)),
         });
     }
+    // A tumbling window is found anew from any time in it.
+    let attached = found.computed_with && !matches!(found.window, WindowSpec::Tumble { .. });
     let time = time_of(&found, &input)?;
     let time = columns.push(time, if found.computed_with { "$time".to_owned() } else { found.time.clone() });
     let mut aggregates = Vec::new();
@@ -74,9 +77,10 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
         keys: keys.collect(),
         time,
         window: found.window,
+        attached,
         aggregates,
         names: names.clone(),
-        lineage: lineage_of(aggregate, &found),
+        lineage: lineage_of(aggregate, &found, attached),
     };
     let input = LogicalPlan::Projection(Projection::try_new(columns.exprs, Arc::new(input))?);
     let node = WindowAggregate::try_new(input, parts)?.into_plan();
@@ -184,15 +188,14 @@ impl Columns {
     }
 }
 
-fn lineage_of(aggregate: &Aggregate, found: &Windowed) -> String {
+fn lineage_of(aggregate: &Aggregate, found: &Windowed, attached: bool) -> String {
     let keys = aggregate.group_expr.iter().filter(|expr| found.column(expr, &aggregate.input).is_none());
     let keys: Vec<String> = keys.map(|expr| canonical(expr, &aggregate.input)).collect();
+    let attached = if attached { " attached" } else { "" };
     let inputs: Vec<&str> = tables(&aggregate.input).into_iter().map(|table| table.name.value.as_str()).collect();
-    let window = found.window;
     format!(
-        "tumble size={} offset={} keys=[{}] inputs=[source {}]",
-        window.size_ms,
-        window.offset_ms,
+        "{}{attached} keys=[{}] inputs=[source {}]",
+        found.window.identity(),
         keys.join(", "),
         inputs.join(", source ")
     )

@@ -10,21 +10,51 @@ use crate::cursor::{At, Cursor, is_keyword, unquoted};
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::interval;
 use crate::statement::QueryText;
+use crate::window_spec::WindowSpec;
 
-/// A TUMBLE call.
+/// A call of a window function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WindowCall {
     /// The name that stands in its place.
     pub(crate) placeholder: String,
     pub(crate) table: At<String>,
     pub(crate) table_span: Span,
+    /// PARTITION BY, which sessions take.
+    pub(crate) partition: Vec<At<String>>,
     pub(crate) time: At<String>,
-    pub(crate) size_ms: i64,
-    pub(crate) offset_ms: i64,
+    pub(crate) window: WindowSpec,
     pub(crate) at: Position,
 }
 
-const FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
+/// A window function: its name, what its arguments are called in their order, and how a call of it looks.
+struct Function {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    example: &'static str,
+}
+
+const FUNCTIONS: [Function; 4] = [
+    Function {
+        name: "TUMBLE",
+        arguments: &["DATA", "TIMECOL", "SIZE", "OFFSET"],
+        example: "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)",
+    },
+    Function {
+        name: "HOP",
+        arguments: &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+        example: "HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '15' MINUTE, INTERVAL '1' HOUR)",
+    },
+    Function {
+        name: "CUMULATE",
+        arguments: &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
+        example: "CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR, INTERVAL '1' DAY)",
+    },
+    Function {
+        name: "SESSION",
+        arguments: &["DATA", "TIMECOL", "GAP"],
+        example: "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)",
+    },
+];
 
 /// `query` with a placeholder for each window call, and the calls.
 pub(crate) fn extract(query: &QueryText) -> Sql<(Vec<TokenWithSpan>, Vec<WindowCall>)> {
@@ -51,7 +81,7 @@ pub(crate) fn extract(query: &QueryText) -> Sql<(Vec<TokenWithSpan>, Vec<WindowC
 /// Whether a window call is next: with the outer TABLE( ), or bare behind FROM or with a TABLE argument.
 fn starts_call(cursor: &Cursor<'_>, in_from: bool) -> bool {
     let is_function = |ahead: usize| {
-        let named = FUNCTIONS.iter().any(|name| cursor.peeks(ahead, name));
+        let named = FUNCTIONS.iter().any(|function| cursor.peeks(ahead, function.name));
         named && cursor.peek(ahead + 1) == Some(&Token::LParen)
     };
     if cursor.peeks(0, "TABLE") && cursor.peek(1) == Some(&Token::LParen) {
@@ -68,46 +98,50 @@ fn is_arrow(cursor: &Cursor<'_>, ahead: usize) -> bool {
 #[derive(Default)]
 struct Arguments {
     table: Option<(At<String>, Span)>,
+    partition: Vec<At<String>>,
     time: Option<At<String>>,
-    size: Option<At<i64>>,
-    offset: Option<At<i64>>,
+    /// SIZE and OFFSET, SLIDE, STEP, GAP.
+    lengths: Vec<(&'static str, At<i64>)>,
 }
 
-const ARGUMENTS: [&str; 4] = ["DATA", "TIMECOL", "SIZE", "OFFSET"];
+impl Arguments {
+    fn length(&self, name: &str) -> Option<At<i64>> {
+        self.lengths.iter().find(|(known, _)| *known == name).map(|(_, length)| length.clone())
+    }
+}
 
 fn parse_call(cursor: &mut Cursor<'_>, placeholder: String) -> Sql<WindowCall> {
     let outer = cursor.eat(&["TABLE"]) && cursor.eat_token(&Token::LParen);
     let at = cursor.position();
-    let function = cursor.name("a window function")?.value.to_uppercase();
-    if function != "TUMBLE" {
-        return Err(SqlError::not_yet(format!("{function} windows"), at).help("there is TUMBLE"));
-    }
+    let name = cursor.name("a window function")?.value.to_uppercase();
+    let Some(function) = FUNCTIONS.iter().find(|function| function.name == name) else {
+        return Err(SqlError::internal(format!("'{name}' is not a window function")));
+    };
     cursor.expect_token(&Token::LParen)?;
-    let arguments = parse_arguments(cursor)?;
+    let arguments = parse_arguments(cursor, function)?;
     cursor.expect_token(&Token::RParen).map_err(|_| cursor.expected("',' or ')'"))?;
     if outer {
         cursor.expect_token(&Token::RParen)?;
     }
-    finish(arguments, placeholder, at)
+    finish(arguments, function, placeholder, at)
 }
 
-fn parse_arguments(cursor: &mut Cursor<'_>) -> Sql<Arguments> {
+fn parse_arguments(cursor: &mut Cursor<'_>, function: &Function) -> Sql<Arguments> {
     let mut arguments = Arguments::default();
-    for place in 0..ARGUMENTS.len() {
+    for place in 0..function.arguments.len() {
         let named = if is_arrow(cursor, 1) { Some(cursor.name("an argument's name")?) } else { None };
         if named.is_some() {
             cursor.advance();
         }
-        let name = named.as_ref().map_or(ARGUMENTS.get(place).copied().unwrap_or_default(), |name| &name.value);
-        match name.to_uppercase().as_str() {
-            "DATA" => arguments.table = Some(parse_table(cursor)?),
-            "TIMECOL" => arguments.time = Some(parse_descriptor(cursor)?),
-            "SIZE" => arguments.size = Some(interval::parse(cursor)?),
-            "OFFSET" => arguments.offset = Some(interval::parse(cursor)?),
-            _ => {
-                let error = SqlError::new(format!("TUMBLE has no argument '{name}'")).near(name, ARGUMENTS);
-                return Err(error.at(named.map(|name| name.at)));
-            }
+        let given = match &named {
+            Some(name) => function.arguments.iter().find(|known| known.eq_ignore_ascii_case(&name.value)),
+            None => function.arguments.get(place),
+        };
+        match given.copied() {
+            Some("DATA") => parse_table(cursor, function, &mut arguments)?,
+            Some("TIMECOL") => arguments.time = Some(parse_descriptor(cursor)?),
+            Some(length) => arguments.lengths.push((length, interval::parse(cursor)?)),
+            None => return Err(unknown_argument(function, named)),
         }
         if !cursor.eat_token(&Token::Comma) {
             break;
@@ -116,20 +150,49 @@ fn parse_arguments(cursor: &mut Cursor<'_>) -> Sql<Arguments> {
     Ok(arguments)
 }
 
-fn parse_table(cursor: &mut Cursor<'_>) -> Sql<(At<String>, Span)> {
+fn unknown_argument(function: &Function, named: Option<At<String>>) -> SqlError {
+    let name = named.as_ref().map_or("", |name| name.value.as_str());
+    SqlError::new(format!("{} has no argument '{name}'", function.name))
+        .near(name, function.arguments.iter().copied())
+        .at(named.map(|name| name.at))
+}
+
+fn parse_table(cursor: &mut Cursor<'_>, function: &Function, arguments: &mut Arguments) -> Sql<()> {
     cursor.eat(&["TABLE"]);
     if cursor.peek(0) == Some(&Token::LParen) {
         return Err(SqlError::not_yet("subqueries inside a window", cursor.position())
             .help("give the subquery a name with CREATE VIEW or WITH"));
     }
     let span = cursor.rest().first().map_or_else(Span::empty, |token| token.span);
-    let table = cursor.table_name("a table's name, as in TABLE bid")?;
-    if cursor.peeks(0, "PARTITION") {
-        return Err(SqlError::new("TUMBLE takes no PARTITION BY")
-            .at(cursor.position())
-            .help("GROUP BY the key instead"));
+    arguments.table = Some((cursor.table_name("a table's name, as in TABLE bid")?, span));
+    let at = cursor.position();
+    if !cursor.eat(&["PARTITION", "BY"]) {
+        return Ok(());
     }
-    Ok((table, span))
+    if function.name != "SESSION" {
+        let error = SqlError::new(format!("{} takes no PARTITION BY", function.name));
+        return Err(error.at(at).help("GROUP BY the key instead"));
+    }
+    arguments.partition = parse_columns(cursor)?;
+    Ok(())
+}
+
+/// `a, b` or `(a, b)`; without brackets, a comma goes on with a column unless the next argument begins behind it.
+fn parse_columns(cursor: &mut Cursor<'_>) -> Sql<Vec<At<String>>> {
+    let in_brackets = cursor.eat_token(&Token::LParen);
+    let mut columns = vec![cursor.name("a column's name")?];
+    while cursor.peek(0) == Some(&Token::Comma) {
+        let more = in_brackets || !(cursor.peeks(1, "DESCRIPTOR") || is_arrow(cursor, 2));
+        if !more {
+            break;
+        }
+        cursor.advance();
+        columns.push(cursor.name("a column's name")?);
+    }
+    if in_brackets {
+        cursor.expect_token(&Token::RParen)?;
+    }
+    Ok(columns)
 }
 
 fn parse_descriptor(cursor: &mut Cursor<'_>) -> Sql<At<String>> {
@@ -143,28 +206,66 @@ fn parse_descriptor(cursor: &mut Cursor<'_>) -> Sql<At<String>> {
     Ok(column)
 }
 
-fn finish(arguments: Arguments, placeholder: String, at: Position) -> Sql<WindowCall> {
+fn finish(arguments: Arguments, function: &Function, placeholder: String, at: Position) -> Sql<WindowCall> {
     let missing = |what: &str| {
-        SqlError::new(format!("the window lacks {what}"))
-            .at(at)
-            .help("write TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)")
+        let example = format!("write {}", function.example);
+        SqlError::new(format!("the window lacks {what}")).at(at).help(&example)
     };
-    let (table, table_span) = arguments.table.ok_or_else(|| missing("its table"))?;
-    let time = arguments.time.ok_or_else(|| missing("its time column"))?;
-    let size = arguments.size.ok_or_else(|| missing("its size"))?;
-    if size.value <= 0 {
-        return Err(SqlError::new("a window's size must be longer than 0").at(size.at));
+    let length = |name: &str| {
+        let length = arguments.length(name).ok_or_else(|| missing(&format!("its {}", name.to_lowercase())))?;
+        if length.value <= 0 {
+            let sentence = format!("a window's {} must be longer than 0", name.to_lowercase());
+            return Err(SqlError::new(sentence).at(length.at));
+        }
+        Ok(length)
+    };
+    let (table, table_span) = arguments.table.clone().ok_or_else(|| missing("its table"))?;
+    let time = arguments.time.clone().ok_or_else(|| missing("its time column"))?;
+    let window = match function.name {
+        "TUMBLE" => {
+            let size = length("SIZE")?;
+            WindowSpec::Tumble { size_ms: size.value, offset_ms: offset(&arguments, &size)? }
+        }
+        "HOP" => {
+            let (slide, size) = (length("SLIDE")?, length("SIZE")?);
+            check_multiple(("size", &size), ("slide", &slide))?;
+            WindowSpec::Hop { slide_ms: slide.value, size_ms: size.value, offset_ms: offset(&arguments, &size)? }
+        }
+        "CUMULATE" => {
+            let (step, size) = (length("STEP")?, length("SIZE")?);
+            check_multiple(("size", &size), ("step", &step))?;
+            WindowSpec::Cumulate { step_ms: step.value, size_ms: size.value, offset_ms: offset(&arguments, &size)? }
+        }
+        _ => WindowSpec::Session { gap_ms: length("GAP")?.value },
+    };
+    Ok(WindowCall { placeholder, table, table_span, partition: arguments.partition, time, window, at })
+}
+
+/// The window's offset, which must be shorter than its size.
+fn offset(arguments: &Arguments, size: &At<i64>) -> Sql<i64> {
+    let Some(offset) = arguments.length("OFFSET") else { return Ok(0) };
+    if offset.value.unsigned_abs() < size.value.unsigned_abs() {
+        return Ok(offset.value);
     }
-    let offset = arguments.offset.unwrap_or(At::new(0, at));
-    if offset.value.abs() >= size.value {
-        let sentence = format!(
-            "the window's offset ({}) must be shorter than its size ({})",
-            interval::describe(offset.value),
-            interval::describe(size.value)
-        );
-        return Err(SqlError::new(sentence).at(offset.at));
+    let sentence = format!(
+        "the window's offset ({}) must be shorter than its size ({})",
+        interval::describe(offset.value),
+        interval::describe(size.value)
+    );
+    Err(SqlError::new(sentence).at(offset.at))
+}
+
+/// Refuses what Flink refuses: windows that are not made of whole slices.
+fn check_multiple((what, whole): (&str, &At<i64>), (of, part): (&str, &At<i64>)) -> Sql<()> {
+    if whole.value % part.value == 0 {
+        return Ok(());
     }
-    Ok(WindowCall { placeholder, table, table_span, time, size_ms: size.value, offset_ms: offset.value, at })
+    let sentence = format!(
+        "the window's {what} ({}) must be a multiple of its {of} ({})",
+        interval::describe(whole.value),
+        interval::describe(part.value)
+    );
+    Err(SqlError::new(sentence).at(part.at))
 }
 
 #[cfg(test)]
@@ -192,14 +293,60 @@ mod tests {
             let (text, calls) = extracted(&format!("SELECT *\n FROM {form} AS w")).unwrap();
             assert_eq!(text, "SELECT * FROM `$window0` AS w", "{form}");
             assert_eq!((calls[0].table.value.as_str(), calls[0].time.value.as_str()), ("bid", "ts"));
-            assert_eq!((calls[0].size_ms, calls[0].offset_ms, calls[0].at.line), (3_600_000, 0, 2));
+            assert_eq!(calls[0].window, WindowSpec::Tumble { size_ms: 3_600_000, offset_ms: 0 });
+            assert_eq!(calls[0].at.line, 2);
         }
     }
 
     #[test]
     fn an_offset_may_be_negative() {
         let text = "SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' DAY, -INTERVAL '8' HOUR)";
-        assert_eq!(extracted(text).unwrap().1[0].offset_ms, -28_800_000);
+        let window = WindowSpec::Tumble { size_ms: 86_400_000, offset_ms: -28_800_000 };
+        assert_eq!(extracted(text).unwrap().1[0].window, window);
+    }
+
+    #[test]
+    fn every_function_takes_its_arguments_by_place_and_by_name() {
+        let hop = WindowSpec::Hop { slide_ms: 60_000, size_ms: 3_600_000, offset_ms: 0 };
+        let cumulate = WindowSpec::Cumulate { step_ms: 60_000, size_ms: 3_600_000, offset_ms: 1000 };
+        let session = WindowSpec::Session { gap_ms: 5000 };
+        let forms = [
+            ("HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '1' HOUR)", hop),
+            (
+                "HOP(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '1' HOUR, SLIDE => INTERVAL '1' MINUTE)",
+                hop,
+            ),
+            (
+                "CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '1' HOUR, INTERVAL '1' SECOND)",
+                cumulate,
+            ),
+            (
+                "CUMULATE(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), STEP => INTERVAL '1' MINUTE, \
+                 SIZE => INTERVAL '60' MINUTE, `OFFSET` => INTERVAL '1' SECOND)",
+                cumulate,
+            ),
+            ("SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)", session),
+            ("SESSION(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '5' SECOND)", session),
+        ];
+        for (form, window) in forms {
+            let (text, calls) = extracted(&format!("SELECT * FROM TABLE({form})")).unwrap();
+            assert_eq!((text.as_str(), calls[0].window), ("SELECT * FROM `$window0`", window), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_of_a_partition() {
+        let forms = [
+            ("TABLE t PARTITION BY a, DESCRIPTOR(ts), INTERVAL '5' SECOND", &["a"][..]),
+            ("TABLE t PARTITION BY a, b, DESCRIPTOR(ts), INTERVAL '5' SECOND", &["a", "b"]),
+            ("TABLE t PARTITION BY (a, b), DESCRIPTOR(ts), INTERVAL '5' SECOND", &["a", "b"]),
+            ("DATA => TABLE t PARTITION BY a, TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '5' SECOND", &["a"]),
+        ];
+        for (form, columns) in forms {
+            let calls = extracted(&format!("SELECT * FROM SESSION({form})")).unwrap().1;
+            let found: Vec<&str> = calls[0].partition.iter().map(|name| name.value.as_str()).collect();
+            assert_eq!(found, columns, "{form}");
+        }
     }
 
     #[test]
@@ -211,7 +358,22 @@ mod tests {
     #[test]
     fn mistakes_are_sentences() {
         let cases = [
-            ("TABLE(HOP(TABLE t, DESCRIPTOR(ts)))", "HOP windows are not supported yet (line 1, column 21)"),
+            ("TABLE(HOP(TABLE t, DESCRIPTOR(ts)))", "the window lacks its slide"),
+            ("HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)", "the window lacks its size"),
+            (
+                "HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '2' HOUR, INTERVAL '1' HOUR)",
+                "the window's size (1 h) must be a multiple of its slide (2 h)",
+            ),
+            (
+                "CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '7' MINUTE, INTERVAL '1' HOUR)",
+                "the window's size (1 h) must be a multiple of its step (7 min)",
+            ),
+            (
+                "HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '0' HOUR, INTERVAL '1' HOUR)",
+                "a window's slide must be longer than 0",
+            ),
+            ("SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '-1' HOUR)", "a window's gap must be longer than 0"),
+            ("SESSION(TABLE t, DESCRIPTOR(ts))", "the window lacks its gap"),
             ("TUMBLE(TABLE t, DESCRIPTOR(ts))", "the window lacks its size"),
             ("TUMBLE(TABLE t, ts, INTERVAL '1' HOUR)", "expected the time column, as in DESCRIPTOR(ts), found 'ts'"),
             ("TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '0' HOUR)", "a window's size must be longer than 0"),

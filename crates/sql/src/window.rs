@@ -7,29 +7,52 @@ use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::catalog::{StreamTable, Table};
+use crate::cursor::At;
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
-use crate::nodes::{Tumble, WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::tvf::WindowCall;
 use crate::types::sql_name;
+use crate::window_spec::WindowSpec;
 
 /// `input` with the window that `call` asks for; its time column must be the event time of a table.
 pub(crate) fn assign(input: LogicalPlan, call: &WindowCall) -> DfResult<LogicalPlan> {
     let index = time_column(&input, call).map_err(carried)?;
     check_event_time(&input, index, call).map_err(carried)?;
     let time = Column::from(input.schema().qualified_field(index));
-    let window = Tumble { size_ms: call.size_ms, offset_ms: call.offset_ms };
-    WindowAssign::try_new(input, time, window).map(WindowAssign::into_plan)
+    let partition = partition_columns(&input, call).map_err(carried)?;
+    if !matches!(call.window, WindowSpec::Tumble { .. }) {
+        let kind = call.window.kind().to_uppercase();
+        return Err(carried(SqlError::not_yet(format!("{kind} windows"), call.at).help("there is TUMBLE")));
+    }
+    WindowAssign::try_new(input, time, call.window, partition).map(WindowAssign::into_plan)
+}
+
+/// The columns of the call's PARTITION BY.
+fn partition_columns(input: &LogicalPlan, call: &WindowCall) -> Result<Vec<Column>, SqlError> {
+    call.partition
+        .iter()
+        .map(|name| {
+            let index = column_named(input, name, call)?;
+            Ok(Column::from(input.schema().qualified_field(index)))
+        })
+        .collect()
+}
+
+/// The place of the column `name` of the call's table.
+fn column_named(input: &LogicalPlan, name: &At<String>, call: &WindowCall) -> Result<usize, SqlError> {
+    let fields = input.schema().fields();
+    fields.iter().position(|field| *field.name() == name.value).ok_or_else(|| {
+        SqlError::new(format!("there is no column '{}' in '{}'", name.value, call.table.value))
+            .at(name.at)
+            .near(&name.value, fields.iter().map(|field| field.name().as_str()))
+    })
 }
 
 /// Which column of `input` the call's DESCRIPTOR names.
 fn time_column(input: &LogicalPlan, call: &WindowCall) -> Result<usize, SqlError> {
-    let fields = input.schema().fields();
     let name = &call.time.value;
-    let Some(index) = fields.iter().position(|field| field.name() == name) else {
-        let error = SqlError::new(format!("there is no column '{name}' in '{}'", call.table.value));
-        return Err(error.at(call.time.at).near(name, fields.iter().map(|field| field.name().as_str())));
-    };
+    let index = column_named(input, &call.time, call)?;
     let data_type = input.schema().field(index).data_type();
     if matches!(data_type, DataType::Timestamp(..)) {
         return Ok(index);
@@ -122,7 +145,7 @@ pub(crate) fn tables(plan: &LogicalPlan) -> Vec<&Table> {
 /// Where the columns of a window are among a plan's columns.
 #[derive(Debug)]
 pub(crate) struct Windowed {
-    pub(crate) window: Tumble,
+    pub(crate) window: WindowSpec,
     /// What the time column is called where the window is.
     pub(crate) time: String,
     /// By place in the plan's schema.

@@ -41,8 +41,7 @@ mod tests {
 
     #[test]
     fn it_is_written_and_never_read() {
-        let table =
-            TableDefinition::new("t", Arc::new(Schema::empty()), BTreeMap::default());
+        let table = TableDefinition::new("t", Arc::new(Schema::empty()), BTreeMap::default());
         assert!(Blackhole.sink(&table, &Environment::local()).is_ok());
         let error = Blackhole.source(&table, &[], &Environment::local()).err().unwrap();
         assert_eq!(error.to_string(), "connector 'blackhole' cannot be read from; it only takes INSERT INTO");

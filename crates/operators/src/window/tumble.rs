@@ -16,73 +16,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
+use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
 use ruslo_core::time::Timestamp;
 
-use super::firing::{Firing, Piece};
-use super::groups::{AggregateCall, GroupPlan, GroupSet};
+use super::firing::Firing;
+use super::groups::GroupSet;
 use super::partition::partition;
 use super::sealed::SealedWindows;
-use super::{TumblingWindow, window_columns, with_window_fields};
-use crate::expression::NamedExpr;
-
-/// `SELECT keys, aggregates, window_start, window_end, window_time FROM TABLE(TUMBLE(..)) GROUP BY keys, window`;
-/// cheap to clone.
-#[derive(Debug, Clone)]
-pub struct TumbleSpec {
-    plan: Arc<GroupPlan>,
-    time_column: usize,
-    window: TumblingWindow,
-    schema: SchemaRef,
-}
-
-impl TumbleSpec {
-    /// Groups rows of `input` by `keys` and the window that the TIMESTAMP in column `time_column` is in.
-    ///
-    /// The rows must come through an exchange by the columns that `keys` are. Without keys there is one group a window.
-    ///
-    /// # Errors
-    /// `Usage`, if a key cannot be one or an aggregate is not possible here; `Internal`, if the time column is no
-    /// TIMESTAMP.
-    pub fn new(
-        input: &Schema,
-        keys: Vec<NamedExpr>,
-        aggregates: Vec<AggregateCall>,
-        time_column: usize,
-        window: TumblingWindow,
-    ) -> Result<Self> {
-        match input.fields().get(time_column).map(|field| field.data_type()) {
-            Some(DataType::Timestamp(..)) => {}
-            other => return Err(Error::internal(format!("a window over a time column of type {other:?}"))),
-        }
-        let plan = GroupPlan::new(keys, aggregates)?;
-        let schema = Arc::new(with_window_fields(plan.result_schema()));
-        Ok(Self { plan: Arc::new(plan), time_column, window, schema })
-    }
-
-    /// The columns that come out: keys, aggregates, `window_start`, `window_end`, `window_time`.
-    pub fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    /// Makes the operator of each subtask.
-    pub fn factory(self) -> SharedFactory {
-        Arc::new(move || Ok(TumbleAggregate::new(self.clone())))
-    }
-
-    /// Result rows of the window that ends at `end`.
-    fn batch(&self, end: i64, piece: Piece) -> Result<RecordBatch> {
-        let mut columns = piece.columns;
-        columns.extend(window_columns(self.window.size_ms(), std::iter::once((end, piece.rows)), piece.rows));
-        let options = RecordBatchOptions::new().with_row_count(Some(piece.rows));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
-    }
-}
+use super::shape::is_complete;
+use super::spec::WindowAggregateSpec;
 
 /// The groups of a window since the last checkpoint.
 struct Slice {
@@ -90,8 +36,8 @@ struct Slice {
     bytes: usize,
 }
 
-struct TumbleAggregate {
-    spec: TumbleSpec,
+pub(super) struct TumbleAggregate {
+    spec: WindowAggregateSpec,
     /// By window end.
     slices: BTreeMap<i64, Slice>,
     slice_bytes: usize,
@@ -101,7 +47,7 @@ struct TumbleAggregate {
 }
 
 impl TumbleAggregate {
-    fn new(spec: TumbleSpec) -> Self {
+    pub(super) fn new(spec: WindowAggregateSpec) -> Self {
         Self {
             sealed: SealedWindows::new(Arc::clone(&spec.plan)),
             spec,
@@ -117,7 +63,7 @@ impl TumbleAggregate {
     }
 
     fn is_complete(&self, end: i64) -> bool {
-        end.saturating_sub(1) <= self.watermark.millis()
+        is_complete(end, self.watermark.millis())
     }
 
     /// Adds rows to the slice of the window that ends at `end`.
@@ -199,7 +145,7 @@ impl TumbleAggregate {
 }
 
 /// Many small windows leave as one batch.
-fn emit_together(batches: &[RecordBatch], out: &mut Output) -> Result<()> {
+pub(super) fn emit_together(batches: &[RecordBatch], out: &mut Output) -> Result<()> {
     match batches {
         [] => {}
         [one] => out.emit(one.clone()),
@@ -223,10 +169,10 @@ impl Operator for TumbleAggregate {
         out: &mut Output,
     ) -> Result<Progress> {
         self.raise(ctx.watermark);
-        let rows = partition(&batch, self.spec.time_column, self.spec.window)?;
+        let rows = partition(&batch, self.spec.time_column, self.spec.shape)?;
         ctx.metrics.late_rows.add(rows.late_rows);
-        for (end, rows) in &rows.slices {
-            self.update(*end, rows)?;
+        for (slice, rows) in &rows.slices {
+            self.update(slice.end, rows)?;
         }
         self.advance(ctx, out)
     }
@@ -275,7 +221,7 @@ impl Operator for TumbleAggregate {
 #[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMillisecondArray};
-    use arrow::datatypes::{Field, Int64Type, TimeUnit, TimestampMillisecondType};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
     use datafusion::functions_aggregate::count::count_udaf;
     use datafusion::physical_expr::aggregate::AggregateExprBuilder;
     use datafusion::physical_expr::expressions::{col, lit};
@@ -285,7 +231,9 @@ mod tests {
     use ruslo_core::schema::with_split_watermarks;
 
     use super::*;
+    use crate::expression::NamedExpr;
     use crate::testing::{TestContext, drain, run_batch, run_watermark};
+    use crate::window::{AggregateCall, WindowShape};
 
     fn schema() -> SchemaRef {
         let time = DataType::Timestamp(TimeUnit::Millisecond, None);
@@ -303,9 +251,9 @@ mod tests {
         AggregateCall::new(Arc::new(built.unwrap()))
     }
 
-    fn spec(keys: &[&str], aggregates: Vec<AggregateCall>) -> TumbleSpec {
+    fn spec(keys: &[&str], aggregates: Vec<AggregateCall>) -> WindowAggregateSpec {
         let keys = keys.iter().map(|key| NamedExpr::new(col(key, &schema()).unwrap(), *key, &schema()).unwrap());
-        TumbleSpec::new(&schema(), keys.collect(), aggregates, 1, TumblingWindow::new(10, 0).unwrap()).unwrap()
+        WindowAggregateSpec::new(&schema(), keys.collect(), aggregates, 1, WindowShape::tumble(10, 0).unwrap()).unwrap()
     }
 
     fn operator(keys: &[&str]) -> Box<dyn Operator> {
@@ -457,13 +405,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_when_planned() {
-        let window = TumblingWindow::new(10, 0).unwrap();
-        let error = TumbleSpec::new(&schema(), Vec::new(), vec![count()], 0, window).unwrap_err();
+        let window = WindowShape::tumble(10, 0).unwrap();
+        let error = WindowAggregateSpec::new(&schema(), Vec::new(), vec![count()], 0, window).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)));
         let lists = Schema::new(vec![schema().field(1).clone(), Field::new("list", list, true)]);
         let key = NamedExpr::new(col("list", &lists).unwrap(), "list", &lists).unwrap();
-        let error = TumbleSpec::new(&lists, vec![key], vec![count()], 0, window).unwrap_err();
+        let error = WindowAggregateSpec::new(&lists, vec![key], vec![count()], 0, window).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("GROUP BY list"), "{error}");
     }

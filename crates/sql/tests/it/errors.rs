@@ -221,9 +221,17 @@ fn watermarks_need_a_time_that_exists() {
 #[test]
 fn what_comes_later_is_refused_in_one_sentence() {
     let cases = [
-        ("SELECT * FROM TABLE(HOP(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR))", "HOP windows", "2:21"),
-        ("SELECT * FROM CUMULATE(TABLE bid, DESCRIPTOR(dateTime))", "CUMULATE windows", "2:15"),
-        ("SELECT * FROM TABLE(SESSION(TABLE bid, DESCRIPTOR(dateTime)))", "SESSION windows", "2:21"),
+        (
+            "SELECT * FROM TABLE(HOP(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR, INTERVAL '2' HOUR))",
+            "HOP windows",
+            "2:21",
+        ),
+        (
+            "SELECT * FROM CUMULATE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR, INTERVAL '2' HOUR)",
+            "CUMULATE windows",
+            "2:15",
+        ),
+        ("SELECT * FROM TABLE(SESSION(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR))", "SESSION windows", "2:21"),
         (
             "SELECT COUNT(*) AS n FROM bid GROUP BY TUMBLE(dateTime, INTERVAL '1' HOUR)",
             "GROUP BY TUMBLE(..) windows",
