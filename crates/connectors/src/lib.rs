@@ -4,14 +4,20 @@
 //! reads them, `source.rs` and `sink.rs` do the work), one cargo feature and one line in [`registry`]. The planner finds
 //! a connector by the name in `'connector' = '..'`; the runtime sees only the traits of `ruslo_core`.
 
-#[cfg(any(feature = "filesystem", feature = "print"))]
-#[cfg_attr(not(all(feature = "filesystem", feature = "print")), allow(dead_code, reason = "not all connectors are on"))]
+#[cfg(any(feature = "datagen", feature = "nexmark"))]
+mod generate;
+#[cfg(any(feature = "datagen", feature = "filesystem", feature = "nexmark", feature = "print"))]
+#[allow(dead_code, reason = "not all connectors are on")]
 mod option;
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
+#[cfg(feature = "datagen")]
+pub mod datagen;
 #[cfg(feature = "filesystem")]
 pub mod filesystem;
+#[cfg(feature = "nexmark")]
+pub mod nexmark;
 #[cfg(feature = "print")]
 pub mod print;
 
@@ -28,8 +34,12 @@ pub fn registry() -> Registry {
     let registry = Registry::default();
     #[cfg(feature = "blackhole")]
     let registry = registry.with(blackhole::Blackhole);
+    #[cfg(feature = "datagen")]
+    let registry = registry.with(datagen::Datagen);
     #[cfg(feature = "filesystem")]
     let registry = registry.with(filesystem::Filesystem);
+    #[cfg(feature = "nexmark")]
+    let registry = registry.with(nexmark::Nexmark);
     #[cfg(feature = "print")]
     let registry = registry.with(print::Print);
     registry
@@ -44,7 +54,9 @@ mod tests {
         let names: Vec<_> = registry().names().collect();
         let features = [
             ("blackhole", cfg!(feature = "blackhole")),
+            ("datagen", cfg!(feature = "datagen")),
             ("filesystem", cfg!(feature = "filesystem")),
+            ("nexmark", cfg!(feature = "nexmark")),
             ("print", cfg!(feature = "print")),
         ];
         let expected: Vec<_> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();

@@ -5,10 +5,18 @@
 
 use std::collections::BTreeMap;
 
+use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
 /// The options of one table.
 pub(crate) type Options = BTreeMap<String, String>;
+
+/// How fast a source is read: the runtime keeps to it, whatever the connector.
+pub(crate) const RATE_SPEC: OptionSpec = OptionSpec {
+    key: "source.rows-per-second",
+    required: false,
+    doc: "Source: rows a second at most, over all readers (default: as fast as it goes).",
+};
 
 /// Byte units, each with its factor. They are binary, as Flink's are.
 const BYTE_UNITS: [(&str, u64); 15] = [
@@ -53,12 +61,54 @@ pub(crate) fn choice<T: Copy>(options: &Options, key: &str, choices: &[(&str, T)
     })
 }
 
+/// A whole number of at least `least`, if the option is given.
+pub(crate) fn whole_number(options: &Options, key: &str, least: u64) -> Result<Option<u64>> {
+    let Some(value) = options.get(key) else { return Ok(None) };
+    let number = value.trim().parse::<u64>().ok().filter(|number| *number >= least);
+    number.map(Some).ok_or_else(|| wrong_value(key, value, &format!("a whole number from {least}")))
+}
+
 /// A positive number of bytes such as `4194304`, `4 MiB` or `4mb`; `default` if the option is not given.
 pub(crate) fn byte_count(options: &Options, key: &str, default: u64) -> Result<u64> {
     let Some(value) = options.get(key) else { return Ok(default) };
     parse_byte_count(value).filter(|bytes| *bytes > 0).ok_or_else(|| {
         wrong_value(key, value, "a positive number of bytes with an optional unit (b, kb, mb, gb, tb), such as '4 mb'")
     })
+}
+
+/// Units of time, each with its milliseconds, as Flink spells them.
+const TIME_UNITS: [(&str, u64); 13] = [
+    ("ms", 1),
+    ("milli", 1),
+    ("millis", 1),
+    ("millisecond", 1),
+    ("milliseconds", 1),
+    ("s", 1_000),
+    ("sec", 1_000),
+    ("second", 1_000),
+    ("seconds", 1_000),
+    ("min", 60_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// A duration such as `10 s`, `500ms` or `1 h`, in milliseconds, if the option is given; a bare number is milliseconds.
+pub(crate) fn duration_ms(options: &Options, key: &str) -> Result<Option<u64>> {
+    let Some(value) = options.get(key) else { return Ok(None) };
+    let parsed = parse_duration_ms(value);
+    parsed
+        .map(Some)
+        .ok_or_else(|| wrong_value(key, value, "a duration with its unit (ms, s, min, h, d), such as '10 s'"))
+}
+
+fn parse_duration_ms(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at_checked(digits_end)?;
+    let unit = if unit.trim().is_empty() { "ms" } else { unit.trim() };
+    let (_, factor) = TIME_UNITS.into_iter().find(|(name, _)| unit.eq_ignore_ascii_case(name))?;
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 fn parse_byte_count(text: &str) -> Option<u64> {
@@ -105,6 +155,22 @@ mod tests {
             }
         }
         assert_eq!(byte_count(&Options::new(), "size", 7).unwrap(), 7);
+    }
+
+    #[test]
+    fn durations_have_units() {
+        let cases = [
+            ("10 s", Some(10_000)),
+            ("500ms", Some(500)),
+            ("7", Some(7)),
+            ("1 H", Some(3_600_000)),
+            ("s", None),
+            ("-1 s", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(duration_ms(&options("t", text), "t").ok(), expected.map(Some), "{text:?}");
+        }
+        assert_eq!(duration_ms(&Options::new(), "t").unwrap(), None);
     }
 
     #[test]

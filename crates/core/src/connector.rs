@@ -13,12 +13,25 @@ use crate::source::Source;
 /// An option that a table may carry in its WITH clause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionSpec {
-    /// The key, as Flink spells it where Flink has it.
+    /// The key, as Flink spells it where Flink has it; a `#` stands for a column's name: `fields.#.kind`.
     pub key: &'static str,
     /// Whether a table must give it.
     pub required: bool,
     /// What it means, one line, with the unit and the default.
     pub doc: &'static str,
+}
+
+impl OptionSpec {
+    /// Whether this is the option that `key` gives.
+    pub fn is_for(&self, key: &str) -> bool {
+        match self.key.split_once('#') {
+            None => self.key == key,
+            Some((before, after)) => {
+                let column = key.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+                column.is_some_and(|column| !column.is_empty())
+            }
+        }
+    }
 }
 
 /// A table as declared by CREATE TABLE.
@@ -117,5 +130,18 @@ impl Registry {
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.names()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_in_an_option_stands_for_a_column() {
+        let spec = |key| OptionSpec { key, required: false, doc: "" };
+        assert!(spec("path").is_for("path") && !spec("path").is_for("paths"));
+        assert!(spec("fields.#.kind").is_for("fields.a.b.kind"));
+        assert!(!spec("fields.#.kind").is_for("fields..kind") && !spec("fields.#.kind").is_for("fields.a.min"));
     }
 }

@@ -23,6 +23,9 @@ pub struct Split {
     pub lineage: String,
     /// Its place in the lineage, from 0 without gaps.
     pub sequence: u64,
+    /// Whether it goes on for ever: then its reader reads it beside its other splits, not before them.
+    #[serde(default)]
+    pub is_endless: bool,
     /// What the reader needs to know; the connector's own notation.
     pub description: serde_json::Value,
 }
@@ -85,6 +88,11 @@ pub trait Source: Send + Sync {
     /// Whether its input ends by itself.
     fn is_bounded(&self) -> bool {
         true
+    }
+
+    /// Rows a second that are read at most, if the table does not say otherwise.
+    fn rows_per_second(&self) -> Option<u64> {
+        None
     }
 
     /// All splits of bounded input, ordered by (lineage, sequence). The cut must not depend on parallelism.

@@ -26,7 +26,7 @@ impl SourceLedger {
         for (split, watermark) in snapshot.finished {
             self.finish(&split, watermark)?;
         }
-        if let Some((lineage, reading)) = snapshot.reading {
+        for (lineage, reading) in snapshot.reading {
             let state = self.lineage(&lineage)?;
             state.reading.retain(|other| other.sequence != reading.sequence);
             state.reading.push(reading);
@@ -88,12 +88,12 @@ mod tests {
         let split = |sequence: &u64| {
             (SplitId { lineage: "a".to_owned(), sequence: *sequence }, SplitWatermark(Timestamp(*sequence as i64)))
         };
-        SourceSnapshot { finished: sequences.iter().map(split).collect(), reading: None }
+        SourceSnapshot { finished: sequences.iter().map(split).collect(), reading: Vec::new() }
     }
 
     fn reading(sequence: u64, position: i64) -> SourceSnapshot {
         let reading = SplitReading { sequence, position: json!(position), watermark: SplitWatermark::START };
-        SourceSnapshot { finished: Vec::new(), reading: Some(("a".to_owned(), reading)) }
+        SourceSnapshot { finished: Vec::new(), reading: vec![("a".to_owned(), reading)] }
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn rows_of_an_unknown_lineage_are_an_internal_error() {
         let mut snapshot = reading(0, 1);
-        snapshot.reading.as_mut().unwrap().0 = "b".to_owned();
+        snapshot.reading[0].0 = "b".to_owned();
         assert!(ledger().apply(snapshot).is_err());
     }
 }

@@ -3,8 +3,10 @@
 //! ```text
 //! SplitBook ──assigns──▶ SourceReader ──batches──▶ (held while the split's event time is unknown) ──RowTime──▶ chain
 //! ```
+//!
+//! A head has one split with an end open at a time, and beside it its share of those that never end.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use arrow::record_batch::RecordBatch;
@@ -30,8 +32,8 @@ pub type Barriers = Arc<Mutex<VecDeque<Barrier>>>;
 pub struct SourceSnapshot {
     /// Splits finished since the last snapshot, with the watermark at their end.
     pub finished: Vec<(SplitId, SplitWatermark)>,
-    /// The split being read, of which some rows have been sent.
-    pub reading: Option<(String, SplitReading)>,
+    /// The splits being read of which some rows have been sent, each with its lineage.
+    pub reading: Vec<(String, SplitReading)>,
 }
 
 /// What a poll of a source came to.
@@ -54,7 +56,10 @@ pub struct SourceHead {
     memory: Reservation,
     metrics: Arc<OperatorMetrics>,
     batch_rows: usize,
-    current: Option<Current>,
+    /// The splits being read.
+    open: BTreeMap<SplitId, OpenSplit>,
+    /// Of the rows that all of them hold.
+    held_bytes: usize,
     finished: Vec<(SplitId, SplitWatermark)>,
     /// The last watermark sent.
     watermark: Timestamp,
@@ -63,17 +68,30 @@ pub struct SourceHead {
     ended: bool,
 }
 
-/// The split being read.
-struct Current {
-    split: SplitId,
+/// A split being read.
+struct OpenSplit {
     /// Event time at the next row to be sent; `None` as long as the split before is unfinished.
     watermark: Option<SplitWatermark>,
     /// Where to go on after the last row that was sent; `None` before the first.
     sent: Option<Position>,
     /// Read, but not sent.
     held: VecDeque<(RecordBatch, Position)>,
-    held_bytes: usize,
     read_to_end: bool,
+    is_endless: bool,
+}
+
+impl OpenSplit {
+    /// What a checkpoint needs to go on with it; none, if nothing was sent.
+    fn reading(&self, split: &SplitId) -> Option<(String, SplitReading)> {
+        let read = self.held.back().map(|(_, position)| position).filter(|_| planted(Bug::PositionOneAhead));
+        let position = read.or(self.sent.as_ref())?.clone();
+        let (lineage, sequence) = (split.lineage.clone(), split.sequence);
+        Some((lineage, SplitReading { sequence, position, watermark: self.watermark? }))
+    }
+
+    fn may_send(&self) -> bool {
+        self.watermark.is_some() && !self.held.is_empty()
+    }
 }
 
 /// What a source head is made of.
@@ -106,7 +124,8 @@ impl SourceHead {
             memory,
             metrics,
             batch_rows,
-            current: None,
+            open: BTreeMap::new(),
+            held_bytes: 0,
             finished: Vec::new(),
             watermark: Timestamp::MIN,
             ending: None,
@@ -121,12 +140,7 @@ impl SourceHead {
 
     /// What a checkpoint needs to go on from here.
     pub fn snapshot(&mut self) -> SourceSnapshot {
-        let reading = self.current.as_ref().and_then(|current| {
-            let read = current.held.back().map(|(_, position)| position).filter(|_| planted(Bug::PositionOneAhead));
-            let position = read.or(current.sent.as_ref())?.clone();
-            let (lineage, sequence) = (current.split.lineage.clone(), current.split.sequence);
-            Some((lineage, SplitReading { sequence, position, watermark: current.watermark? }))
-        });
+        let reading = self.open.iter().filter_map(|(split, open)| open.reading(split)).collect();
         SourceSnapshot { finished: std::mem::take(&mut self.finished), reading }
     }
 
@@ -167,42 +181,64 @@ impl SourceHead {
             self.watermark = source;
             return Ok(SourcePoll::Event(Event::Watermark(source)));
         }
-        let Some(current) = &mut self.current else { return self.next_split() };
-        if current.watermark.is_none() {
-            current.watermark = self.book.base(&current.split);
+        if let Some(split) = self.first(OpenSplit::may_send) {
+            return self.send_held(&split);
         }
-        if current.watermark.is_some() && !current.held.is_empty() {
-            return self.send_held();
+        if let Some(split) = self.first(|open| open.read_to_end && open.held.is_empty() && open.watermark.is_some()) {
+            return self.finish(&split);
         }
-        match (current.read_to_end, current.watermark) {
-            (true, Some(watermark)) => Ok(self.finish(watermark)),
-            (true, None) => Ok(SourcePoll::Blocked(None)),
-            (false, _) => self.read(now),
+        if self.open.values().all(|open| open.is_endless)
+            && let Some(taken) = self.next_split()?
+        {
+            return Ok(taken);
         }
+        if self.open.is_empty() {
+            return Ok(SourcePoll::Blocked(None));
+        }
+        if self.learn_event_time() {
+            return Ok(SourcePoll::Worked);
+        }
+        if self.open.values().all(|open| open.read_to_end) { Ok(SourcePoll::Blocked(None)) } else { self.read(now) }
     }
 
-    fn next_split(&mut self) -> Result<SourcePoll> {
-        match self.book.assign() {
-            Assigned::Wait => Ok(SourcePoll::Blocked(None)),
-            Assigned::Nothing => {
+    fn first(&self, wanted: impl Fn(&OpenSplit) -> bool) -> Option<SplitId> {
+        self.open.iter().find(|(_, open)| wanted(open)).map(|(split, _)| split.clone())
+    }
+
+    /// Asks where event time stands at the beginning of splits that were begun before it was known; says whether
+    /// something can be sent or finished now.
+    fn learn_event_time(&mut self) -> bool {
+        let mut learnt = false;
+        for (split, open) in self.open.iter_mut().filter(|(_, open)| open.watermark.is_none()) {
+            open.watermark = self.book.base(split);
+            learnt |= open.watermark.is_some() && (!open.held.is_empty() || open.read_to_end);
+        }
+        learnt
+    }
+
+    /// Takes a split, if there is one for this head; none, if it can only go on with what it has.
+    fn next_split(&mut self) -> Result<Option<SourcePoll>> {
+        match self.book.assign(self.open.len()) {
+            Assigned::Nothing if self.open.is_empty() => {
                 self.ending = Some(EndReason::Drain);
-                Ok(SourcePoll::Worked)
+                Ok(Some(SourcePoll::Worked))
             }
+            Assigned::Nothing | Assigned::Wait => Ok(None),
             Assigned::Split(assignment) => {
                 let watermark = match self.row_time {
                     Some(_) => assignment.watermark,
                     None => Some(SplitWatermark::START),
                 };
-                self.current = Some(Current {
-                    split: assignment.split.id(),
+                let open = OpenSplit {
                     watermark,
                     sent: assignment.position.clone(),
                     held: VecDeque::new(),
-                    held_bytes: 0,
                     read_to_end: false,
-                });
+                    is_endless: assignment.split.is_endless,
+                };
+                self.open.insert(assignment.split.id(), open);
                 self.reader.add_split(assignment.split, assignment.position)?;
-                Ok(SourcePoll::Worked)
+                Ok(Some(SourcePoll::Worked))
             }
         }
     }
@@ -212,51 +248,52 @@ impl SourceHead {
             Ok(rows) => rows,
             Err(at) => return Ok(SourcePoll::Blocked(Some(at))),
         };
-        let Some(current) = &mut self.current else { return Ok(SourcePoll::Worked) };
         match self.reader.poll(Budget { rows_max })? {
             Polled::Batch { split, batch, position } => {
-                if split != current.split {
-                    return Err(Error::internal("a reader brought rows of a split that it was not given"));
-                }
+                let open = self.open.get_mut(&split).ok_or_else(unasked)?;
                 self.book.spend(batch.num_rows());
-                current.held_bytes += batch_bytes(&batch);
-                current.held.push_back((batch, position));
-                self.memory.resize(current.held_bytes as u64)?;
-                let may_send = current.watermark.is_some() && !planted(Bug::PositionOneAhead);
-                if may_send { self.send_held() } else { Ok(SourcePoll::Worked) }
+                self.held_bytes += batch_bytes(&batch);
+                open.held.push_back((batch, position));
+                self.memory.resize(self.held_bytes as u64)?;
+                let may_send = open.watermark.is_some() && !planted(Bug::PositionOneAhead);
+                if may_send { self.send_held(&split) } else { Ok(SourcePoll::Worked) }
             }
-            Polled::Finished(_) => {
-                current.read_to_end = true;
+            Polled::Finished(split) => {
+                self.open.get_mut(&split).ok_or_else(unasked)?.read_to_end = true;
                 Ok(SourcePoll::Worked)
             }
             Polled::Pending(until) => Ok(SourcePoll::Blocked(until)),
         }
     }
 
-    fn send_held(&mut self) -> Result<SourcePoll> {
-        let Some(current) = &mut self.current else { return Ok(SourcePoll::Worked) };
-        let Some((batch, position)) = current.held.pop_front() else { return Ok(SourcePoll::Worked) };
-        current.held_bytes -= batch_bytes(&batch).min(current.held_bytes);
-        self.memory.resize(current.held_bytes as u64)?;
-        current.sent = Some(position);
+    fn send_held(&mut self, split: &SplitId) -> Result<SourcePoll> {
+        let Some(open) = self.open.get_mut(split) else { return Ok(SourcePoll::Worked) };
+        let Some((batch, position)) = open.held.pop_front() else { return Ok(SourcePoll::Worked) };
+        self.held_bytes -= batch_bytes(&batch).min(self.held_bytes);
+        self.memory.resize(self.held_bytes as u64)?;
+        open.sent = Some(position);
         self.metrics.rows_in.add(batch.num_rows());
-        let Some(watermark) = &mut current.watermark else {
+        let Some(watermark) = &mut open.watermark else {
             return Err(Error::internal("rows were sent before their event time was known"));
         };
         let batch = match &self.row_time {
             Some(row_time) => row_time.assign(batch, watermark)?,
             None => batch,
         };
-        self.book.advance(&current.split, *watermark);
+        self.book.advance(split, *watermark);
         self.metrics.rows_out.add(batch.num_rows());
         Ok(SourcePoll::Event(Event::Batch(0, batch)))
     }
 
-    fn finish(&mut self, watermark: SplitWatermark) -> SourcePoll {
-        if let Some(current) = self.current.take() {
-            self.book.finish(&current.split, watermark);
-            self.finished.push((current.split, watermark));
+    fn finish(&mut self, split: &SplitId) -> Result<SourcePoll> {
+        if let Some(watermark) = self.open.remove(split).and_then(|open| open.watermark) {
+            self.book.finish(split, watermark);
+            self.finished.push((split.clone(), watermark));
         }
-        SourcePoll::Worked
+        Ok(SourcePoll::Worked)
     }
+}
+
+fn unasked() -> Error {
+    Error::internal("a reader brought rows of a split that it was not given")
 }

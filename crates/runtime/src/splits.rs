@@ -88,6 +88,10 @@ impl Lineage {
         }
     }
 
+    fn is_endless(&self) -> bool {
+        self.splits.first().is_some_and(|split| split.is_endless)
+    }
+
     fn readers(&self) -> usize {
         self.progress.iter().skip(self.done).filter(|split| matches!(split, SplitProgress::Reading(_))).count()
     }
@@ -178,11 +182,17 @@ impl SplitBook {
         pages.lineages.iter().map(state).collect()
     }
 
-    /// A split for a reader that has none: of the lineage furthest behind, and rather one that nobody reads.
-    pub fn assign(&self) -> Assigned {
+    /// A split for a reader that has none with an end: of the lineage furthest behind, and rather one that nobody reads.
+    /// `endless`: how many it has that never end; of these each reader gets its share at once.
+    pub fn assign(&self, endless: usize) -> Assigned {
         let mut pages = lock(&self.open);
         let look_ahead_max = self.readers.len();
-        let free = pages.lineages.iter().filter_map(|(name, lineage)| {
+        if let Some(name) = pages.endless_for(endless, self.readers.len()) {
+            let assignment = pages.lineages.get_mut(&name).and_then(|lineage| lineage.assign(0));
+            return assignment.map_or(Assigned::Nothing, Assigned::Split);
+        }
+        let finite = pages.lineages.iter().filter(|(_, lineage)| !lineage.is_endless());
+        let free = finite.filter_map(|(name, lineage)| {
             let readers = lineage.readers();
             let sequence = lineage.first_free()?;
             (readers < look_ahead_max).then_some((readers, lineage.watermark(), name.clone(), sequence))
@@ -191,7 +201,8 @@ impl SplitBook {
             let assignment = pages.lineages.get_mut(&name).and_then(|lineage| lineage.assign(sequence));
             return assignment.map_or(Assigned::Nothing, Assigned::Split);
         }
-        let unread = pages.lineages.values().any(|lineage| lineage.first_free().is_some());
+        let mut finite = pages.lineages.values().filter(|lineage| !lineage.is_endless());
+        let unread = finite.any(|lineage| lineage.first_free().is_some());
         if unread { Assigned::Wait } else { Assigned::Nothing }
     }
 
@@ -253,6 +264,15 @@ impl SplitBook {
 }
 
 impl Pages {
+    /// An endless lineage that nobody reads, for a reader that has `held` already.
+    fn endless_for(&self, held: usize, readers: usize) -> Option<String> {
+        let endless = || self.lineages.iter().filter(|(_, lineage)| lineage.is_endless());
+        if held >= endless().count().div_ceil(readers.max(1)) {
+            return None;
+        }
+        endless().find(|(_, lineage)| lineage.first_free().is_some()).map(|(name, _)| name.clone())
+    }
+
     fn watermark(&self) -> Timestamp {
         self.lineages.values().map(Lineage::watermark).min().unwrap_or(Timestamp::MAX)
     }
@@ -328,7 +348,12 @@ mod tests {
     }
 
     fn split(lineage: &str, sequence: u64) -> Split {
-        Split { lineage: lineage.to_owned(), sequence, description: serde_json::json!({ "n": sequence }) }
+        Split {
+            lineage: lineage.to_owned(),
+            sequence,
+            is_endless: false,
+            description: serde_json::json!({ "n": sequence }),
+        }
     }
 
     fn book(splits: &[(&str, u64)], readers: usize) -> SplitBook {
@@ -337,7 +362,7 @@ mod tests {
     }
 
     fn next(book: &SplitBook) -> Assignment {
-        match book.assign() {
+        match book.assign(0) {
             Assigned::Split(assignment) => assignment,
             other => panic!("{other:?}"),
         }
@@ -364,7 +389,7 @@ mod tests {
         let book = book(&[("a", 0), ("a", 1), ("a", 2)], 2);
         let (first, second) = (next(&book), next(&book));
         assert_eq!((first.watermark, second.watermark), (Some(SplitWatermark::START), None));
-        assert_eq!(book.assign(), Assigned::Wait, "one split a reader is looked ahead");
+        assert_eq!(book.assign(0), Assigned::Wait, "one split a reader is looked ahead");
         assert_eq!(book.base(&second.split.id()), None);
         book.finish(&first.split.id(), at(9));
         assert_eq!(book.base(&second.split.id()), Some(at(9)));
@@ -372,10 +397,25 @@ mod tests {
     }
 
     #[test]
+    fn endless_splits_are_shared_out_at_once() {
+        let endless = |lineage: &str| Split { is_endless: true, ..split(lineage, 0) };
+        let splits = ["a", "b", "c"].map(endless).into();
+        let book = SplitBook::new(splits, None, vec![0, 1], Arc::new(NoScheduler));
+        let mut taken = Vec::new();
+        for held in [0, 1, 0] {
+            let Assigned::Split(assignment) = book.assign(held) else { panic!() };
+            taken.push(assignment.split.lineage);
+        }
+        assert_eq!(taken, ["a", "b", "c"]);
+        assert_eq!((book.assign(2), book.assign(1)), (Assigned::Nothing, Assigned::Nothing));
+        assert_eq!(book.watermark(), Timestamp::MIN);
+    }
+
+    #[test]
     fn when_all_is_read_event_time_ends() {
         let book = book(&[("a", 0)], 2);
         let only = next(&book);
-        assert_eq!(book.assign(), Assigned::Nothing);
+        assert_eq!(book.assign(0), Assigned::Nothing);
         assert_eq!(book.finish(&only.split.id(), at(5)), Timestamp::MAX);
         assert_eq!(self::book(&[], 1).watermark(), Timestamp::MAX);
     }
@@ -395,7 +435,7 @@ mod tests {
         let first = next(&book);
         assert_eq!((first.position, first.watermark), (Some(serde_json::json!(7)), Some(at(3))));
         assert_eq!(next(&book).watermark, Some(at(30)));
-        assert_eq!(book.assign(), Assigned::Nothing, "what is new since the start is not read");
+        assert_eq!(book.assign(0), Assigned::Nothing, "what is new since the start is not read");
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Lineage {
         self.cuts.windows(2).enumerate().map(|(sequence, cut)| Split {
             lineage: self.name(),
             sequence: sequence as u64,
+            is_endless: false,
             description: json!({ "lineage": self.id, "from": cut[0], "to": cut[1] }),
         })
     }

@@ -38,7 +38,7 @@ impl Connections<'_> {
             .collect();
         let specs = connector.options(&given).map_err(|error| at_option(error, options, name.at))?;
         for (key, _) in options.iter().filter(|(key, _)| key.value != CONNECTOR) {
-            if !specs.iter().any(|spec| spec.key == key.value) {
+            if !specs.iter().any(|spec| spec.is_for(&key.value)) {
                 let sentence = format!("the connector '{}' has no option '{}'", connector_name.value, key.value);
                 let keys = specs.iter().map(|spec| spec.key);
                 return Err(SqlError::new(sentence).at(key.at).near(&key.value, keys));
@@ -85,9 +85,9 @@ impl Connections<'_> {
     }
 }
 
-/// How many rows a second are read of `table` at most, if it says so.
-pub(crate) fn rows_per_second(table: &Table) -> Sql<Option<u64>> {
-    let Some(value) = table.option(RATE) else { return Ok(None) };
+/// How many rows a second are read of `table` at most, if it or its source says so.
+pub(crate) fn rows_per_second(table: &Table, source: &dyn Source) -> Sql<Option<u64>> {
+    let Some(value) = table.option(RATE) else { return Ok(source.rows_per_second()) };
     match value.value.trim().parse::<u64>() {
         Ok(rows) if rows > 0 => Ok(Some(rows)),
         _ => {

@@ -39,6 +39,7 @@ impl Physical<'_> {
         let reading = Reading::new(&table, wanted, self.needs_time);
         let source = self.connections.source(&table, &reading.physical)?;
         let row_time = reading.row_time(&source.schema())?;
+        let rows_per_second = rows_per_second(&table, source.as_ref())?;
         let schema = row_time.as_ref().map_or_else(|| source.schema(), |row_time| row_time.schema());
         let name = format!("Source {}", table.name.value);
         let node = Node {
@@ -46,7 +47,7 @@ impl Physical<'_> {
             name,
             parallelism: self.parallelism,
             schema,
-            kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second: rows_per_second(&table)? }),
+            kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second }),
         };
         let index = self.add(node, None, reading.detail());
         if reading.made.len() == reading.wanted.len() {

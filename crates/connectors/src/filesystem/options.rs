@@ -26,11 +26,7 @@ pub(super) const SPECS: [OptionSpec; 4] = [
         doc: "Source: how many bytes of a file are read as one piece, such as '1 mb' (default '4 mb'). Gzip files are \
               always read in one.",
     },
-    OptionSpec {
-        key: "source.rows-per-second",
-        required: false,
-        doc: "Source: rows a second at most, over all readers (default: as fast as it goes).",
-    },
+    option::RATE_SPEC,
 ];
 
 /// The options, read.

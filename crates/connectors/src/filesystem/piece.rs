@@ -64,7 +64,7 @@ impl Piece {
 
     fn split(&self, sequence: u64) -> Result<Split> {
         let description = serde_json::to_value(self).map_err(|error| Error::internal(error.to_string()))?;
-        Ok(Split { lineage: self.path.clone(), sequence, description })
+        Ok(Split { lineage: self.path.clone(), sequence, is_endless: false, description })
     }
 
     /// Whether the piece reaches the end of its file.
