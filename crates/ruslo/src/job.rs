@@ -10,13 +10,16 @@ use ruslo_core::error::{Error, Result};
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::threads;
 use ruslo_runtime::status::JobStatus;
+use ruslo_sql::{BatchEnd, BatchStop};
 
+use crate::batch::BatchRun;
 use crate::checkpoints::Checkpoints;
 use crate::summary::{State, Summary};
 
 /// Either at work, or found finished by an earlier process.
 pub(crate) enum Run {
     Running(threads::RunningJob),
+    Batch(BatchRun),
     Finished(Summary),
 }
 
@@ -42,12 +45,24 @@ pub struct Ended {
 
 /// Asks a job to stop.
 #[derive(Clone)]
-pub struct StopHandle(Option<threads::StopHandle>);
+pub struct StopHandle(Stop);
+
+#[derive(Clone)]
+enum Stop {
+    Streaming(threads::StopHandle),
+    Batch(BatchStop),
+    /// It is over already.
+    Nothing,
+}
 
 impl StopHandle {
-    /// Asks the job to stop at a checkpoint, from which it can resume.
+    /// Asks the job to stop at a checkpoint, from which it can resume; a batch job leaves no output and starts over.
     pub fn stop(&self) {
-        self.0.iter().for_each(threads::StopHandle::stop);
+        match &self.0 {
+            Stop::Streaming(handle) => handle.stop(),
+            Stop::Batch(stop) => stop.stop(),
+            Stop::Nothing => {}
+        }
     }
 }
 
@@ -83,19 +98,20 @@ impl Job {
         matches!(self.run, Run::Finished(_))
     }
 
-    /// What may be seen of it as it runs; none, if it was finished already.
+    /// What may be seen of it as it runs; none, if it was finished already or is a batch job.
     pub fn status(&self) -> Option<&Arc<JobStatus>> {
         match &self.run {
             Run::Running(running) => Some(running.status()),
-            Run::Finished(_) => None,
+            Run::Batch(_) | Run::Finished(_) => None,
         }
     }
 
     /// A handle that asks it to stop.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle(match &self.run {
-            Run::Running(running) => Some(running.stop_handle()),
-            Run::Finished(_) => None,
+            Run::Running(running) => Stop::Streaming(running.stop_handle()),
+            Run::Batch(batch) => Stop::Batch(batch.stop_handle()),
+            Run::Finished(_) => Stop::Nothing,
         })
     }
 
@@ -103,8 +119,18 @@ impl Job {
     pub fn summary(&self) -> Summary {
         match &self.run {
             Run::Running(running) => self.summary_of(running.status(), State::Running),
+            Run::Batch(batch) => self.summary_of_batch(batch, State::Running),
             Run::Finished(summary) => summary.clone(),
         }
+    }
+
+    fn summary_of_batch(&self, batch: &BatchRun, state: State) -> Summary {
+        let folder = self.checkpoints.store().folder();
+        let seconds = self.clock.now().saturating_sub(self.begun).as_secs_f64();
+        let summary = Summary::of_nodes(&self.name, folder, state, batch.graph(), |node| batch.counts(node));
+        // The folder says which epochs there are; that it cannot be read now is no reason to fail.
+        let last = self.checkpoints.store().last_epoch().ok().filter(|_| state == State::Finished);
+        Summary { seconds, checkpoint: last.or(self.resumed_from), ..summary }
     }
 
     fn summary_of(&self, status: &JobStatus, state: State) -> Summary {
@@ -117,6 +143,7 @@ impl Job {
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         match &self.run {
             Run::Running(running) => running.wait_timeout(timeout).is_some(),
+            Run::Batch(batch) => batch.wait_timeout(timeout),
             Run::Finished(_) => true,
         }
     }
@@ -135,6 +162,7 @@ impl Job {
         let blank = Run::Finished(self.summary());
         let running = match std::mem::replace(&mut self.run, blank) {
             Run::Running(running) => running,
+            Run::Batch(batch) => return self.end_batch(batch),
             Run::Finished(summary) => return self.cleared(Ended { summary, error: None }),
         };
         let status = Arc::clone(running.status());
@@ -144,6 +172,16 @@ impl Job {
             Err(error) => (State::Failed, Some(error)),
         };
         let summary = self.summary_of(&status, state);
+        self.cleared(Ended { summary, error })
+    }
+
+    fn end_batch(self, mut batch: BatchRun) -> Ended {
+        let (state, error) = match batch.wait() {
+            Ok(BatchEnd::Finished) => (State::Finished, None),
+            Ok(BatchEnd::Stopped) => (State::Stopped, None),
+            Err(error) => (State::Failed, Some(error)),
+        };
+        let summary = self.summary_of_batch(&batch, state);
         self.cleared(Ended { summary, error })
     }
 

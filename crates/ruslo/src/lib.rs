@@ -43,6 +43,7 @@
 //! Epochs are never used twice: a run that starts over counts on from the last one in the folder. What an abandoned run
 //! had committed stays; what it had not is removed.
 
+mod batch;
 mod checkpoints;
 mod decision;
 mod job;

@@ -12,9 +12,10 @@ use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
 use ruslo_runtime::executor::threads;
 use ruslo_runtime::job::{JobConfig, JobSpec, Start};
-use ruslo_sql::{JobKind, Planned, Settings};
+use ruslo_sql::{BatchLimits, JobKind, Planned, Settings};
 use ruslo_state::store::CheckpointStore;
 
+use crate::batch::{self, BatchSpec};
 use crate::checkpoints::{self, Checkpoints, Sinks};
 use crate::decision::{Decision, StartMode, decide};
 use crate::job::{Job, Run};
@@ -116,8 +117,8 @@ impl Pipeline {
             Decision::Finished(manifest) => {
                 Run::Finished(Summary::of_manifest(&name, &folder, &self.planned.graph, &manifest))
             }
-            Decision::Run(start) => match threads::start(self.spec(start, checkpoints.store().clone())) {
-                Ok(running) => Run::Running(running),
+            Decision::Run(start) => match self.run(start, checkpoints.store().clone()) {
+                Ok(run) => run,
                 Err(error) => {
                     checkpoints.clear_if_unused()?;
                     return Err(error);
@@ -125,6 +126,19 @@ impl Pipeline {
             },
         };
         Ok(Job::new(name, run, checkpoints, clock, begun, (decided.resumed_from, decided.notices)))
+    }
+
+    fn run(mut self, start: Start, store: CheckpointStore) -> Result<Run> {
+        let Some(query) = self.planned.batch.take() else {
+            return threads::start(self.spec(start, store)).map(Run::Running);
+        };
+        let limits = BatchLimits {
+            workers: available_parallelism().min(self.parallelism()),
+            memory_limit_bytes: self.planned.settings.memory_limit_bytes.unwrap_or(MEMORY_LIMIT_DEFAULT_BYTES),
+        };
+        let Planned { graph, fingerprint, .. } = self.planned;
+        let spec = BatchSpec { query, graph, limits, environment: self.environment, store, fingerprint };
+        batch::start(spec, start).map(Run::Batch)
     }
 
     fn spec(self, start: Start, store: CheckpointStore) -> JobSpec {

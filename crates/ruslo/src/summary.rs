@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ruslo_core::epoch::Epoch;
-use ruslo_core::graph::{Graph, NodeKind};
+use ruslo_core::graph::{Graph, Node, NodeKind};
 use ruslo_core::metrics::RowCounts;
 use ruslo_runtime::status::{JobStatus, Role};
 use ruslo_state::manifest::Manifest;
@@ -82,18 +82,30 @@ impl OperatorSummary {
 impl Summary {
     /// Of a run that is over: what its last checkpoint says.
     pub(crate) fn of_manifest(name: &str, folder: &Path, graph: &Graph, manifest: &Manifest) -> Self {
-        let operators = graph.nodes.iter().map(|node| {
+        let counts = |node: &Node| {
             let subtasks = manifest.operators.get(&node.id).into_iter().flat_map(|entry| &entry.subtasks);
-            let counts = subtasks.fold(RowCounts::default(), |sum, subtask| sum + subtask.counts);
+            subtasks.fold(RowCounts::default(), |sum, subtask| sum + subtask.counts)
+        };
+        Self { checkpoint: Some(manifest.epoch), ..Self::of_nodes(name, folder, State::Finished, graph, counts) }
+    }
+
+    /// Of a run whose operators have counted `counts`.
+    pub(crate) fn of_nodes(
+        name: &str,
+        folder: &Path,
+        state: State,
+        graph: &Graph,
+        counts: impl Fn(&Node) -> RowCounts,
+    ) -> Self {
+        let operators = graph.nodes.iter().map(|node| {
             let role = match node.kind {
                 NodeKind::Source(_) => Role::Source,
                 NodeKind::Operator(_) => Role::Operator,
                 NodeKind::Sink(_) => Role::Sink,
             };
-            OperatorSummary::new(&node.name, role, counts)
+            OperatorSummary::new(&node.name, role, counts(node))
         });
-        let blank = Self::blank(name, folder, State::Finished, operators.collect());
-        Self { checkpoint: Some(manifest.epoch), ..blank }
+        Self::blank(name, folder, state, operators.collect())
     }
 
     /// Of a run as it is now.

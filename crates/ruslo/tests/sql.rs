@@ -5,7 +5,8 @@
 //! - at parallelism 1, 2 and 3, with batches of 1, 7 and the default number of rows (with 1, edges of one row too);
 //! - each plain; stopped at a checkpoint midway and restored, at the same and at another parallelism, once and twice;
 //!   and abandoned midway without a last checkpoint (as a crash does) and restored from the newest there is;
-//! - once on threads.
+//! - once on threads;
+//! - in batch mode, at two parallelisms, unless rows come late or the file says that only a stream has this answer.
 //!
 //! A file whose SQL is wrong or whose input is bad expects an error instead, the same one in every plain run.
 //!

@@ -111,6 +111,11 @@ impl Catalog {
         self.relations.contains_key(name)
     }
 
+    /// Whether a view was declared.
+    pub(crate) fn has_views(&self) -> bool {
+        self.relations.values().any(|relation| matches!(relation, Relation::View(_)))
+    }
+
     fn check_new(&self, name: &At<String>) -> Sql<()> {
         if !self.contains(&name.value) {
             return Ok(());

@@ -15,17 +15,23 @@ use crate::diagnostic::{Position, SqlError};
 use crate::flink;
 use crate::functions::Functions;
 use crate::interval;
+use crate::settings::RuntimeMode;
 
 type Flow = ControlFlow<SqlError>;
 
 /// Refuses what is not supported in `query`, whose text is `tokens`.
-pub(crate) fn check_query(query: &Query, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
-    finish(query.visit(&mut Check { tokens, functions }))
+pub(crate) fn check_query(
+    query: &Query,
+    tokens: &[TokenWithSpan],
+    functions: &Functions,
+    mode: RuntimeMode,
+) -> Result<(), SqlError> {
+    finish(query.visit(&mut Check { tokens, functions, mode }))
 }
 
 /// Refuses what is not supported in an expression of a table's definition: also aggregates.
 pub(crate) fn check_expr(expr: &Expr, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
-    finish(expr.visit(&mut Check { tokens, functions }))?;
+    finish(expr.visit(&mut Check { tokens, functions, mode: RuntimeMode::Streaming }))?;
     finish(expr.visit(&mut NoAggregates { functions }))
 }
 
@@ -39,6 +45,7 @@ fn finish(flow: Flow) -> Result<(), SqlError> {
 struct Check<'a> {
     tokens: &'a [TokenWithSpan],
     functions: &'a Functions,
+    mode: RuntimeMode,
 }
 
 impl Check<'_> {
@@ -47,13 +54,24 @@ impl Check<'_> {
         if there { Err(SqlError::not_yet(what, find_keyword(self.tokens, keyword))) } else { Ok(()) }
     }
 
+    /// Refuses on a stream what needs the end of its input.
+    fn only_in_batch(&self, there: bool, what: &str, keyword: &str) -> Result<(), SqlError> {
+        if self.mode == RuntimeMode::Batch {
+            return Ok(());
+        }
+        let help = "over bounded tables, SET 'execution.runtime-mode' = 'batch' before the query";
+        self.refuse(there, what, keyword).map_err(|error| error.help(help))
+    }
+
     fn query(&self, query: &Query) -> Result<(), SqlError> {
         self.refuse(query.with.as_ref().is_some_and(|with| with.recursive), "recursive queries", "RECURSIVE")?;
         self.set(&query.body)?;
-        self.refuse(query.order_by.is_some(), "ORDER BY clauses", "ORDER")?;
+        self.only_in_batch(query.order_by.is_some(), "ORDER BY clauses", "ORDER")?;
         let limit = if find_keyword(self.tokens, "LIMIT").is_some() { "LIMIT" } else { "OFFSET" };
-        self.refuse(query.limit_clause.is_some(), &format!("{limit} clauses"), limit)?;
-        self.refuse(query.fetch.is_some(), "FETCH clauses", "FETCH")?;
+        self.only_in_batch(query.limit_clause.is_some(), &format!("{limit} clauses"), limit)?;
+        self.only_in_batch(query.fetch.is_some(), "FETCH clauses", "FETCH")?;
+        let odd = query.fetch.as_ref().is_some_and(|fetch| fetch.with_ties || fetch.percent);
+        self.refuse(odd, "FETCH clauses with TIES or PERCENT", "FETCH")?;
         let rest = !query.locks.is_empty() || query.for_clause.is_some() || query.settings.is_some();
         self.refuse(rest || query.format_clause.is_some(), "FOR and FORMAT clauses", "FOR")?;
         self.refuse(!query.pipe_operators.is_empty(), "pipe operators", "SELECT")
@@ -73,7 +91,7 @@ impl Check<'_> {
     }
 
     fn select(&self, select: &Select) -> Result<(), SqlError> {
-        self.refuse(select.distinct.is_some(), "SELECT DISTINCT queries", "DISTINCT")?;
+        self.only_in_batch(select.distinct.is_some(), "SELECT DISTINCT queries", "DISTINCT")?;
         self.refuse(select.from.is_empty(), "queries without FROM", "SELECT")?;
         if let [_, second, ..] = select.from.as_slice() {
             return Err(SqlError::not_yet("joins", Position::of_span(second.span())));

@@ -34,6 +34,14 @@ impl Detail {
     }
 }
 
+impl Detail {
+    /// The name and the lines below it.
+    pub(crate) fn text(&self) -> String {
+        let lines = self.lines.iter().map(|(key, value)| format!("| {key}: {value}\n"));
+        format!("{}\n{}", self.name, lines.collect::<String>())
+    }
+}
+
 /// The text of EXPLAIN.
 pub(crate) fn explain(plan: &LogicalPlan, graph: &Graph, details: &[Detail]) -> String {
     let mut text = format!("== Logical plan ==\n{}\n\n== Physical plan ==\n", plan.display_indent());

@@ -13,15 +13,16 @@
 //! | `LOG(x)` | the natural logarithm |
 //! | `TO_TIMESTAMP(s)` | `TRY_CAST(s AS TIMESTAMP(3))` |
 //! | `IF(c, a, b)` | CASE |
+//! | `FETCH FIRST n ROWS ONLY` | LIMIT n |
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select,
-    SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax, Fetch, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query,
+    Select, SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 
 /// Gives `query` Flink's meaning.
@@ -73,6 +74,11 @@ struct FlinkMeaning;
 impl VisitorMut for FlinkMeaning {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        fetch_as_limit(query);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for (index, item) in select.projection.iter_mut().enumerate() {
             name_item(index, item);
@@ -98,6 +104,19 @@ impl VisitorMut for FlinkMeaning {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// FETCH says what LIMIT says, unless it has WITH TIES or PERCENT, or there is a LIMIT too.
+fn fetch_as_limit(query: &mut Query) {
+    let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch else { return };
+    let one = || Expr::Value(Value::Number("1".to_owned(), false).into());
+    let rows = Some(quantity.clone().unwrap_or_else(one));
+    match &mut query.limit_clause {
+        None => query.limit_clause = Some(LimitClause::LimitOffset { limit: rows, offset: None, limit_by: Vec::new() }),
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = rows,
+        Some(_) => return,
+    }
+    query.fetch = None;
 }
 
 /// An unnamed column is called EXPR$ and its place.
@@ -245,6 +264,7 @@ mod tests {
             ("SELECT LOG(a) AS x, LOG(2, a) AS y FROM t", "SELECT ln(a) AS x, LOG(2, a) AS y FROM t"),
             ("SELECT REGEXP_REPLACE(a, 'b', 'c') AS x FROM t", "SELECT REGEXP_REPLACE(a, 'b', 'c', 'g') AS x FROM t"),
             ("SELECT TO_TIMESTAMP(a) AS x FROM t", "SELECT TRY_CAST(a AS TIMESTAMP(3)) AS x FROM t"),
+            ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY", "SELECT a FROM t LIMIT 3 OFFSET 2 ROWS"),
             ("SELECT IF(a, b, c) AS x FROM t", "SELECT CASE WHEN a THEN b ELSE c END AS x FROM t"),
         ];
         for (text, expected) in cases {

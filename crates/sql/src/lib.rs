@@ -15,10 +15,12 @@
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `physical`, `scan`, `ids`, `text`, `explain` | the graph, its ids, its picture |
+//! | `batch` | the plan for DataFusion's batch engine, and its execution |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
 //!
 //! Entry point: [`plan`].
 
+mod batch;
 mod catalog;
 mod check;
 mod connect;
@@ -56,12 +58,13 @@ use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
 use ruslo_core::graph::Graph;
 
+pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop};
 pub use diagnostic::Script;
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
-pub use settings::{SETTINGS, SettingSpec, Settings};
+pub use settings::{RuntimeMode, SETTINGS, SettingSpec, Settings};
 
 use connect::Connections;
-use program::Program;
+use program::{PlannedJob, Program};
 
 /// Stack for planning: enough for the deepest text that the limits of [`Script`]s allow.
 const STACK_BYTES: usize = 128 << 20;
@@ -96,8 +99,10 @@ pub enum JobKind {
 pub struct Planned {
     /// What it does.
     pub kind: JobKind,
-    /// The pipeline; empty for [`JobKind::Nothing`].
+    /// The pipeline; empty for [`JobKind::Nothing`]. In batch mode only its sources and its sink, which nothing connects.
     pub graph: Graph,
+    /// In batch mode: what computes the rows of the sink.
+    pub batch: Option<BatchQuery>,
     /// How it runs: the script's SETs, and the overrides over them.
     pub settings: Settings,
     /// The plan as text: what EXPLAIN shows; empty for [`JobKind::Nothing`].
@@ -144,6 +149,7 @@ fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
         return Ok(Planned {
             kind: JobKind::Nothing,
             graph: Graph::default(),
+            batch: None,
             settings,
             explain,
             fingerprint,
@@ -155,6 +161,7 @@ fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
         (false, true) => JobKind::Insert,
         (false, false) => JobKind::Select,
     };
-    let schema = Some(job.schema);
-    Ok(Planned { kind, graph: job.graph, settings, explain: job.explain, fingerprint: job.fingerprint, schema })
+    let schema = Some(job.schema.clone());
+    let PlannedJob { graph, batch, explain, fingerprint, .. } = job;
+    Ok(Planned { kind, graph, batch, settings, explain, fingerprint, schema })
 }

@@ -59,6 +59,21 @@ pub(crate) fn graph(
     Ok((physical.graph, physical.details))
 }
 
+/// `graph`, which has the sources of a batch query, with its sink; and EXPLAIN's line of that.
+pub(crate) fn batch_sink(
+    graph: Graph,
+    details: Vec<Detail>,
+    schema: &SchemaRef,
+    target: &Target<'_>,
+    connections: Connections<'_>,
+) -> Sql<(Graph, String)> {
+    let mut physical = Physical { connections, parallelism: 1, needs_time: false, graph, details };
+    let (node, detail) = physical.sink_node(schema.clone(), 1, target)?;
+    let text = detail.text();
+    physical.add(node, None, detail);
+    Ok((physical.graph, text))
+}
+
 impl Physical<'_> {
     /// Adds the nodes of `plan`; the last of them is the answer.
     fn node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
@@ -141,6 +156,12 @@ impl Physical<'_> {
 
     fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {
         let (schema, parallelism) = self.output(input)?;
+        let (node, detail) = self.sink_node(schema, parallelism, target)?;
+        self.add(node, Some((input, Partitioning::Forward)), detail);
+        Ok(())
+    }
+
+    fn sink_node(&self, schema: SchemaRef, parallelism: usize, target: &Target<'_>) -> Sql<(Node, Detail)> {
         let (sink, name, connector) = match target {
             Target::Table(table) => {
                 let sink = self.connections.sink(table)?;
@@ -153,8 +174,7 @@ impl Physical<'_> {
             .line("columns", column_names(&schema));
         let id = operator_id(&name.replacen("Sink", "sink", 1));
         let kind = NodeKind::Sink(sink);
-        self.add(Node { id, name, parallelism, schema, kind }, Some((input, Partitioning::Forward)), detail);
-        Ok(())
+        Ok((Node { id, name, parallelism, schema, kind }, detail))
     }
 
     /// A bare SELECT is printed as a table.

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, TableFactor};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -28,6 +28,7 @@ use crate::diagnostic::{Position, Sql, SqlError};
 use crate::dialect::FlinkDialect;
 use crate::errors::{carried, from_datafusion, from_parser};
 use crate::functions::Functions;
+use crate::settings::RuntimeMode;
 use crate::statement::QueryText;
 use crate::tvf::{self, WindowCall};
 use crate::types::FlinkTypes;
@@ -60,9 +61,9 @@ impl Planner {
     }
 
     /// The typed plan of `query`.
-    pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog) -> Sql<LogicalPlan> {
+    pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog, mode: RuntimeMode) -> Sql<LogicalPlan> {
         let (tokens, calls) = tvf::extract(query)?;
-        let mut ast = self.parse_query(&tokens, query.end)?;
+        let mut ast = self.parse_query(&tokens, query.end, mode)?;
         flink::rewrite_query(&mut ast);
         let context = Context::new(self, catalog, calls);
         let plan = SqlToRel::new_with_options(&context, options())
@@ -73,11 +74,11 @@ impl Planner {
         plan.map_err(|error| from_datafusion(&error, &query.tokens))
     }
 
-    fn parse_query(&self, tokens: &[TokenWithSpan], end: Position) -> Sql<Box<Query>> {
+    fn parse_query(&self, tokens: &[TokenWithSpan], end: Position, mode: RuntimeMode) -> Sql<Box<Query>> {
         let mut parser = parser(tokens);
         let query = parser.parse_query().map_err(|error| from_parser(&error, "statement", end))?;
         expect_end(&mut parser, "statement", end)?;
-        check_query(&query, tokens, &self.functions)?;
+        check_query(&query, tokens, &self.functions, mode)?;
         Ok(query)
     }
 
@@ -128,6 +129,8 @@ fn options() -> ParserOptions {
         .with_enable_ident_normalization(false)
         .with_map_string_types_to_utf8view(false)
         .with_collect_spans(true)
+        // A NULL is less than every value, as in Flink.
+        .with_default_null_ordering(NullOrdering::NullsMin)
 }
 
 /// What DataFusion's planner asks for while it plans one query.

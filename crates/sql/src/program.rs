@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, cas
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 use ruslo_core::graph::Graph;
 
+use crate::batch::{BatchQuery, BatchShape, RUNTIME_MODE};
 use crate::catalog::{Catalog, Column, Relation, Table, TableWatermark, View};
 use crate::connect::Connections;
 use crate::cursor::At;
@@ -18,20 +19,24 @@ use crate::explain::explain;
 use crate::physical::{self, Target};
 use crate::planner::{Planner, unqualified};
 use crate::script::{Statement, split};
-use crate::settings::{Rejected, Settings};
+use crate::settings::{Rejected, RuntimeMode, Settings};
 use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
-use crate::{cursor, ids, insert, logical, stream};
+use crate::{batch, cursor, ids, insert, logical, stream};
 
 /// A script's only job, planned.
 pub(crate) struct PlannedJob {
     pub(crate) graph: Graph,
+    pub(crate) batch: Option<BatchQuery>,
     pub(crate) explain: String,
     pub(crate) fingerprint: String,
     pub(crate) schema: SchemaRef,
     pub(crate) is_insert: bool,
     pub(crate) is_explain: bool,
 }
+
+/// Graph, batch query, EXPLAIN's text, the sink's columns.
+type Plans = (Graph, Option<BatchQuery>, String, SchemaRef);
 
 /// What a script has said so far.
 pub(crate) struct Program<'a> {
@@ -79,6 +84,10 @@ impl<'a> Program<'a> {
         match parse(statement)? {
             Parsed::CreateTable(ddl) => self.create_table(&ddl),
             Parsed::CreateView(ddl) => self.create_view(&ddl, statement),
+            Parsed::Set { key, .. } if key.value == RUNTIME_MODE && self.catalog.has_views() => {
+                let sentence = format!("'{RUNTIME_MODE}' is set behind a view, which was planned for another mode");
+                Err(SqlError::new(sentence).at(key.at).help("SET it before the first CREATE VIEW"))
+            }
             Parsed::Set { key, value } => self.settings.set(&key.value, &value.value).map_err(|error| match error {
                 Rejected::Key(error) => error.at(key.at),
                 Rejected::Value(error) => error.at(value.at),
@@ -186,9 +195,13 @@ impl<'a> Program<'a> {
         self.catalog.add(Relation::View(Arc::new(View { name: ddl.name.clone(), plan, schema, canonical })))
     }
 
-    /// The streaming logical plan of a query.
+    /// The logical plan of a query: the streaming one, in batch mode DataFusion's own.
     fn query(&self, query: &QueryText) -> Sql<LogicalPlan> {
-        let plan = self.planner.query(query, &self.catalog)?;
+        let mode = self.with_overrides()?.runtime_mode;
+        let plan = self.planner.query(query, &self.catalog, mode)?;
+        if mode == RuntimeMode::Batch {
+            return Ok(plan);
+        }
         let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
         stream::streaming(plan, at).map_err(|error| from_datafusion(&error, &query.tokens))
     }
@@ -200,7 +213,7 @@ impl<'a> Program<'a> {
                 .at(statement.start())
                 .help("EXECUTE STATEMENT SET comes later; put it into another script"));
         }
-        let parallelism = self.with_overrides()?.parallelism.unwrap_or(self.default_parallelism);
+        let settings = self.with_overrides()?;
         let (plan, table) = match job {
             Job::Insert(insert) => self.insert(insert)?,
             Job::Select(query) => (insert::shown(self.query(query)?, query.start())?, None),
@@ -209,11 +222,16 @@ impl<'a> Program<'a> {
             Job::Insert(insert) => &insert.query,
             Job::Select(query) => query,
         };
-        let planned = self.plan(plan, table.as_deref(), parallelism);
-        let (graph, explain, schema) = planned.map_err(|error| error.or_at(query.start()))?;
-        let fingerprint = ids::fingerprint(&job_text(job), &self.catalog);
+        let planned = self.plan(plan, table.as_deref(), &settings);
+        let (graph, batch, explain, schema) = planned.map_err(|error| error.or_at(query.start()))?;
+        let text = match settings.runtime_mode {
+            RuntimeMode::Streaming => job_text(job),
+            // No engine goes on from the other's checkpoints.
+            RuntimeMode::Batch => format!("BATCH {}", job_text(job)),
+        };
+        let fingerprint = ids::fingerprint(&text, &self.catalog);
         let is_insert = table.is_some();
-        self.job = Some(PlannedJob { graph, explain, fingerprint, schema, is_insert, is_explain });
+        self.job = Some(PlannedJob { graph, batch, explain, fingerprint, schema, is_insert, is_explain });
         Ok(())
     }
 
@@ -224,12 +242,21 @@ impl<'a> Program<'a> {
         Ok((plan, Some(table)))
     }
 
-    fn plan(&self, plan: LogicalPlan, table: Option<&Table>, parallelism: usize) -> Sql<(Graph, String, SchemaRef)> {
-        let plan = logical::optimize(plan, &self.planner)?;
+    fn plan(&self, plan: LogicalPlan, table: Option<&Table>, settings: &Settings) -> Sql<Plans> {
+        let parallelism = settings.parallelism.unwrap_or(self.default_parallelism);
         let target = table.map_or(Target::Result, Target::Table);
+        if settings.runtime_mode == RuntimeMode::Batch {
+            let shape = BatchShape { parallelism, batch_rows: settings.batch_rows };
+            let planned = batch::plan(plan, self.connections, shape)?;
+            let schema = planned.query.schema().clone();
+            let (graph, text) =
+                physical::batch_sink(planned.graph, planned.details, &schema, &target, self.connections)?;
+            return Ok((graph, Some(planned.query), format!("{}\n\n{text}", planned.text.trim_end()), schema));
+        }
+        let plan = logical::optimize(plan, &self.planner)?;
         let (graph, details) = physical::graph(&plan, &target, self.connections, parallelism)?;
         let text = explain(&plan, &graph, &details);
-        Ok((graph, text, plan.schema().inner().clone()))
+        Ok((graph, None, text, plan.schema().inner().clone()))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::ids::operator_id;
 use crate::physical::{Physical, physical_expr};
 
 /// What is read of a table and what is made of it.
-struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     table: &'a Table,
     /// The columns that the query wants, by place in the table.
     wanted: Vec<usize>,
@@ -69,7 +69,7 @@ impl Physical<'_> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(table: &'a Table, wanted: Vec<usize>, needs_time: bool) -> Self {
+    pub(crate) fn new(table: &'a Table, wanted: Vec<usize>, needs_time: bool) -> Self {
         let watermark = table.watermark.as_ref().filter(|_| needs_time);
         let mut made = wanted.clone();
         if let Some(watermark) = watermark {
@@ -84,14 +84,19 @@ impl<'a> Reading<'a> {
         Self { table, wanted, made, physical, watermark }
     }
 
+    /// What the connector gives, by place among the physical columns.
+    pub(crate) fn physical(&self) -> &[usize] {
+        &self.physical
+    }
+
     /// The columns that come out, as the table declares them.
-    fn made_schema(&self) -> Schema {
+    pub(crate) fn made_schema(&self) -> Schema {
         let columns = self.made.iter().filter_map(|place| self.table.columns.get(*place));
         Schema::new(columns.map(|column| column.field.clone()).collect::<Vec<_>>())
     }
 
     /// Computed columns and watermark, if there is one or the other; the reader gives `reader`.
-    fn row_time(&self, reader: &Arc<Schema>) -> Sql<Option<Arc<dyn RowTime>>> {
+    pub(crate) fn row_time(&self, reader: &Arc<Schema>) -> Sql<Option<Arc<dyn RowTime>>> {
         let input = DFSchema::try_from(reader.as_ref().clone()).map_err(|error| from_datafusion(&error, &[]))?;
         let columns = self.columns(&input)?;
         let columns = (!self.is_as_read(reader)).then_some(columns);

@@ -4,9 +4,21 @@ use std::time::Duration;
 
 use crate::diagnostic::{Sql, SqlError};
 
+/// Which engine runs a script's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RuntimeMode {
+    /// The streaming engine: rows come out as event time goes on, over bounded input and unbounded.
+    #[default]
+    Streaming,
+    /// DataFusion's batch engine: over bounded input, everything that a query has to say at its end.
+    Batch,
+}
+
 /// How a pipeline runs; every field but the name comes from a key in [`SETTINGS`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
+    /// `execution.runtime-mode`.
+    pub runtime_mode: RuntimeMode,
     /// `parallelism.default`; none leaves it to the caller (one subtask per core).
     pub parallelism: Option<usize>,
     /// `execution.checkpointing.interval`; none leaves it to the caller.
@@ -62,13 +74,9 @@ pub const SETTINGS: &[SettingSpec] = &[
     },
     SettingSpec {
         key: "execution.runtime-mode",
-        doc: "'streaming', the only one so far",
-        apply: |_, value| match value.to_ascii_lowercase().as_str() {
-            "streaming" => Ok(()),
-            "batch" | "automatic" => Err(format!("the runtime mode '{value}' is not supported yet")),
-            _ => Err(format!("'{value}' is no runtime mode; there is 'streaming'")),
-        },
-        reset: |_| {},
+        doc: "'streaming' or, over bounded tables, 'batch'; default: 'streaming'",
+        apply: |settings, value| runtime_mode(value).map(|mode| settings.runtime_mode = mode),
+        reset: |settings| settings.runtime_mode = RuntimeMode::default(),
     },
     SettingSpec {
         key: "parallelism.default",
@@ -152,6 +160,15 @@ fn spec(key: &str) -> Option<&'static SettingSpec> {
 
 fn unknown(key: &str) -> SqlError {
     SqlError::new(format!("there is no setting '{key}'")).near(key, SETTINGS.iter().map(|spec| spec.key))
+}
+
+fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "streaming" => Ok(RuntimeMode::Streaming),
+        "batch" => Ok(RuntimeMode::Batch),
+        "automatic" => Err("the runtime mode 'automatic' is not supported yet; say 'streaming' or 'batch'".to_owned()),
+        _ => Err(format!("'{value}' is no runtime mode; there are 'streaming' and 'batch'")),
+    }
 }
 
 fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
@@ -238,6 +255,7 @@ mod tests {
         assert_eq!(given.len(), SETTINGS.len());
         given.iter().for_each(|(key, value)| settings.set(key, value).unwrap());
         let expected = Settings {
+            runtime_mode: RuntimeMode::Streaming,
             parallelism: Some(3),
             checkpoint_interval: Some(Duration::from_secs(10)),
             memory_limit_bytes: Some(512 << 20),
@@ -259,8 +277,8 @@ mod tests {
         assert_eq!(refused("parallelism.default", "0"), "'parallelism.default': 0 is not between 1 and 128");
         assert_eq!(refused("parallelism.default", "two"), "'parallelism.default': 'two' is not a whole number");
         assert_eq!(
-            refused("execution.runtime-mode", "batch"),
-            "'execution.runtime-mode': the runtime mode 'batch' is not supported yet"
+            refused("execution.runtime-mode", "automatic"),
+            "'execution.runtime-mode': the runtime mode 'automatic' is not supported yet; say 'streaming' or 'batch'"
         );
         assert_eq!(
             refused("execution.checkpointing.interval", "soon"),

@@ -16,6 +16,12 @@
 //!
 //! === error data                  instead of rows: the kind of error, and parts of its message, one a line
 //!
+//! === rows in order               instead of `rows`: in batch mode they come in this order
+//!
+//! === batch only                  why the file is run in batch mode alone
+//!
+//! === streaming only              why the file is not run in batch mode too; files with late rows need not say so
+//!
 //! === duckdb                      for expect.py only
 //! ```
 
@@ -34,6 +40,18 @@ pub(crate) struct Case {
     pub(crate) inputs: Vec<Input>,
     pub(crate) sql: String,
     pub(crate) expected: Expected,
+    /// The engines that have this answer.
+    pub(crate) engines: Engines,
+    /// The rows as they stand, where their order counts.
+    pub(crate) in_order: Option<Vec<String>>,
+}
+
+/// The engines that a file is run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engines {
+    Both,
+    Streaming,
+    Batch,
 }
 
 /// A file to read from.
@@ -72,6 +90,7 @@ impl Case {
             return Err("the file does not begin with a comment that says what it shows".to_owned());
         }
         let (mut inputs, mut sql, mut rows, mut late, mut error) = (Vec::new(), None, None, 0, None);
+        let (mut engines, mut in_order) = (Engines::Both, None);
         for (heading, body) in sections {
             match *heading.split(' ').collect::<Vec<_>>() {
                 ["input", name] => inputs.push(Input { name: name.to_owned(), text: body, cut_bytes: 0 }),
@@ -83,6 +102,12 @@ impl Case {
                 ["rows"] => rows = Some(lines(&body)),
                 ["late", count] => late = count.parse().map_err(|_| format!("'{count}' is not a number"))?,
                 ["error", kind] => error = Some(Expected::Error { kind: kind.to_owned(), parts: lines(&body) }),
+                ["rows", "in", "order"] => {
+                    in_order = Some(lines(&body));
+                    rows = Some(lines(&body));
+                }
+                ["streaming", "only"] if !body.trim().is_empty() => engines = Engines::Streaming,
+                ["batch", "only"] if !body.trim().is_empty() => engines = Engines::Batch,
                 ["duckdb"] => {}
                 _ => return Err(format!("there is no section '{heading}'")),
             }
@@ -95,7 +120,11 @@ impl Case {
             (None, Some(error)) => error,
             _ => return Err("the file has either 'rows' or 'error'".to_owned()),
         };
-        Ok(Self { name: name.to_owned(), inputs, sql: sql.ok_or("the file has no 'sql'")?, expected })
+        let sql = sql.ok_or("the file has no 'sql'")?;
+        if late > 0 {
+            engines = Engines::Streaming;
+        }
+        Ok(Self { name: name.to_owned(), inputs, sql, expected, engines, in_order })
     }
 
     /// Writes the inputs into `folder`.

@@ -111,6 +111,9 @@ fn run(text: &str, folder: &Path) -> Result<String, String> {
     match planned.kind {
         JobKind::Nothing => Ok(String::new()),
         JobKind::Explain => Ok(planned.explain),
+        JobKind::Insert | JobKind::Select if planned.batch.is_some() => {
+            world.run_in_batch(SHAPE).map(|_| world.printed()).map_err(|error| error.to_string())
+        }
         JobKind::Insert | JobKind::Select => {
             let mut job = world.job(SHAPE, 0, &mut Rng::seeded(1)).map_err(|error| error.to_string())?;
             finish(&mut job).map_err(|error| error.to_string())?;

@@ -7,7 +7,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
 use ruslo_runtime::coordinator::Outcome;
 
-use crate::case::{Answer, Case, Expected};
+use crate::case::{Answer, Case, Engines, Expected};
 use crate::world::{Shape, World, finish, step, temporary};
 
 const PARALLELISMS: [usize; 3] = [1, 2, 3];
@@ -28,6 +28,8 @@ enum Mode {
     /// Abandoned three times, restored at other parallelisms.
     CrashAndRescale,
     Threads,
+    /// On DataFusion's batch engine.
+    Batch,
 }
 
 const SEEDED: [Mode; 6] =
@@ -38,7 +40,7 @@ impl Mode {
     fn attempts(self, first: usize) -> Vec<usize> {
         let other = |by: usize| (first - 1 + by) % PARALLELISMS.len() + 1;
         match self {
-            Self::Plain | Self::Threads => vec![first],
+            Self::Plain | Self::Threads | Self::Batch => vec![first],
             Self::Stop | Self::Crash => vec![first, first],
             Self::StopAndRescale => vec![first, other(1)],
             Self::StopTwice => vec![first, other(2), other(1)],
@@ -56,12 +58,19 @@ pub(crate) fn check(case: &Case, seed: u64) -> (usize, Vec<String>) {
     let inputs = temporary();
     case.write_inputs(inputs.path());
     let mut check = Check { case, inputs: inputs.path(), seed, runs: 0, failures: BTreeMap::new() };
-    for parallelism in PARALLELISMS {
-        for batch_rows in BATCHES {
-            check.shape(Shape { parallelism, batch_rows });
+    if case.engines != Engines::Batch {
+        for parallelism in PARALLELISMS {
+            for batch_rows in BATCHES {
+                check.shape(Shape { parallelism, batch_rows });
+            }
+        }
+        check.one(Mode::Threads, Shape { parallelism: 2, batch_rows: None }, 0);
+    }
+    if case.engines != Engines::Streaming {
+        for (parallelism, batch_rows) in [(1, None), (3, Some(2))] {
+            check.one(Mode::Batch, Shape { parallelism, batch_rows }, 0);
         }
     }
-    check.one(Mode::Threads, Shape { parallelism: 2, batch_rows: None }, 0);
     let name = &case.name;
     let told = check.failures.into_iter().map(|(wrong, ways)| {
         format!("{name}.test (RUSLO_SQL_TEST={name} RUSLO_SQL_SEED={seed}): {}\n{wrong}", ways.join("; "))
@@ -95,10 +104,11 @@ impl Check<'_> {
         let mut rng = self.rng(mode, shape);
         let outcome = match mode {
             Mode::Threads => world.run_on_threads(shape).map(|answer| (1, answer)),
+            Mode::Batch => world.run_in_batch(shape).map(|answer| (1, answer)),
             _ => interrupted(&world, mode, shape, steps, &mut rng),
         };
         let (wrong, steps) = match &outcome {
-            Ok((steps, answer)) => (self.judge_answer(answer), *steps),
+            Ok((steps, answer)) => (self.judge_answer(answer) + &self.judge_order(mode, &world), *steps),
             Err(error) => (self.judge_error(error), 0),
         };
         if wrong.is_empty() {
@@ -122,6 +132,15 @@ impl Check<'_> {
         match &self.case.expected {
             Expected::Answer(expected) => answer.difference(expected),
             Expected::Error { parts, .. } => format!("  no error, expected: {}\n  {answer:?}\n", parts.join(" .. ")),
+        }
+    }
+
+    fn judge_order(&self, mode: Mode, world: &World) -> String {
+        match &self.case.in_order {
+            Some(expected) if matches!(mode, Mode::Batch) && world.lines() != *expected => {
+                format!("  the rows come in another order:\n{}\n", world.lines().join("\n"))
+            }
+            _ => String::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ruslo::{Program, StartMode};
 use ruslo_core::clock::{SystemClock, VirtualClock};
 use ruslo_core::disk::LocalDisk;
 use ruslo_core::environment::Environment;
@@ -131,6 +132,25 @@ impl World {
         }
     }
 
+    /// Runs the script in batch mode.
+    pub(crate) fn run_in_batch(&self, shape: Shape) -> Result<Answer> {
+        let clock = Arc::new(SystemClock::new());
+        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone() };
+        let program = Program::new(&self.name, &self.text)
+            .set("execution.runtime-mode", "batch")
+            .set("parallelism.default", shape.parallelism.to_string());
+        let program = match shape.batch_rows {
+            Some(rows) => program.set("execution.batch-rows", rows.to_string()),
+            None => program,
+        };
+        let job = program.plan_in(environment)?.start(StartMode::New, Some(&self.folder.path().join("batch")))?;
+        if !job.wait_timeout(STUCK) {
+            return Err(Error::internal(format!("stuck: not finished within {STUCK:?}")));
+        }
+        let summary = job.wait()?;
+        self.answer(summary.late_rows)
+    }
+
     /// What has been written, and that nothing else lies about.
     pub(crate) fn answer(&self, late: u64) -> Result<Answer> {
         let mut rows = Vec::new();
@@ -143,6 +163,15 @@ impl World {
         }
         rows.sort();
         Ok(Answer { rows, late })
+    }
+
+    /// What has been written, file by file in the order of their names.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.out()).into_iter().flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
+        texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 }
 

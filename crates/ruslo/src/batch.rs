@@ -1,0 +1,323 @@
+//! A batch job: computes the rows of one sink on a thread of its own, then commits them, all or none.
+//!
+//! ```text
+//! beginning published ─ rows written ─ output prepared ─ manifest published (finished) ─ output committed
+//! ```
+//!
+//! The manifest of the beginning names the run, so that whoever starts over removes what a killed process has left. That
+//! of the end is the commit: until it is durable nothing of the output is visible, from there on all of it is, if need
+//! be by the next start. There is nothing between to go on from: a batch job that was stopped or failed starts over.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use ruslo_core::environment::Environment;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::graph::{Graph, Node, NodeKind, OperatorId};
+use ruslo_core::metrics::{Counter, RowCounts};
+use ruslo_core::operator::{Progress, Subtask};
+use ruslo_core::sink::{Committable, Committer, Sink, SinkContext};
+use ruslo_core::time::Timestamp;
+use ruslo_runtime::job::Start;
+use ruslo_sql::{BatchEnd, BatchLimits, BatchQuery, BatchStop};
+use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
+use ruslo_state::store::CheckpointStore;
+
+/// What a batch job is made of.
+pub(crate) struct BatchSpec {
+    pub(crate) query: BatchQuery,
+    /// The sources and the sink.
+    pub(crate) graph: Graph,
+    pub(crate) limits: BatchLimits,
+    pub(crate) environment: Environment,
+    pub(crate) store: CheckpointStore,
+    pub(crate) fingerprint: String,
+}
+
+/// A batch job at work, or over.
+pub(crate) struct BatchRun {
+    work: Arc<Work>,
+    stop: BatchStop,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the job's thread and its watchers share.
+struct Work {
+    spec: BatchSpec,
+    rows_out: Counter,
+    ended: Mutex<Option<Result<BatchEnd>>>,
+    over: Condvar,
+}
+
+/// Starts a batch job. What an earlier run of `start` has left uncommitted is removed first.
+pub(crate) fn start(spec: BatchSpec, start: Start) -> Result<BatchRun> {
+    let (ended, over) = (Mutex::default(), Condvar::new());
+    let work = Arc::new(Work { spec, rows_out: Counter::default(), ended, over });
+    let stop = BatchStop::default();
+    let begun = work.begin(start)?;
+    let (worker, asked) = (Arc::clone(&work), stop.clone());
+    let body = move || {
+        let ended = worker.run(begun, &asked);
+        *lock(&worker.ended) = Some(ended);
+        worker.over.notify_all();
+    };
+    let thread = Builder::new().name("ruslo-batch-job".to_owned()).spawn(body);
+    let thread = thread.map_err(|error| Error::io("cannot start a thread", &error))?;
+    Ok(BatchRun { work, stop, thread: Some(thread) })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl BatchRun {
+    /// What asks it to stop.
+    pub(crate) fn stop_handle(&self) -> BatchStop {
+        self.stop.clone()
+    }
+
+    /// The sources and the sink.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.work.spec.graph
+    }
+
+    /// What the node has counted.
+    pub(crate) fn counts(&self, node: &Node) -> RowCounts {
+        self.work.counts(node)
+    }
+
+    /// Waits until it is over, `timeout` at most; whether it is.
+    pub(crate) fn wait_timeout(&self, timeout: Duration) -> bool {
+        let waited = self.work.over.wait_timeout_while(lock(&self.work.ended), timeout, |ended| ended.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+
+    /// Waits until it is over and its thread has ended.
+    pub(crate) fn wait(&mut self) -> Result<BatchEnd> {
+        if let Some(thread) = self.thread.take() {
+            // What it came to, even after a panic, is read below.
+            let _ = thread.join();
+        }
+        lock(&self.work.ended).clone().unwrap_or_else(|| Err(Error::internal("a batch job ended without a result")))
+    }
+}
+
+/// A job that has made sure that nothing of an earlier attempt is left.
+struct Begun {
+    epoch: Epoch,
+    sink: Arc<dyn Sink>,
+    id: OperatorId,
+    context: SinkContext,
+    committer: Box<dyn Committer>,
+}
+
+impl Work {
+    fn begin(&self, start: Start) -> Result<Begun> {
+        let (run, left_by) = match start {
+            Start::Fresh { run } => (run, None),
+            Start::Restore(restored) => (restored.manifest.run.clone(), Some(restored.manifest.origin())),
+        };
+        let nodes = self.spec.graph.nodes.iter();
+        let mut sinks = nodes.filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some((node.id, Arc::clone(sink))),
+            _ => None,
+        });
+        let (Some((id, sink)), None) = (sinks.next(), sinks.next()) else {
+            return Err(Error::internal("a batch job has one sink"));
+        };
+        let context = SinkContext { environment: self.spec.environment.clone(), run };
+        let epoch = self.spec.store.last_epoch()?.next();
+        self.publish(epoch, &context.run, None)?;
+        let mut committer = sink.committer(&context)?;
+        if let Some(left_by) = left_by {
+            committer.abort_since(left_by)?;
+        }
+        Ok(Begun { epoch, sink, id, context, committer })
+    }
+
+    /// Publishes the beginning, or with the `committables` of the sink the end.
+    fn publish(&self, epoch: Epoch, run: &str, output: Option<(OperatorId, Vec<Committable>)>) -> Result<()> {
+        let entries = self.spec.graph.nodes.iter().map(|node| {
+            let mut entry = OperatorEntry { name: node.name.clone(), ..OperatorEntry::default() };
+            if let Some((sink, committables)) = &output {
+                let tables = Default::default();
+                entry.subtasks = vec![SubtaskEntry { watermark: Timestamp::MAX, counts: self.counts(node), tables }];
+                entry.committables = if node.id == *sink { committables.clone() } else { Vec::new() };
+            }
+            (node.id, entry)
+        });
+        self.spec.store.publish(&Manifest {
+            epoch,
+            run: run.to_owned(),
+            fingerprint: self.spec.fingerprint.clone(),
+            repeats: None,
+            finished: output.is_some(),
+            written_at: self.spec.environment.clock.wall(),
+            operators: entries.collect(),
+        })
+    }
+
+    fn counts(&self, node: &Node) -> RowCounts {
+        match node.kind {
+            NodeKind::Source(_) => {
+                let rows = self.spec.query.rows_read(node.id);
+                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0 }
+            }
+            _ => {
+                let rows = self.rows_out.get();
+                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0 }
+            }
+        }
+    }
+
+    fn run(&self, mut begun: Begun, stop: &BatchStop) -> Result<BatchEnd> {
+        let ended = self.compute(&mut begun, stop);
+        if !matches!(ended, Ok(BatchEnd::Finished)) && !self.is_finished(&begun)? {
+            begun.committer.abort_since(begun.epoch)?;
+        }
+        ended
+    }
+
+    /// Whether the manifest of the end exists: then the output is committed, by the next start if not by this one.
+    fn is_finished(&self, begun: &Begun) -> Result<bool> {
+        Ok(self.spec.store.last_epoch()? > begun.epoch)
+    }
+
+    fn compute(&self, begun: &mut Begun, stop: &BatchStop) -> Result<BatchEnd> {
+        let mut writer = begun.sink.writer(Subtask { index: 0, parallelism: 1 }, &begun.context)?;
+        let end = self.spec.query.run(self.spec.limits, stop, |batch| {
+            let rows = batch.num_rows();
+            if writer.write(&batch)? == Progress::More {
+                return Err(Error::internal("a sink left a batch half written"));
+            }
+            self.rows_out.add(rows);
+            Ok(())
+        })?;
+        if end == BatchEnd::Stopped {
+            return Ok(end);
+        }
+        let epoch = begun.epoch.next();
+        let committables = writer.prepare_commit(epoch)?;
+        self.publish(epoch, &begun.context.run, Some((begun.id, committables.clone())))?;
+        begun.committer.commit(&committables)?;
+        self.spec.store.collect_garbage(epoch)?;
+        Ok(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ruslo_core::error::ErrorKind;
+
+    use crate::{Job, Program, StartMode, State, Summary};
+
+    /// A folder with an input, and a program in batch mode that sorts it.
+    struct Sorting(tempfile::TempDir);
+
+    impl Sorting {
+        #[allow(clippy::disallowed_methods, reason = "a test's input")]
+        fn new(input: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("in.csv"), input).unwrap();
+            Self(folder)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn start(&self, mode: StartMode) -> ruslo_core::error::Result<Job> {
+            let home = self.0.path().display();
+            let text = format!(
+                "SET 'execution.runtime-mode' = 'batch';
+                 CREATE TABLE i (a INT) WITH
+                 ('connector' = 'filesystem', 'path' = '{home}/in.csv', 'format' = 'csv');
+                 CREATE TABLE o (a INT) WITH
+                 ('connector' = 'filesystem', 'path' = '{home}/out', 'format' = 'csv');
+                 INSERT INTO o SELECT a FROM i ORDER BY a DESC"
+            );
+            let program = Program::new("sort.sql", text).set("parallelism.default", "2");
+            program.plan()?.start(mode, Some(&self.path("checkpoints")))
+        }
+
+        fn run(&self, mode: StartMode) -> Summary {
+            self.start(mode).unwrap().wait().unwrap()
+        }
+
+        /// Every file of the output, hidden ones too.
+        #[allow(clippy::disallowed_methods, reason = "a test's output")]
+        fn output(&self) -> Vec<String> {
+            let Ok(entries) = std::fs::read_dir(self.path("out")) else { return Vec::new() };
+            entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+        }
+    }
+
+    #[test]
+    fn a_batch_job_counts_its_rows_and_is_finished_once() {
+        let sorting = Sorting::new("3\n1\n20\n");
+        let summary = sorting.run(StartMode::New);
+        assert_eq!((summary.state, summary.rows_in, summary.rows_out), (State::Finished, 3, 3));
+        assert_eq!(sorting.output(), ["20\n3\n1\n"]);
+
+        let again = sorting.start(StartMode::Resume).unwrap();
+        assert!(again.is_already_finished());
+        let again = again.wait().unwrap();
+        assert_eq!((again.rows_in, again.rows_out, again.checkpoint), (3, 3, summary.checkpoint));
+        assert_eq!(sorting.output().len(), 1);
+
+        let anew = sorting.run(StartMode::New);
+        assert!(anew.checkpoint > summary.checkpoint, "epochs go on");
+        assert_eq!(sorting.output().len(), 2);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test's input")]
+    fn a_batch_job_that_fails_leaves_no_output_and_starts_over() {
+        let sorting = Sorting::new("3\nx\n");
+        let ended = sorting.start(StartMode::New).unwrap().end();
+        assert_eq!(ended.error.unwrap().kind(), ErrorKind::Data);
+        assert_eq!(ended.summary.state, State::Failed);
+        assert_eq!(sorting.output(), Vec::<String>::new());
+        std::fs::write(sorting.path("in.csv"), "3\n4\n").unwrap();
+        sorting.run(StartMode::Resume);
+        assert_eq!(sorting.output(), ["4\n3\n"]);
+    }
+
+    #[test]
+    fn a_batch_job_that_is_stopped_leaves_no_output_and_starts_over() {
+        let rows: String = (0..200_000).map(|row| format!("{row}\n")).collect();
+        let sorting = Sorting::new(&rows);
+        let job = sorting.start(StartMode::New).unwrap();
+        job.stop_handle().stop();
+        assert_eq!(job.wait().unwrap().state, State::Stopped);
+        assert_eq!(sorting.output(), Vec::<String>::new());
+        assert_eq!(sorting.run(StartMode::Resume).rows_out, 200_000);
+        assert_eq!(sorting.output().len(), 1);
+    }
+
+    /// What a killed process leaves: the manifest of the beginning and a part that nobody committed.
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test's output")]
+    fn what_a_killed_batch_job_left_is_removed() {
+        let sorting = Sorting::new("1\n");
+        sorting.run(StartMode::New);
+        let part = std::fs::read_dir(sorting.path("out")).unwrap().next().unwrap().unwrap().path();
+        let last = std::fs::read_dir(sorting.path("checkpoints/manifests")).unwrap();
+        let last = last.map(|entry| entry.unwrap().path()).max().unwrap();
+        std::fs::remove_file(last).unwrap();
+        let name = part.file_name().unwrap().to_str().unwrap();
+        std::fs::rename(&part, part.with_file_name(unfinished(name))).unwrap();
+        sorting.run(StartMode::Resume);
+        assert_eq!(sorting.output(), ["1\n"]);
+    }
+
+    /// What the file sink calls a part while it is written.
+    fn unfinished(finished: &str) -> String {
+        let run = finished.strip_suffix("-000-00000002.csv").unwrap();
+        format!(".{run}-000-after-00000001-0.tmp")
+    }
+}

@@ -1,0 +1,151 @@
+//! Runs a planned batch query on a runtime of its own: memory within a limit, spilling to temporary files, stoppable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use futures::future::{Either, select};
+use ruslo_core::error::{Error, Result};
+use tokio::sync::Notify;
+
+use super::BatchQuery;
+
+/// Stack of the threads that run the query, in bytes: expressions may be nested deep.
+const STACK_BYTES: usize = 16 << 20;
+
+/// What a run may use of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Threads.
+    pub workers: usize,
+    /// Bytes that sorts, joins and aggregates hold before they spill to temporary files.
+    pub memory_limit_bytes: u64,
+}
+
+/// How a run ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchEnd {
+    /// All rows have been given out.
+    Finished,
+    /// It was asked to stop before.
+    Stopped,
+}
+
+/// Asks a run to stop; clones ask the same run.
+#[derive(Debug, Clone, Default)]
+pub struct BatchStop(Arc<StopState>);
+
+#[derive(Debug, Default)]
+struct StopState {
+    asked: AtomicBool,
+    notify: Notify,
+}
+
+impl BatchStop {
+    /// Asks.
+    pub fn stop(&self) {
+        self.0.asked.store(true, Ordering::SeqCst);
+        self.0.notify.notify_one();
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl BatchQuery {
+    /// Runs the query and hands its rows to `take`, in the order of its ORDER BY if it has one. Blocks; must not be
+    /// called from an asynchronous task.
+    ///
+    /// # Errors
+    /// What a source, an expression or `take` says; `Resource`, if the memory is too small and spilling does not help.
+    pub fn run(
+        &self,
+        limits: BatchLimits,
+        stop: &BatchStop,
+        mut take: impl FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<BatchEnd> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(limits.workers.max(1))
+            .thread_name("ruslo-batch")
+            .thread_stack_size(STACK_BYTES)
+            .build()
+            .map_err(|error| Error::io("cannot start the threads of a batch query", &error))?;
+        let context = self.context(limits)?;
+        let ended = runtime.block_on(async {
+            let mut rows = execute_stream(Arc::clone(&self.plan), context).map_err(|error| of_run(&error))?;
+            loop {
+                if stop.is_asked() {
+                    return Ok(BatchEnd::Stopped);
+                }
+                let next = match select(rows.next(), Box::pin(stop.0.notify.notified())).await {
+                    Either::Left((next, _)) => next,
+                    Either::Right(_) => continue,
+                };
+                let Some(batch) = next else { return Ok(BatchEnd::Finished) };
+                take(self.typed(&batch.map_err(|error| of_run(&error))?)?)?;
+            }
+        });
+        // A reader in the middle of a file need not be waited for.
+        runtime.shutdown_background();
+        ended
+    }
+
+    fn context(&self, limits: BatchLimits) -> Result<Arc<TaskContext>> {
+        let bytes = usize::try_from(limits.memory_limit_bytes).unwrap_or(usize::MAX);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(bytes))).build_arc();
+        let runtime = runtime.map_err(|error| of_run(&error))?;
+        let (session, config) = ("batch".to_owned(), self.config.clone());
+        let (scalars, higher_order) = (HashMap::new(), HashMap::new());
+        let (aggregates, windows) = (HashMap::new(), HashMap::new());
+        let context = TaskContext::new(None, session, config, scalars, higher_order, aggregates, windows, runtime);
+        Ok(Arc::new(context))
+    }
+
+    /// The rows under the columns that the sink was promised.
+    fn typed(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), batch.columns().to_vec(), &options)?)
+    }
+}
+
+/// The error at the bottom of DataFusion's, as ours: an expression that fails on a value is the data's fault.
+fn of_run(error: &DataFusionError) -> Error {
+    match error.find_root() {
+        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(ours) => ours.clone(),
+            None => Error::internal(inner.to_string()),
+        },
+        DataFusionError::ArrowError(inner, _) => of_kernel(inner),
+        DataFusionError::Execution(message) => Error::data(message.clone()),
+        DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => Error::usage(message.clone()),
+        DataFusionError::ResourcesExhausted(message) => {
+            Error::resource(format!("{message}; give the query more with SET 'pipeline.memory-limit'"))
+        }
+        DataFusionError::IoError(inner) => Error::io("a temporary file of a batch query", inner),
+        other => Error::internal(other.strip_backtrace()),
+    }
+}
+
+fn of_kernel(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::ComputeError(m)
+        | ArrowError::CastError(m)
+        | ArrowError::ParseError(m)
+        | ArrowError::ArithmeticOverflow(m) => Error::data(m.clone()),
+        ArrowError::DivideByZero => Error::data("division by zero"),
+        ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
+            Some(ours) => ours.clone(),
+            None => Error::internal(inner.to_string()),
+        },
+        other => Error::internal(other.to_string()),
+    }
+}
