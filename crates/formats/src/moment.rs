@@ -136,6 +136,27 @@ fn date(text: &[u8; 10]) -> Option<i32> {
     valid.then(|| days_from_civil(year, month, day) as i32)
 }
 
+/// Milliseconds of the day of `HH:mm:ss` or `HH:mm`, with up to nine digits of a fraction, of which three count.
+pub(crate) fn time_text(text: &[u8]) -> Option<i32> {
+    let (minute, rest) = text.trim_ascii().split_first_chunk::<5>()?;
+    let [h1, h2, b':', m1, m2] = *minute else { return None };
+    let hours = two([h1, h2]).filter(|hours| *hours < 24)?;
+    let minutes = two([m1, m2]).filter(|minutes| *minutes < 60)?;
+    let (seconds, nanoseconds) = match rest {
+        [] => (0, 0),
+        [b':', s1, s2, rest @ ..] => {
+            let nanoseconds = match rest {
+                [] => 0,
+                [b'.', digits @ ..] => fraction(digits).filter(|(_, rest)| rest.is_empty())?.0,
+                _ => return None,
+            };
+            (two([*s1, *s2]).filter(|seconds| *seconds < 60)?, nanoseconds)
+        }
+        _ => return None,
+    };
+    Some(((hours * 60 + minutes) * 60 + seconds) as i32 * 1000 + (nanoseconds / 1_000_000) as i32)
+}
+
 fn two(digits: [u8; 2]) -> Option<i64> {
     let [tens, ones] = digits.map(|digit| digit.wrapping_sub(b'0'));
     (tens <= 9 && ones <= 9).then(|| i64::from(tens) * 10 + i64::from(ones))
@@ -208,18 +229,29 @@ pub(crate) enum TimestampStyle {
 /// Appends a timestamp with as many fraction digits as it needs, and `Z` after one that is UTC.
 pub(crate) fn write_timestamp(value: i64, per_second: i64, utc: bool, style: TimestampStyle, out: &mut Vec<u8>) {
     let seconds = value.div_euclid(per_second);
-    let second_of_day = seconds.rem_euclid(86_400);
     write_date(seconds.div_euclid(86_400), out);
     out.push(if style == TimestampStyle::Iso { b'T' } else { b' ' });
+    write_clock(seconds.rem_euclid(86_400), out);
+    write_fraction(value.rem_euclid(per_second), per_second, out);
+    if utc {
+        out.push(b'Z');
+    }
+}
+
+/// Appends a time of day with as many fraction digits as it needs.
+pub(crate) fn write_time(milliseconds: i32, out: &mut Vec<u8>) {
+    let milliseconds = i64::from(milliseconds);
+    write_clock(milliseconds.div_euclid(1000).rem_euclid(86_400), out);
+    write_fraction(milliseconds.rem_euclid(1000), 1000, out);
+}
+
+/// Appends `HH:mm:ss`.
+fn write_clock(second_of_day: i64, out: &mut Vec<u8>) {
     write_two(second_of_day / 3600, out);
     out.push(b':');
     write_two(second_of_day / 60 % 60, out);
     out.push(b':');
     write_two(second_of_day % 60, out);
-    write_fraction(value.rem_euclid(per_second), per_second, out);
-    if utc {
-        out.push(b'Z');
-    }
 }
 
 fn write_fraction(fraction: i64, per_second: i64, out: &mut Vec<u8>) {
@@ -348,6 +380,21 @@ mod tests {
         assert_eq!(moment.value(1_000_000_000, false), Ok(1_357_016_400_123_456_789));
         assert_eq!(read("2500-01-01 00:00:00").unwrap().value(1_000_000_000, false), Err(Misfit::DoesNotFit));
         assert_eq!(read("2013-01-01 05:00:00+02:00").unwrap().value(1000, false), Err(Misfit::HasZone));
+    }
+
+    #[test]
+    fn a_time_of_day_is_read_and_written() {
+        let good =
+            [("05:06:07", 18_367_000), ("23:59:59.999", 86_399_999), ("00:00", 0), ("05:06:07.1239", 18_367_123)];
+        for (text, expected) in good {
+            assert_eq!(time_text(text.as_bytes()), Some(expected), "{text}");
+        }
+        for text in ["", "5:06:07", "24:00:00", "05:60:00", "05:06:60", "05:06:07.", "05:06:07Z", "05:06:7", "05:06x"] {
+            assert_eq!(time_text(text.as_bytes()), None, "{text}");
+        }
+        let mut out = Vec::new();
+        [0, 18_367_000, 86_399_990].iter().for_each(|time| write_time(*time, &mut out));
+        assert_eq!(out, b"00:00:0005:06:0723:59:59.99");
     }
 
     #[test]

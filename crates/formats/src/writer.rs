@@ -1,17 +1,18 @@
 //! A column as the encoders see it: its type found once a batch, then written value by value.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, PrimitiveArray, StringArray, TimestampMicrosecondArray,
     TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    SchemaRef, TimeUnit,
+    SchemaRef, Time32MillisecondType, TimeUnit,
 };
 use ruslo_core::error::{Error, Result};
 
-use crate::moment::{TimestampStyle, per_second, write_date, write_timestamp};
+use crate::base64;
+use crate::moment::{TimestampStyle, per_second, write_date, write_time, write_timestamp};
 use crate::number::{write, write_decimal};
 use crate::type_name::type_name;
 
@@ -33,6 +34,19 @@ enum Values<'a> {
     Date(&'a PrimitiveArray<Date32Type>),
     Timestamp { values: &'a ScalarBuffer<i64>, per_second: i64, utc: bool },
     Text(&'a StringArray),
+    Time(&'a PrimitiveArray<Time32MillisecondType>),
+    Bytes(&'a BinaryArray),
+    Nested(Box<Nested<'a>>),
+}
+
+/// The values of an array, a map or a row: its parts are written one by one.
+pub(crate) enum Nested<'a> {
+    /// Each value's elements.
+    List(&'a OffsetBuffer<i32>, Writer<'a>),
+    /// Each value's entries: keys and values.
+    Map(&'a OffsetBuffer<i32>, Writer<'a>, Writer<'a>),
+    /// The names of the fields, and their values.
+    Row(Vec<(&'a str, Writer<'a>)>),
 }
 
 /// What was written, as far as an encoder has to know in order to quote it.
@@ -46,13 +60,25 @@ pub(crate) enum Written<'a> {
     Text(&'a str),
 }
 
+/// What an encoder has to do with a value.
+pub(crate) enum Value<'w, 'a> {
+    Scalar(Written<'a>),
+    /// Its parts are left for the encoder.
+    Nested(&'w Nested<'a>),
+}
+
 /// Checks that every column of a schema can be written.
 ///
 /// # Errors
 /// `Usage`, if one cannot.
 pub(crate) fn check(schema: &SchemaRef, format: &str) -> Result<()> {
     for field in schema.fields() {
-        if Writer::new(&arrow::array::new_empty_array(field.data_type())).is_none() {
+        if let (DataType::Map(entries, _), "json") = (field.data_type(), format) {
+            check_keys(entries.data_type(), field.name())?;
+        }
+        let empty = arrow::array::new_empty_array(field.data_type());
+        let writer = Writer::new(&empty);
+        if writer.is_none_or(|writer| format != "json" && matches!(writer.values, Values::Nested(_))) {
             let (name, column) = (type_name(field.data_type()), field.name());
             return Err(Error::usage(format!("format '{format}' does not write {name} yet (column '{column}')")));
         }
@@ -86,12 +112,23 @@ impl<'a> Writer<'a> {
                 utc: zone.is_some(),
             },
             DataType::Utf8 => Values::Text(array.as_string_opt::<i32>()?),
-            _ => return None,
+            DataType::Time32(TimeUnit::Millisecond) => Values::Time(array.as_primitive_opt()?),
+            DataType::Binary => Values::Bytes(array.as_binary_opt::<i32>()?),
+            _ => Values::Nested(Box::new(Nested::new(array)?)),
         };
         Some(Self { values, nulls: array.nulls() })
     }
 
-    /// Writes the value of a row, unless it is text.
+    /// Writes the value of a row, unless it is text or nested.
+    #[inline]
+    pub(crate) fn value<'w>(&'w self, row: usize, style: TimestampStyle, out: &mut Vec<u8>) -> Value<'w, 'a> {
+        match &self.values {
+            Values::Nested(nested) if self.nulls.is_none_or(|nulls| nulls.is_valid(row)) => Value::Nested(nested),
+            _ => Value::Scalar(self.write(row, style, out)),
+        }
+    }
+
+    /// Writes the value of a row, unless it is text; a nested one is not written.
     #[inline]
     pub(crate) fn write(&self, row: usize, style: TimestampStyle, out: &mut Vec<u8>) -> Written<'a> {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
@@ -118,8 +155,55 @@ impl<'a> Writer<'a> {
                 write_date(i64::from(values.value(row)), out);
                 return Written::Word;
             }
+            Values::Time(values) => {
+                write_time(values.value(row), out);
+                return Written::Word;
+            }
+            Values::Bytes(values) => {
+                base64::encode(values.value(row), out);
+                return Written::Word;
+            }
+            Values::Nested(_) => return Written::Null,
         }
         Written::Plain
+    }
+}
+
+impl<'a> Nested<'a> {
+    fn new(array: &'a ArrayRef) -> Option<Self> {
+        Some(match array.data_type() {
+            DataType::List(_) => {
+                let list = array.as_list_opt::<i32>()?;
+                Self::List(list.offsets(), Writer::new(list.values())?)
+            }
+            DataType::Map(..) => {
+                let map = array.as_map_opt()?;
+                Self::Map(map.offsets(), Writer::new(map.keys())?, Writer::new(map.values())?)
+            }
+            DataType::Struct(fields) => {
+                let columns = array.as_struct_opt()?.columns();
+                let writers = fields
+                    .iter()
+                    .zip(columns)
+                    .map(|(field, column)| Some((field.name().as_str(), Writer::new(column)?)));
+                Self::Row(writers.collect::<Option<_>>()?)
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Checks that the keys of a map can be the names of an object, in whatever it holds.
+fn check_keys(entries: &DataType, column: &str) -> Result<()> {
+    let key = match entries {
+        DataType::Struct(parts) => parts.first().map(|key| key.data_type()),
+        _ => None,
+    };
+    match key {
+        Some(DataType::Utf8) => Ok(()),
+        _ => Err(Error::usage(format!(
+            "format 'json' knows only text as the keys of a MAP; declare it as MAP<STRING, ..> (column '{column}')"
+        ))),
     }
 }
 

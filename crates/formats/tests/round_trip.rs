@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
+    Int16Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, StringArray, StructArray,
+    Time32MillisecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use ruslo_formats::{Decoder, DecoderConfig};
 
@@ -88,6 +90,8 @@ fn batch(random: &mut Random, rows: usize) -> RecordBatch {
         Arc::new(TimestampMillisecondArray::from(random.column(rows, milliseconds))),
         Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC")),
         Arc::new(StringArray::from(random.column(rows, Random::text))),
+        Arc::new(Time32MillisecondArray::from(random.column(rows, |r| r.below(86_400_000) as i32))),
+        Arc::new(BinaryArray::from_iter(random.column(rows, |r| r.text().into_bytes()))),
     ];
     let field =
         |(index, column): (usize, &ArrayRef)| Field::new(format!("c{index}\"é"), column.data_type().clone(), true);
@@ -142,6 +146,62 @@ fn csv_decodes_to_what_was_encoded() {
     for round in 0..200 {
         let batch = batch(&mut random, 1 + round % 40);
         let decoded = encode_and_decode("csv", dialects[round % 4], &batch);
+        assert_eq!(shown(&decoded), shown(&batch));
+    }
+}
+
+/// Some of `rows` values NULL, and how many parts each has.
+fn shape(random: &mut Random, rows: usize) -> (Option<NullBuffer>, OffsetBuffer<i32>) {
+    let valid: Vec<bool> = (0..rows).map(|_| random.below(4) > 0).collect();
+    let lengths: Vec<_> = valid.iter().map(|valid| if *valid { random.below(4) as usize } else { 0 }).collect();
+    (Some(NullBuffer::from(valid)), OffsetBuffer::from_lengths(lengths))
+}
+
+/// A column of any type, nested up to `depth` times.
+fn nested(random: &mut Random, rows: usize, depth: u64) -> ArrayRef {
+    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+    match if depth == 0 { 3 } else { random.below(4) } {
+        0 => {
+            let (nulls, offsets) = shape(random, rows);
+            let element = nested(random, *offsets.last().unwrap() as usize, depth - 1);
+            Arc::new(ListArray::new(field("item", &element), offsets, element, nulls))
+        }
+        1 => {
+            let (nulls, offsets) = shape(random, rows);
+            let entries = *offsets.last().unwrap() as usize;
+            let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..entries).map(|n| format!("{n}\"é"))));
+            let values = nested(random, entries, depth - 1);
+            let parts = vec![Arc::new(Field::new("key", DataType::Utf8, false)), field("value", &values)];
+            let entries = StructArray::new(parts.into(), vec![keys, values], None);
+            let entries_field = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+            Arc::new(MapArray::new(entries_field, offsets, entries, nulls, false))
+        }
+        2 => {
+            let nulls = NullBuffer::from((0..rows).map(|_| random.below(4) > 0).collect::<Vec<_>>());
+            let parts = [nested(random, rows, depth - 1), nested(random, rows, 0)];
+            let fields = vec![field("b", &parts[0]), field("a", &parts[1])];
+            Arc::new(StructArray::new(fields.into(), parts.to_vec(), Some(nulls)))
+        }
+        _ => {
+            let flat = batch(random, rows);
+            flat.column(random.below(flat.num_columns() as u64) as usize).clone()
+        }
+    }
+}
+
+#[test]
+fn nested_json_decodes_to_what_was_encoded() {
+    let mut random = Random(11);
+    for round in 0..300 {
+        let column = nested(&mut random, 1 + round % 20, 3);
+        let batch = RecordBatch::try_from_iter_with_nullable([("x", column, true)]).unwrap();
+        let decoded = encode_and_decode("json", &[], &batch);
+        decoded.column(0).to_data().validate_full().unwrap();
+        let shown = |batch: &RecordBatch| {
+            let options = arrow::util::display::FormatOptions::new().with_null("-");
+            let formatter = arrow::util::display::ArrayFormatter::try_new(batch.column(0), &options);
+            formatter.map(|f| (0..batch.num_rows()).map(|row| f.value(row).to_string()).collect::<Vec<_>>()).ok()
+        };
         assert_eq!(shown(&decoded), shown(&batch));
     }
 }

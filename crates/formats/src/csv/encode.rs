@@ -26,7 +26,7 @@ pub(crate) struct CsvEncoder {
 impl CsvEncoder {
     pub(crate) fn new(schema: &SchemaRef, dialect: Dialect, header: bool) -> Result<Self> {
         check(schema, "csv")?;
-        let in_words = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.: ".contains(&byte);
+        let in_words = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:/= ".contains(&byte);
         let strange = in_words(dialect.delimiter) || in_words(dialect.quote);
         Ok(Self { schema: schema.clone(), dialect, header, strange })
     }
@@ -65,10 +65,10 @@ impl CsvEncoder {
         text.is_empty() || self.is_special(text) || self.is_null_literal(text)
     }
 
-    /// [`Self::needs_quotes`] of what is no string.
+    /// [`Self::needs_quotes`] of what is no string; empty are only BYTES of no length.
     #[inline]
     fn word_needs_quotes(&self, text: &[u8]) -> bool {
-        self.is_null_literal(text) || (self.strange && self.is_special(text))
+        text.is_empty() || self.is_null_literal(text) || (self.strange && self.is_special(text))
     }
 
     /// Whether a text holds what only quotes can enclose; without a branch for each byte.

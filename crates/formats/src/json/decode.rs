@@ -6,6 +6,7 @@
 use crate::column::{Column, Misfit, Values};
 use crate::decode_error::{Faulty, bad_record, misfit, syntax as bad_syntax};
 use crate::json::gap::{Layout, Target};
+use crate::json::nested::{self, Rules};
 use crate::json::syntax::{self, Kind, Token};
 use crate::lines::{Records, Step};
 use crate::moment::milliseconds;
@@ -58,29 +59,42 @@ impl JsonRecords {
             fault.column = Some(index);
             fault
         })?;
+        if let (Kind::Nested, Values::Nested(_)) = (token.kind, &column.values) {
+            let before = column.len();
+            let rules = Rules { fail_on_missing_field: self.fail_on_missing_field };
+            nested::store(column, block, token.start, rules).map_err(|inside| {
+                column.truncate(before);
+                inside.fault(index)
+            })?;
+            return Ok(token.next);
+        }
         self.store(column, block, token).map_err(|reason| misfit(index, token.start..token.end, reason))?;
         Ok(token.next)
     }
 
     fn store(&mut self, column: &mut Column, block: &[u8], token: Token) -> Result<(), Misfit> {
-        match token.kind {
-            Kind::Null => {
-                column.put_null();
-                return Ok(());
-            }
-            Kind::Text { escaped: false } | Kind::Plain => return column.put(block, token.start, token.end),
-            _ => {}
-        }
-        self.scratch.clear();
-        let text =
-            block.get(token.start..token.end).and_then(|text| std::str::from_utf8(text).ok()).ok_or(Misfit::NotA)?;
-        match token.kind {
-            Kind::Nested if column.is_text() => syntax::compact(text, &mut self.scratch),
-            Kind::Nested => return Err(Misfit::NotA),
-            _ => syntax::unescape(text, &mut self.scratch).ok_or(Misfit::LoneSurrogate)?,
-        }
-        column.put_copied(&self.scratch)
+        scalar(column, block, token, &mut self.scratch)
     }
+}
+
+/// Stores a value, unless it is nested and the column is, too. `scratch` is for a text that has to be rewritten.
+pub(crate) fn scalar(column: &mut Column, block: &[u8], token: Token, scratch: &mut String) -> Result<(), Misfit> {
+    match token.kind {
+        Kind::Null => {
+            column.put_null();
+            return Ok(());
+        }
+        Kind::Text { escaped: false } | Kind::Plain => return column.put(block, token.start, token.end),
+        _ => {}
+    }
+    scratch.clear();
+    let text = block.get(token.start..token.end).and_then(|text| std::str::from_utf8(text).ok()).ok_or(Misfit::NotA)?;
+    match token.kind {
+        Kind::Nested if column.is_text() => syntax::compact(text, scratch),
+        Kind::Nested => return Err(Misfit::NotA),
+        _ => syntax::unescape(text, scratch).ok_or(Misfit::LoneSurrogate)?,
+    }
+    column.put_copied(scratch)
 }
 
 /// Reads a value of the common form into a column; `None`, with nothing stored, if it is of another.

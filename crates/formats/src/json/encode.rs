@@ -1,14 +1,17 @@
 //! Writes JSON lines as Flink does: every field, NULL as `null`, dates and times as strings, NaN and infinities as
-//! strings, the shortest digits that read back as the same float.
+//! strings, the shortest digits that read back as the same float, BYTES in base64.
+
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::SchemaRef;
 use ruslo_core::error::Result;
 
 use crate::Encoder;
 use crate::moment::TimestampStyle;
 use crate::scan::string_stop;
-use crate::writer::{Writer, Written, check};
+use crate::writer::{Nested, Value, Writer, Written, check};
 
 /// The writer of JSON lines.
 #[derive(Debug)]
@@ -53,15 +56,62 @@ impl Encoder for JsonEncoder {
 #[inline]
 fn write_value(writer: &Writer<'_>, row: usize, timestamps: TimestampStyle, out: &mut Vec<u8>) {
     let start = out.len();
-    match writer.write(row, timestamps, out) {
-        Written::Plain => {}
-        Written::Null => out.extend_from_slice(b"null"),
-        Written::Text(text) => write_string(text, out),
-        Written::Word => {
+    match writer.value(row, timestamps, out) {
+        Value::Scalar(Written::Plain) => {}
+        Value::Scalar(Written::Null) => out.extend_from_slice(b"null"),
+        Value::Scalar(Written::Text(text)) => write_string(text, out),
+        Value::Scalar(Written::Word) => {
             out.insert(start, b'"');
             out.push(b'"');
         }
+        Value::Nested(nested) => write_nested(nested, row, timestamps, out),
     }
+}
+
+/// Writes an array, or the object of a map or a row.
+fn write_nested(nested: &Nested<'_>, row: usize, timestamps: TimestampStyle, out: &mut Vec<u8>) {
+    match nested {
+        Nested::List(offsets, element) => {
+            write_parts(parts(offsets, row), *b"[]", out, |part, out| write_value(element, part, timestamps, out));
+        }
+        Nested::Map(offsets, key, value) => {
+            write_parts(parts(offsets, row), *b"{}", out, |part, out| {
+                write_value(key, part, timestamps, out);
+                out.push(b':');
+                write_value(value, part, timestamps, out);
+            });
+        }
+        Nested::Row(fields) => {
+            write_parts(fields.iter(), *b"{}", out, |(name, field), out| {
+                write_string(name, out);
+                out.push(b':');
+                write_value(field, row, timestamps, out);
+            });
+        }
+    }
+}
+
+/// Where the parts of a row's value stand.
+fn parts(offsets: &OffsetBuffer<i32>, row: usize) -> Range<usize> {
+    let offset = |at: usize| offsets.get(at).map_or(0, |offset| *offset as usize);
+    offset(row)..offset(row + 1)
+}
+
+/// Writes parts with commas between, in brackets.
+fn write_parts<T>(
+    parts: impl Iterator<Item = T>,
+    [open, close]: [u8; 2],
+    out: &mut Vec<u8>,
+    write: impl Fn(T, &mut Vec<u8>),
+) {
+    out.push(open);
+    for (index, part) in parts.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(part, out);
+    }
+    out.push(close);
 }
 
 /// Appends a string in quotes, escaped where it must be.

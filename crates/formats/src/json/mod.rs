@@ -14,6 +14,7 @@ use crate::{Decoder, DecoderConfig, Encoder, Format, Preamble};
 mod decode;
 mod encode;
 mod gap;
+mod nested;
 mod syntax;
 
 /// The options of `'format' = 'json'`.

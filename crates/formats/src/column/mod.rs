@@ -3,21 +3,28 @@
 //! Values are appended row by row, or taken back by [`Column::truncate`] when a record turns out to be bad. Numbers are
 //! stored at once. Strings are first noted as spans of the block being decoded and copied when the block is done
 //! ([`Column::settle`]), by which time the block is known to be UTF-8, so no string is checked twice.
-//! A bitmap of NULLs exists only from the first NULL on.
+//! A bitmap of NULLs exists only from the first NULL on. Arrays, maps and rows are made of columns again (`nested`).
+
+mod bytes;
+mod nested;
+mod text;
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, NullBufferBuilder, PrimitiveArray, StringBuilder,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
+    ArrayRef, ArrowPrimitiveType, BooleanArray, NullBufferBuilder, PrimitiveArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimeUnit,
+    Time32MillisecondType, TimeUnit,
 };
 use ruslo_core::error::{Error, Result};
 
+pub(crate) use self::bytes::Bytes;
+pub(crate) use self::nested::Nested;
+pub(crate) use self::text::Text;
 use crate::moment::{self, Minute};
 use crate::number;
 use crate::type_name::type_name;
@@ -45,10 +52,48 @@ pub(crate) enum Values {
     Int64(Vec<i64>),
     Float32(Vec<f32>),
     Float64(Vec<f64>),
-    Decimal { values: Vec<i128>, precision: u8, scale: i8 },
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
     Date(Vec<i32>),
-    Timestamp { values: Vec<i64>, unit: TimeUnit, per_second: i64, utc: bool, minute: Minute },
+    Timestamp {
+        values: Vec<i64>,
+        unit: TimeUnit,
+        per_second: i64,
+        utc: bool,
+        minute: Minute,
+    },
     Text(Text),
+    /// Milliseconds of the day.
+    Time(Vec<i32>),
+    Bytes(Bytes),
+    Nested(Box<Nested>),
+}
+
+/// Appending and taking back values, whatever they are.
+pub(crate) trait Rows {
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Forgets those from `rows` on.
+    fn truncate(&mut self, rows: usize);
+    /// Appends what stands in the place of a NULL.
+    fn put_default(&mut self);
+}
+
+impl<T: Default> Rows for Vec<T> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        Vec::truncate(self, rows);
+    }
+
+    fn put_default(&mut self) {
+        self.push(T::default());
+    }
 }
 
 /// A column that is being decoded.
@@ -61,19 +106,21 @@ pub(crate) struct Column {
     pub(crate) validity: NullBufferBuilder,
 }
 
-/// Calls `$body` with `$values` bound to the vector of any type but text.
+/// Calls `$body` with `$rows` bound to the values, which are [`Rows`].
 macro_rules! each {
-    ($on:expr, $values:ident => $body:expr, $text:ident => $text_body:expr) => {
+    ($on:expr, $rows:ident => $body:expr) => {
         match $on {
-            Values::Boolean($values) => $body,
-            Values::Int8($values) => $body,
-            Values::Int16($values) => $body,
-            Values::Int32($values) | Values::Date($values) => $body,
-            Values::Int64($values) | Values::Timestamp { values: $values, .. } => $body,
-            Values::Float32($values) => $body,
-            Values::Float64($values) => $body,
-            Values::Decimal { values: $values, .. } => $body,
-            Values::Text($text) => $text_body,
+            Values::Boolean($rows) => $body,
+            Values::Int8($rows) => $body,
+            Values::Int16($rows) => $body,
+            Values::Int32($rows) | Values::Date($rows) | Values::Time($rows) => $body,
+            Values::Int64($rows) | Values::Timestamp { values: $rows, .. } => $body,
+            Values::Float32($rows) => $body,
+            Values::Float64($rows) => $body,
+            Values::Decimal { values: $rows, .. } => $body,
+            Values::Text($rows) => $body,
+            Values::Bytes($rows) => $body,
+            Values::Nested($rows) => $body,
         }
     };
 }
@@ -84,6 +131,11 @@ impl Column {
     /// # Errors
     /// `Usage`, if the type cannot be read from text yet.
     pub(crate) fn new(field: &Field, format: &str) -> Result<Self> {
+        Self::part(field, field.name(), format)
+    }
+
+    /// An empty column of `field`, which is a part of the column `path`.
+    fn part(field: &Field, path: &str, format: &str) -> Result<Self> {
         let values = match field.data_type() {
             DataType::Boolean => Values::Boolean(Vec::new()),
             DataType::Int8 => Values::Int8(Vec::new()),
@@ -104,10 +156,12 @@ impl Column {
                 minute: Minute::default(),
             },
             DataType::Utf8 => Values::Text(Text::default()),
-            other => {
-                let (name, column) = (type_name(other), field.name());
-                return Err(Error::usage(format!("format '{format}' does not read {name} yet (column '{column}')")));
-            }
+            DataType::Time32(TimeUnit::Millisecond) => Values::Time(Vec::new()),
+            DataType::Binary => Values::Bytes(Bytes::default()),
+            other => match Nested::new(other, path, format)? {
+                Some(nested) => Values::Nested(Box::new(nested)),
+                None => return Err(unreadable(format, other, path)),
+            },
         };
         let (name, data_type) = (field.name().clone(), field.data_type().clone());
         Ok(Self { name, data_type, values, validity: NullBufferBuilder::new(0) })
@@ -115,19 +169,23 @@ impl Column {
 
     /// How many rows it holds.
     pub(crate) fn len(&self) -> usize {
-        each!(&self.values, values => values.len(), text => text.len())
+        each!(&self.values, rows => rows.len())
     }
 
     /// Forgets the rows from `rows` on.
     pub(crate) fn truncate(&mut self, rows: usize) {
-        let Self { values, validity, .. } = self;
-        each!(values, values => { values.truncate(rows); validity.truncate(rows) }, text => text.truncate(rows));
+        each!(&mut self.values, values => values.truncate(rows));
+        if !self.is_text() {
+            self.validity.truncate(rows);
+        }
     }
 
     /// Appends NULL.
     pub(crate) fn put_null(&mut self) {
-        let Self { values, validity, .. } = self;
-        each!(values, values => { values.push(Default::default()); validity.append_null() }, text => text.put_null());
+        each!(&mut self.values, values => values.put_default());
+        if !self.is_text() {
+            self.validity.append_null();
+        }
     }
 
     /// Appends the value that `block[start..end]` spells.
@@ -168,7 +226,9 @@ impl Column {
             Values::Timestamp { values, per_second, utc, minute, .. } => {
                 values.push(moment::moment(text, minute).ok_or(Misfit::NotA)?.value(*per_second, *utc)?);
             }
-            Values::Text(_) => return Err(Misfit::NotA),
+            Values::Time(values) => values.push(moment::time_text(text).ok_or(Misfit::NotA)?),
+            Values::Bytes(bytes) => bytes.put_base64(text)?,
+            Values::Text(_) | Values::Nested(_) => return Err(Misfit::NotA),
         }
         self.validity.append_non_null();
         Ok(())
@@ -186,14 +246,18 @@ impl Column {
     pub(crate) fn settle(&mut self, block: &str) -> Result<()> {
         match &mut self.values {
             Values::Text(text) => text.settle(block),
+            Values::Nested(nested) => nested.settle(block),
             _ => Ok(()),
         }
     }
 
     /// Takes the rows as an array; the next batch starts with room for as many.
-    pub(crate) fn finish(&mut self) -> ArrayRef {
+    ///
+    /// # Errors
+    /// `Internal`, if the parts of a nested value do not fit each other.
+    pub(crate) fn finish(&mut self) -> Result<ArrayRef> {
         let nulls = self.validity.finish();
-        match &mut self.values {
+        Ok(match &mut self.values {
             Values::Boolean(values) => {
                 let array = BooleanArray::new(BooleanBuffer::from(values.as_slice()), nulls);
                 values.clear();
@@ -210,15 +274,18 @@ impl Column {
                 Arc::new(array.with_data_type(self.data_type.clone()))
             }
             Values::Date(values) => primitive::<Date32Type>(values, nulls),
+            Values::Time(values) => primitive::<Time32MillisecondType>(values, nulls),
             Values::Timestamp { values, unit, utc, .. } => timestamps(taken(values), *unit, *utc, nulls),
             Values::Text(text) => text.finish(),
-        }
+            Values::Bytes(bytes) => bytes.finish(nulls)?,
+            Values::Nested(nested) => nested.finish(&self.data_type, nulls)?,
+        })
     }
 
     /// The sentence for a value that is none of this column's.
     pub(crate) fn misfit(&self, value: &str, misfit: Misfit) -> String {
         let name = type_name(&self.data_type);
-        let article = if name.starts_with('I') { "an" } else { "a" };
+        let article = if name.starts_with(['A', 'I']) { "an" } else { "a" };
         match (misfit, &self.values) {
             (Misfit::LoneSurrogate, _) => format!("'{value}' holds half of a surrogate pair"),
             (Misfit::DoesNotFit, _) => format!("'{value}' does not fit in {name}"),
@@ -231,9 +298,19 @@ impl Column {
                 )
             }
             (Misfit::NotA, Values::Date(_)) => format!("'{value}' is not a DATE; it should look like 2013-01-31"),
+            (Misfit::NotA, Values::Time(_)) => {
+                format!("'{value}' is not a {name}; it should look like 05:00:00 or 05:00:00.123")
+            }
+            (Misfit::NotA, Values::Bytes(_)) => format!("'{value}' is not BYTES; they are written in base64"),
             (Misfit::NotA, _) => format!("'{value}' is not {article} {name}"),
         }
     }
+}
+
+/// The error of a type that cannot be read.
+fn unreadable(format: &str, data_type: &DataType, column: &str) -> Error {
+    let name = type_name(data_type);
+    Error::usage(format!("format '{format}' does not read {name} yet (column '{column}')"))
 }
 
 /// `true` or `false` in any case.
@@ -263,78 +340,5 @@ fn timestamps(values: Vec<i64>, unit: TimeUnit, utc: bool, nulls: Option<NullBuf
         TimeUnit::Millisecond => Arc::new(TimestampMillisecondArray::new(values.into(), nulls).with_timezone_opt(zone)),
         TimeUnit::Microsecond => Arc::new(TimestampMicrosecondArray::new(values.into(), nulls).with_timezone_opt(zone)),
         TimeUnit::Nanosecond => Arc::new(TimestampNanosecondArray::new(values.into(), nulls).with_timezone_opt(zone)),
-    }
-}
-
-/// Strings: those that were copied, then those noted in the block that is being decoded.
-#[derive(Debug, Default)]
-pub(crate) struct Text {
-    settled: StringBuilder,
-    settled_rows: usize,
-    spans: Vec<Span>,
-    /// Texts of this block that had to be unescaped.
-    copied: String,
-}
-
-/// Where a string stands: in the block, in the copied texts, or nowhere because it is NULL.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    start: u32,
-    /// The length, with a flag for a copied one.
-    length: u32,
-}
-
-/// Flag of a copied text. A block is shorter than that.
-const COPIED: u32 = 1 << 31;
-const NULL: Span = Span { start: 0, length: u32::MAX };
-
-impl Text {
-    fn len(&self) -> usize {
-        self.settled_rows + self.spans.len()
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.spans.truncate(rows.saturating_sub(self.settled_rows));
-    }
-
-    /// Notes `block[start..end]`.
-    #[inline(always)]
-    pub(crate) fn put_span(&mut self, start: usize, end: usize) {
-        self.spans.push(Span { start: start as u32, length: (end - start) as u32 });
-    }
-
-    fn put_copied(&mut self, text: &str) {
-        self.spans.push(Span { start: self.copied.len() as u32, length: text.len() as u32 | COPIED });
-        self.copied.push_str(text);
-    }
-
-    fn put_null(&mut self) {
-        self.spans.push(NULL);
-    }
-
-    fn settle(&mut self, block: &str) -> Result<()> {
-        for span in &self.spans {
-            let start = span.start as usize;
-            let text = match span.length {
-                length if length & COPIED == 0 => block.get(start..start + length as usize),
-                u32::MAX => {
-                    self.settled.append_null();
-                    continue;
-                }
-                length => self.copied.get(start..start + (length & !COPIED) as usize),
-            };
-            self.settled.append_value(text.ok_or_else(|| Error::internal("a string lies outside its block"))?);
-        }
-        self.settled_rows += self.spans.len();
-        self.spans.clear();
-        self.copied.clear();
-        Ok(())
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        let array = self.settled.finish();
-        self.settled = StringBuilder::with_capacity(array.len(), array.value_data().len());
-        self.settled_rows = 0;
-        Arc::new(array)
     }
 }
