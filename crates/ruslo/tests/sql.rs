@@ -21,6 +21,8 @@
 mod case;
 #[path = "sql/docs.rs"]
 mod docs;
+#[path = "generated/mod.rs"]
+mod generated;
 #[path = "sql/modes.rs"]
 mod modes;
 #[path = "sql/world.rs"]
@@ -74,6 +76,12 @@ fn every_file_gives_its_rows_in_every_way_of_running_it() {
     });
     let failures = failures.into_inner().unwrap();
     println!("{} files, {} runs; slowest {:?}", files.len(), runs.into_inner(), slowest.into_inner().unwrap());
+    assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn generated_queries_have_the_oracles_rows() {
+    let failures = generated::check();
     assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
 }
 

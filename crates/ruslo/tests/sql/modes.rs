@@ -10,12 +10,12 @@ use ruslo_runtime::coordinator::Outcome;
 use crate::case::{Answer, Case, Engines, Expected};
 use crate::world::{Shape, World, finish, step, temporary};
 
-const PARALLELISMS: [usize; 3] = [1, 2, 3];
+pub(crate) const PARALLELISMS: [usize; 3] = [1, 2, 3];
 const BATCHES: [Option<usize>; 3] = [Some(1), Some(7), None];
 
 /// How a run is interrupted.
 #[derive(Debug, Clone, Copy)]
-enum Mode {
+pub(crate) enum Mode {
     Plain,
     /// Stopped at a checkpoint at a random step and restored.
     Stop,
@@ -32,7 +32,7 @@ enum Mode {
     Batch,
 }
 
-const SEEDED: [Mode; 6] =
+pub(crate) const SEEDED: [Mode; 6] =
     [Mode::Plain, Mode::Stop, Mode::StopAndRescale, Mode::StopTwice, Mode::Crash, Mode::CrashAndRescale];
 
 impl Mode {
@@ -169,7 +169,13 @@ impl Check<'_> {
 }
 
 /// Runs the script to its end, interrupted between attempts; how many steps the last attempt took, and the answer.
-fn interrupted(world: &World, mode: Mode, shape: Shape, steps: usize, rng: &mut Rng) -> Result<(usize, Answer)> {
+pub(crate) fn interrupted(
+    world: &World,
+    mode: Mode,
+    shape: Shape,
+    steps: usize,
+    rng: &mut Rng,
+) -> Result<(usize, Answer)> {
     let attempts = mode.attempts(shape.parallelism);
     for (attempt, parallelism) in attempts.iter().enumerate() {
         let mut job = world.job(Shape { parallelism: *parallelism, ..shape }, attempt, rng)?;
