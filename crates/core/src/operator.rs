@@ -132,6 +132,12 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
+    /// What the runtime forwards once the operator is done with `watermark`: what no later row of its output is at or
+    /// before. Must rise with the input, and be the end of time at the end of time.
+    fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+        watermark
+    }
+
     /// Goes on after [`Progress::More`].
     fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
         Ok(Progress::Done)

@@ -22,5 +22,6 @@ pub use filter::FilterSpec;
 pub use project::ProjectSpec;
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
-    AggregateCall, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec, WindowShape,
+    AggregateCall, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec,
+    WindowShape,
 };

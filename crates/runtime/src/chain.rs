@@ -256,6 +256,11 @@ impl Chain {
         }
         match member.then.take() {
             Some(Event::End(input, reason)) => self.end(index, input, reason),
+            Some(Event::Watermark(at)) => {
+                let at = member.spec.operator.output_watermark(at);
+                self.pass_on(index + 1, Event::Watermark(at));
+                Ok(())
+            }
             Some(event) => {
                 self.pass_on(index + 1, event);
                 Ok(())

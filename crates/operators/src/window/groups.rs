@@ -116,6 +116,62 @@ impl GroupPlan {
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
         self.aggregates.iter().map(|aggregate| aggregate.call.accumulator()).collect()
     }
+
+    /// The key columns of rows of the input.
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        self.keys.iter().map(|key| evaluate(key, batch)).collect()
+    }
+
+    /// The columns of [`Self::keys`].
+    pub(super) fn key_schema(&self) -> &SchemaRef {
+        &self.key_schema
+    }
+
+    /// The columns of a sealed batch: keys, then the states of each aggregate.
+    pub(super) fn sealed_schema(&self) -> &SchemaRef {
+        &self.sealed_schema
+    }
+}
+
+/// The accumulators of groups that their owner numbers, from 0.
+pub(super) struct Accumulators {
+    plan: Arc<GroupPlan>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+}
+
+impl Accumulators {
+    pub(super) fn new(plan: &Arc<GroupPlan>) -> Result<Self> {
+        Ok(Self { plan: Arc::clone(plan), accumulators: plan.accumulators()? })
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.accumulators.iter().map(|accumulator| accumulator.size()).sum()
+    }
+
+    /// Adds rows of the input; `row_groups` has the group of each, of `groups` groups in all.
+    pub(super) fn update(&mut self, batch: &RecordBatch, row_groups: &[usize], groups: usize) -> Result<()> {
+        update(&mut self.accumulators, &self.plan.aggregates, batch, row_groups, groups)
+    }
+
+    /// Adds rows of a sealed batch; `row_groups` has the group of each, of `groups` groups in all.
+    pub(super) fn merge(&mut self, sealed: &RecordBatch, row_groups: &[usize], groups: usize) -> Result<()> {
+        let (_, states) = self.plan.split(sealed);
+        merge(&mut self.accumulators, &self.plan.aggregates, states, row_groups, groups)
+    }
+
+    /// The state columns of a sealed batch, one row a group, or what stands for them where there are none; nothing is
+    /// held any more.
+    pub(super) fn seal(mut self, groups: usize) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(EmitTo::All).map_err(execution_error)?);
+        }
+        if self.plan.sealed_schema.fields().len() > self.plan.keys.len() + columns.len() {
+            columns.push(Arc::new(Int8Array::from(vec![1; groups])));
+        }
+        Ok(columns)
+    }
 }
 
 fn sealed_key(at: usize, field: &FieldRef) -> FieldRef {
@@ -191,16 +247,10 @@ impl GroupSet {
     /// Adds rows of the input.
     pub(super) fn update(&mut self, batch: &RecordBatch) -> Result<()> {
         let plan = Arc::clone(&self.plan);
-        let keys = plan.keys.iter().map(|key| evaluate(key, batch)).collect::<Result<Vec<_>>>()?;
+        let keys = plan.keys(batch)?;
         self.intern(&keys, batch.num_rows())?;
         let groups = self.len();
-        for (aggregate, accumulator) in plan.aggregates.iter().zip(&mut self.accumulators) {
-            let arguments = aggregate.arguments.iter().map(|argument| evaluate(argument, batch));
-            let arguments = arguments.collect::<Result<Vec<_>>>()?;
-            let filter = aggregate.call.filter.as_ref().map(|filter| evaluate_condition(filter, batch)).transpose()?;
-            accumulator.update_batch(&arguments, &self.row_groups, filter.as_ref(), groups).map_err(execution_error)?;
-        }
-        Ok(())
+        update(&mut self.accumulators, &plan.aggregates, batch, &self.row_groups, groups)
     }
 
     /// Adds groups of a sealed batch.
@@ -255,6 +305,22 @@ impl GroupSet {
 fn evaluate_all(accumulators: &mut [Box<dyn GroupsAccumulator>], columns: &mut Vec<ArrayRef>) -> Result<()> {
     for accumulator in accumulators {
         columns.push(accumulator.evaluate(EmitTo::All).map_err(execution_error)?);
+    }
+    Ok(())
+}
+
+fn update(
+    accumulators: &mut [Box<dyn GroupsAccumulator>],
+    aggregates: &[Aggregate],
+    batch: &RecordBatch,
+    row_groups: &[usize],
+    groups: usize,
+) -> Result<()> {
+    for (aggregate, accumulator) in aggregates.iter().zip(accumulators) {
+        let arguments = aggregate.arguments.iter().map(|argument| evaluate(argument, batch));
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let filter = aggregate.call.filter.as_ref().map(|filter| evaluate_condition(filter, batch)).transpose()?;
+        accumulator.update_batch(&arguments, row_groups, filter.as_ref(), groups).map_err(execution_error)?;
     }
     Ok(())
 }

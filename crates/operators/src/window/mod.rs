@@ -8,6 +8,7 @@ mod firing;
 mod groups;
 mod partition;
 mod sealed;
+mod session;
 mod shape;
 mod spec;
 mod tumble;
@@ -19,6 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 pub use assign::WindowAssignSpec;
 pub use groups::AggregateCall;
+pub use session::SessionSpec;
 pub use shape::WindowShape;
 pub use spec::WindowAggregateSpec;
 

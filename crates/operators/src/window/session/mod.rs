@@ -1,0 +1,403 @@
+//! Session window aggregation: GROUP BY keys and session, one result row a session when it is complete.
+//!
+//! A row at `ts` is a window `[ts, ts + gap)`; windows of one key that overlap or touch are one session. A session is
+//! `[start, last + gap)` by the times of its first and last row, and fires when the watermark has reached its end, so
+//! one millisecond later than other windows: a row at exactly `last + gap` still touches it. A row is late if its time
+//! is not after its split's watermark just before it.
+//!
+//! **No accepted row can touch a session that has fired.** An accepted row has `ts > w`, where `w` is its split's
+//! watermark before it. The operator's watermark `W`, when the row arrives, is not above `w`: a split's watermark is
+//! behind its rows on every edge. A fired session has `end ≤ W ≤ w < ts`, and `[ts, ts + gap)` touches it only if
+//! `ts ≤ end`. For the same reason results, whose time is `end − 1`, are never late further down, if the watermark that
+//! is forwarded is one less than the own: a session that fires at `W` had not fired at the `W' < W` before, so
+//! `end − 1 > W' − 1`.
+//!
+//! ```text
+//!            key → open sessions (directory)
+//! rows ──────────────┐
+//!                    ▼            seal, when one of them may end          fire, in the order of ends
+//!   accumulators, a group a session (current) ────────▶ partial states, a row a session (generations) ────▶ results
+//!                    ▲                                          │
+//!                    └── the state of a session with new rows ──┘
+//! ```
+//!
+//! Accumulators cannot give out single groups, sealed rows can. Sessions that are about to end must be sealed; but a row
+//! that has just come belongs to a session that ends `gap` after it, so sealing is rare: about once in a gap. A snapshot
+//! seals, too, and stores what is not stored yet ([`stored`]).
+
+mod current;
+mod directory;
+mod generation;
+mod stored;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, TimestampMillisecondArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use ruslo_core::element::EndReason;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
+use ruslo_core::schema::{split_watermarks, visible};
+use ruslo_core::time::Timestamp;
+
+use self::current::Current;
+use self::directory::{Directory, NONE, Place};
+use self::generation::{Generations, stored_schema, times, with_times};
+use self::stored::Stored;
+use super::groups::{AggregateCall, GroupPlan};
+use super::partition::time_column;
+use super::with_window_fields;
+use crate::expression::NamedExpr;
+
+/// `SELECT keys, aggregates, window_start, window_end, window_time FROM TABLE(SESSION(..)) GROUP BY keys, window`;
+/// cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SessionSpec {
+    plan: Arc<GroupPlan>,
+    time_column: usize,
+    gap_ms: i64,
+    stored: SchemaRef,
+    schema: SchemaRef,
+}
+
+impl SessionSpec {
+    /// Groups rows of `input` by `keys` and session: rows of one key whose TIMESTAMPs in column `time_column` are at
+    /// most `gap_ms` milliseconds apart.
+    ///
+    /// The rows must come through an exchange by the columns that `keys` are.
+    ///
+    /// # Errors
+    /// `Usage`, if the gap is not positive, a key cannot be one or an aggregate is not possible here; `Internal`, if
+    /// the time column is no TIMESTAMP.
+    pub fn new(
+        input: &Schema,
+        keys: Vec<NamedExpr>,
+        aggregates: Vec<AggregateCall>,
+        time_column: usize,
+        gap_ms: i64,
+    ) -> Result<Self> {
+        match input.fields().get(time_column).map(|field| field.data_type()) {
+            Some(DataType::Timestamp(..)) => {}
+            other => return Err(Error::internal(format!("a session over a time column of type {other:?}"))),
+        }
+        if gap_ms <= 0 {
+            return Err(Error::usage(format!("a session's gap must be at least 1 millisecond, not {gap_ms}")));
+        }
+        let plan = GroupPlan::new(keys, aggregates)?;
+        let schema = Arc::new(with_window_fields(plan.result_schema()));
+        let stored = stored_schema(plan.sealed_schema());
+        Ok(Self { plan: Arc::new(plan), time_column, gap_ms, stored, schema })
+    }
+
+    /// The columns that come out: keys, aggregates, `window_start`, `window_end`, `window_time`.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Makes the operator of each subtask.
+    pub fn factory(self) -> SharedFactory {
+        Arc::new(move || SessionAggregate::new(self.clone()))
+    }
+
+    /// Result rows of sessions as they are stored.
+    fn results(&self, stored: &RecordBatch) -> Result<RecordBatch> {
+        let mut columns = self.plan.results(stored)?;
+        let (starts, lasts) = times(stored)?;
+        let ends = |before_end: i64| {
+            let ends = lasts.values().iter().map(|last| last.saturating_add(self.gap_ms - before_end));
+            Arc::new(TimestampMillisecondArray::from_iter_values(ends)) as ArrayRef
+        };
+        columns.push(Arc::new(TimestampMillisecondArray::new(starts.values().clone(), None)));
+        columns.extend([ends(0), ends(1)]);
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+/// A sealed row whose state goes into a group.
+struct Carried {
+    generation: u32,
+    row: u32,
+    group: u32,
+}
+
+struct SessionAggregate {
+    spec: SessionSpec,
+    directory: Directory,
+    current: Current,
+    generations: Generations,
+    stored: Stored,
+    watermark: Timestamp,
+    /// Of the batch at hand, kept for their memory: the key and the group of each row.
+    row_keys: Vec<usize>,
+    row_groups: Vec<usize>,
+    touching: Vec<u32>,
+    /// Of the batch at hand: the rows that opened a group, and what these had before.
+    opened: Vec<u32>,
+    carried: Vec<Carried>,
+}
+
+impl SessionAggregate {
+    fn new(spec: SessionSpec) -> Result<Self> {
+        Ok(Self {
+            directory: Directory::new(spec.plan.key_schema().clone(), spec.gap_ms)?,
+            current: Current::new(&spec.plan)?,
+            spec,
+            generations: Generations::default(),
+            stored: Stored::default(),
+            watermark: Timestamp::MIN,
+            row_keys: Vec::new(),
+            row_groups: Vec::new(),
+            touching: Vec::new(),
+            opened: Vec::new(),
+            carried: Vec::new(),
+        })
+    }
+
+    fn raise(&mut self, watermark: Timestamp) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
+    /// Adds rows that are not late, at `times`.
+    fn update(&mut self, rows: &RecordBatch, times: &[i64]) -> Result<()> {
+        let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { return Ok(()) };
+        self.check(*first, *last)?;
+        let keys = self.spec.plan.keys(rows)?;
+        self.directory.intern(&keys, times.len(), &mut self.row_keys)?;
+        self.assign(times)?;
+        self.current.add_keys(&keys, std::mem::take(&mut self.opened))?;
+        self.carry()?;
+        self.current.may_end_at(first.saturating_add(self.spec.gap_ms));
+        self.current.update(rows, &self.row_groups)
+    }
+
+    fn check(&self, first: i64, last: i64) -> Result<()> {
+        if first <= self.watermark.millis() {
+            return Err(Error::internal(format!(
+                "a row at {} came after the watermark {}, though not late for its split",
+                Timestamp(first),
+                self.watermark
+            )));
+        }
+        match last.checked_add(self.spec.gap_ms) {
+            Some(_) => Ok(()),
+            None => Err(Error::data(format!("the event time {last} ms is too far from 1970 for a session to end"))),
+        }
+    }
+
+    /// Finds or opens the session of each row.
+    fn assign(&mut self, times: &[i64]) -> Result<()> {
+        let keys = std::mem::take(&mut self.row_keys);
+        self.row_groups.clear();
+        for ((row, key), time) in (0u32..).zip(&keys).zip(times) {
+            let group = match self.directory.extend_only(*key, *time) {
+                Some(group) => group,
+                None => self.assign_with_care(row, *key, *time)?,
+            };
+            self.row_groups.push(group as usize);
+        }
+        self.row_keys = keys;
+        Ok(())
+    }
+
+    /// The group of a row that may open a session, bridge several, or go on with a sealed one.
+    fn assign_with_care(&mut self, row: u32, key: usize, time: i64) -> Result<u32> {
+        let mut touching = std::mem::take(&mut self.touching);
+        self.directory.touching(key, time, &mut touching);
+        let group = match touching.split_first() {
+            None => self.open(row, key, time)?,
+            Some((session, others)) => {
+                self.directory.extend(*session, time, time)?;
+                let group = self.group_of(*session, row)?;
+                for other in others {
+                    self.absorb(*other, *session, group)?;
+                }
+                group
+            }
+        };
+        self.touching = touching;
+        Ok(group)
+    }
+
+    fn open(&mut self, row: u32, key: usize, time: i64) -> Result<u32> {
+        let session = self.directory.open(key, time, time, Place::Group(NONE))?;
+        let group = self.current.add(session)?;
+        self.opened.push(row);
+        self.directory.set_place(session, Place::Group(group))?;
+        Ok(group)
+    }
+
+    /// The group of a session; a sealed one gets a group, into which its state goes.
+    fn group_of(&mut self, session: u32, row: u32) -> Result<u32> {
+        match self.directory.get(session)?.place {
+            Place::Group(group) => Ok(group),
+            place => {
+                let group = self.current.add(session)?;
+                self.opened.push(row);
+                self.directory.set_place(session, Place::Group(group))?;
+                self.bring(place, group);
+                Ok(group)
+            }
+        }
+    }
+
+    /// Merges session `other` into `session`, whose group is `group`.
+    fn absorb(&mut self, other: u32, session: u32, group: u32) -> Result<()> {
+        let gone = self.directory.close(other)?;
+        self.directory.extend(session, gone.start, gone.last)?;
+        self.bring(gone.place, group);
+        Ok(())
+    }
+
+    /// Sees to it that the state at `place` comes into `group`.
+    fn bring(&mut self, place: Place, group: u32) {
+        match place {
+            Place::Group(from) => self.current.fold(from, group),
+            Place::Sealed { generation, row } => {
+                self.generations.kill(generation, row);
+                self.carried.push(Carried { generation, row, group });
+            }
+            Place::Free => {}
+        }
+    }
+
+    /// Merges the sealed rows that the batch at hand goes on with into their groups.
+    fn carry(&mut self) -> Result<()> {
+        let mut carried = std::mem::take(&mut self.carried);
+        carried.sort_by_key(|carried| carried.generation);
+        for part in carried.chunk_by(|a, b| a.generation == b.generation) {
+            let Some(first) = part.first() else { continue };
+            let rows = self.generations.rows(first.generation, part.iter().map(|carried| carried.row))?;
+            let groups: Vec<usize> = part.iter().map(|carried| carried.group as usize).collect();
+            self.current.merge(&rows, &groups)?;
+        }
+        carried.clear();
+        self.carried = carried;
+        Ok(())
+    }
+
+    /// Turns the accumulators into a generation.
+    fn seal(&mut self) -> Result<()> {
+        if self.current.len() > 0 {
+            let (sessions, sealed) = self.current.seal()?;
+            let rows = with_times(&sealed, &self.spec.stored, &sessions, &self.directory)?;
+            self.generations.add(rows, sessions, None, &mut self.directory)?;
+        }
+        self.generations.settle(&mut self.directory)?;
+        self.directory.forget_stale_keys()
+    }
+
+    /// Fires complete sessions, at most a piece of `ctx.batch_rows` rows.
+    fn advance(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        let watermark = self.watermark.millis();
+        if self.current.first_end() <= watermark {
+            self.seal()?;
+        }
+        let gap = self.spec.gap_ms;
+        let due = self.generations.take_due(&mut self.directory, gap, watermark, ctx.batch_rows.max(1))?;
+        if let Some(first) = due.first() {
+            let stored = concat_batches(first.schema_ref(), &due)?;
+            out.emit(self.spec.results(&stored)?);
+        }
+        let more = self.generations.has_due(&self.directory, gap, watermark);
+        self.account(ctx)?;
+        Ok(if more { Progress::More } else { Progress::Done })
+    }
+
+    fn account(&self, ctx: &OperatorContext<'_>) -> Result<()> {
+        let own = self.directory.bytes() + self.current.bytes() + self.generations.bytes();
+        let bytes = (own + self.stored.bytes()) as u64;
+        if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
+    }
+}
+
+/// The rows of `batch` that are not late, their times, and how many were late.
+fn in_time(batch: &RecordBatch, time_index: usize) -> Result<(RecordBatch, arrow::buffer::ScalarBuffer<i64>, usize)> {
+    let times = time_column(batch, time_index)?;
+    let rows = visible(batch);
+    let Some(marks) = split_watermarks(batch) else { return Ok((rows, times, 0)) };
+    let keep: BooleanArray = times.iter().zip(marks.values()).map(|(time, mark)| Some(time > mark)).collect();
+    let late = rows.num_rows() - keep.true_count();
+    if late == 0 {
+        return Ok((rows, times, 0));
+    }
+    let rows = filter_record_batch(&rows, &keep)?;
+    let times = time_column(&rows, time_index)?;
+    Ok((rows, times, late))
+}
+
+impl Operator for SessionAggregate {
+    fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        self.raise(ctx.watermark);
+        let (plan, gap) = (&self.spec.plan, self.spec.gap_ms);
+        self.stored.load(plan, gap, &mut self.directory, &mut self.generations, ctx.state)?;
+        self.generations.settle(&mut self.directory)?;
+        self.account(ctx)
+    }
+
+    fn on_batch(
+        &mut self,
+        _input: InputId,
+        batch: RecordBatch,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        self.raise(ctx.watermark);
+        let (rows, times, late) = in_time(&batch, self.spec.time_column)?;
+        ctx.metrics.late_rows.add(late);
+        self.update(&rows, &times)?;
+        self.advance(ctx, out)
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark: Timestamp,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        self.raise(watermark);
+        self.advance(ctx, out)
+    }
+
+    /// A session fires when the watermark has reached its end, and its result's time is a millisecond before that.
+    fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+        match watermark {
+            Timestamp::MAX => Timestamp::MAX,
+            Timestamp(millis) => Timestamp(millis.saturating_sub(1)),
+        }
+    }
+
+    fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        self.raise(ctx.watermark);
+        self.advance(ctx, out)
+    }
+
+    fn snapshot(&mut self, epoch: Epoch, ctx: &mut OperatorContext<'_>, _out: &mut Output) -> Result<()> {
+        self.seal()?;
+        let watermark = self.watermark.millis();
+        let due = self.generations.due_rows(&self.directory, self.spec.gap_ms, watermark)?;
+        let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
+        let at = (epoch, ctx.subtask.key_groups());
+        self.stored.store(&self.spec.plan, &mut self.generations, &due, watermark, at, ctx.state)?;
+        self.account(ctx)
+    }
+
+    fn on_end(
+        &mut self,
+        _input: InputId,
+        reason: EndReason,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        match reason {
+            EndReason::Drain => self.advance(ctx, out),
+            // What is not out stays in state, for a resume.
+            EndReason::Stop => Ok(Progress::Done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
