@@ -70,7 +70,8 @@ pub(super) struct Directory {
     /// Keys with an open session.
     open_keys: usize,
     sessions: Vec<Session>,
-    open: usize,
+    /// How many are open.
+    pub(super) open: usize,
     free: u32,
 }
 
@@ -90,11 +91,6 @@ impl Directory {
     pub(super) fn new(key_schema: SchemaRef, gap: i64) -> Result<Self> {
         let keys = group_values(&key_schema)?;
         Ok(Self { gap, key_schema, keys, heads: Vec::new(), open_keys: 0, sessions: Vec::new(), open: 0, free: NONE })
-    }
-
-    /// How many sessions are open.
-    pub(super) fn len(&self) -> usize {
-        self.open
     }
 
     /// Bytes held.
@@ -317,7 +313,7 @@ mod tests {
         assert_eq!(touched(&directory, key, 0), [(0, 0)]);
         assert_eq!(touched(&directory, key, 200), [(200, 200)]);
         assert_eq!(directory.open(key, 500, 500, Place::Group(0)).unwrap(), opened[1]);
-        assert_eq!(directory.len(), 3);
+        assert_eq!(directory.open, 3);
     }
 
     #[test]
@@ -339,7 +335,7 @@ mod tests {
             let key = intern(&mut directory, &[round * 1000 + 5])[0];
             assert_eq!(touched(&directory, key, round), [(round, round)]);
         }
-        assert_eq!((directory.len(), directory.open_keys), (20, 20));
+        assert_eq!((directory.open, directory.open_keys), (20, 20));
     }
 
     #[test]
