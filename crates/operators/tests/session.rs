@@ -138,7 +138,7 @@ fn expected(case: &Case) -> (BTreeMap<Key, Outcome>, u64) {
     for split in &case.splits {
         let mut watermark = i64::MIN;
         for row in split {
-            if row.millis <= watermark {
+            if row.millis < watermark {
                 late += 1;
             } else {
                 let key = if case.keyed { (row.number, row.text.clone()) } else { (None, None) };

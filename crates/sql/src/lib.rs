@@ -42,6 +42,7 @@ mod planner;
 mod program;
 mod scan;
 mod script;
+mod session;
 mod settings;
 mod statement;
 mod stream;

@@ -15,7 +15,9 @@ use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::SharedFactory;
 use ruslo_core::sink::Sink;
-use ruslo_operators::{AggregateCall, FilterSpec, NamedExpr, ProjectSpec, WindowAggregateSpec, WindowAssignSpec};
+use ruslo_operators::{
+    AggregateCall, FilterSpec, NamedExpr, ProjectSpec, SessionSpec, WindowAggregateSpec, WindowAssignSpec,
+};
 
 use crate::catalog::Table;
 use crate::connect::{Connections, connector_name};
@@ -25,6 +27,7 @@ use crate::explain::{Detail, column_names, shown_expr};
 use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::window::{bare_column, waits_for_time};
+use crate::window_spec::WindowSpec;
 
 /// A graph in the making.
 pub(crate) struct Physical<'a> {
@@ -140,16 +143,26 @@ impl Physical<'_> {
         let calls = node.aggregates.iter().zip(&node.names);
         let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name).map(AggregateCall::new));
         let calls = calls.collect::<Sql<Vec<_>>>()?;
-        let shape = node.window.shape()?;
-        let shape = if node.attached { shape.attached() } else { shape };
-        let spec = WindowAggregateSpec::new(schema.as_arrow(), keys, calls, index_of(schema, &node.time)?, shape)?;
+        let time = index_of(schema, &node.time)?;
+        let (schema, factory) = match node.window {
+            WindowSpec::Session { gap_ms } => {
+                let spec = SessionSpec::new(schema.as_arrow(), keys, calls, time, gap_ms)?;
+                (spec.schema(), spec.factory())
+            }
+            _ => {
+                let shape = node.window.shape()?;
+                let shape = if node.attached { shape.attached() } else { shape };
+                let spec = WindowAggregateSpec::new(schema.as_arrow(), keys, calls, time, shape)?;
+                (spec.schema(), spec.factory())
+            }
+        };
         let detail = aggregate_detail(node);
         let added = Node {
             id: operator_id(&node.lineage),
             name: detail.name.clone(),
             parallelism: if node.keys.is_empty() { 1 } else { self.parallelism },
-            schema: spec.schema(),
-            kind: NodeKind::Operator(spec.factory()),
+            schema,
+            kind: NodeKind::Operator(factory),
         };
         Ok(self.add(added, Some((input, Partitioning::KeyGroup(columns))), detail))
     }

@@ -23,6 +23,7 @@ use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, lit};
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
+use crate::session;
 use crate::text::{bare_text, expr_text};
 use crate::window::{Windowed, lineage, tables, windowed};
 use crate::window_spec::WindowSpec;
@@ -32,8 +33,9 @@ pub(crate) fn streaming(plan: LogicalPlan, at: Position) -> DfResult<LogicalPlan
     let rewritten = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at).map(Transformed::yes),
         other => Ok(Transformed::no(other)),
-    });
-    rewritten.map(|plan| plan.data)
+    })?;
+    session::check_rest(&rewritten.data, at).map_err(carried)?;
+    Ok(rewritten.data)
 }
 
 /// What a column of GROUP BY is.
@@ -49,6 +51,7 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
         return Err(carried(no_window(aggregate, at)));
     }
     found.computed_with |= computes_with_window(aggregate, &found);
+    session::check_aggregate(aggregate, &found, at).map_err(carried)?;
 
     let input = if found.computed_with { aggregate.input.as_ref().clone() } else { pass_time_on(&aggregate.input)? };
     let mut columns = Columns::default();

@@ -21,7 +21,7 @@ pub(crate) fn assign(input: LogicalPlan, call: &WindowCall) -> DfResult<LogicalP
     check_event_time(&input, index, call).map_err(carried)?;
     let time = Column::from(input.schema().qualified_field(index));
     let partition = partition_columns(&input, call).map_err(carried)?;
-    if !matches!(call.window, WindowSpec::Tumble { .. }) {
+    if matches!(call.window, WindowSpec::Hop { .. } | WindowSpec::Cumulate { .. }) {
         let kind = call.window.kind().to_uppercase();
         return Err(carried(SqlError::not_yet(format!("{kind} windows"), call.at).help("there is TUMBLE")));
     }

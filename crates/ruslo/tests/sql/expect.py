@@ -10,6 +10,7 @@ docs/sql/README.md, and DuckDB gets the rest. The section says what DuckDB must 
 
     -- table bid (k STRING, v INT, ts TIMESTAMP) from a.json in/b.json.gz
     -- window ts size 60 s watermark 5 s [offset 900 s]
+    -- session ts gap 10 s watermark 5 s [by k v]     instead of `window`: sessions of each (k, v)
     -- late counts where k <> 'noise'          only these late rows reach the window
     SELECT ...                                 the table has window_start, window_end, window_time too
 
@@ -64,6 +65,27 @@ def judge(rows, time, size, delay, offset):
         watermark = at - delay if watermark is None else max(watermark, at - delay)
 
 
+def judge_late(rows, time, delay):
+    """Adds whether each row is late for its session: behind the rows before it in its file, less the delay."""
+    watermark = None
+    for row in rows:
+        at = millis(row[time])
+        row["late"] = watermark is not None and at < watermark
+        watermark = at - delay if watermark is None else max(watermark, at - delay)
+
+
+def sessions(rows, time, gap, keys):
+    """Adds each row's session: sorted by time, rows of a key more than a gap apart are in two."""
+    open_rows = {}
+    for row in sorted((row for row in rows if not row["late"]), key=lambda row: row[time]):
+        mine = open_rows.setdefault(tuple(row[key] for key in keys), [])
+        if mine and millis(row[time]) - millis(mine[-1][time]) > gap:
+            mine.clear()
+        mine.append(row)
+        for member in mine:
+            member["window_start"], member["window_end"] = millis(mine[0][time]), millis(row[time]) + gap
+
+
 def load(db, directives, files):
     """Makes the table, without its late rows; gives their number."""
     table = next((d for d in directives if d.startswith("table ")), None)
@@ -71,10 +93,12 @@ def load(db, directives, files):
         return 0
     name, columns, names = re.fullmatch(r"table (\S+) \((.*)\) from (.*)", table).groups()
     window = next((d for d in directives if d.startswith("window ")), None)
+    session = next((d for d in directives if d.startswith("session ")), None)
     counted = next((d.removeprefix("late counts where ") for d in directives if d.startswith("late ")), "true")
     db.execute(f'CREATE TABLE typed ({columns})')
     db.execute(f'CREATE TABLE judged ({columns}, window_start TIMESTAMP, window_end TIMESTAMP, late BOOLEAN)')
     types = [(row[0], row[1]) for row in db.execute("DESCRIBE typed").fetchall()]
+    everything = []
     for file in names.split():
         rows = []
         for row in read_rows(files[file]):
@@ -85,11 +109,18 @@ def load(db, directives, files):
             time, size, delay, offset = re.fullmatch(
                 r"window (\S+) size (\d+) s watermark (\d+) s(?: offset (-?\d+) s)?", window).groups()
             judge(rows, time, int(size) * 1000, int(delay) * 1000, int(offset or 0) * 1000)
-        for row in rows:
-            times = [row.get(c) if row.get(c) is None else EPOCH + row[c] * MILLISECOND
-                     for c in ("window_start", "window_end")]
-            values = [row[column] for column, _ in types] + times + [row.get("late", False)]
-            db.execute(f"INSERT INTO judged VALUES ({', '.join('?' * len(values))})", values)
+        if session:
+            time, gap, delay, keys = re.fullmatch(
+                r"session (\S+) gap (\d+) s watermark (\d+) s(?: by (.*))?", session).groups()
+            judge_late(rows, time, int(delay) * 1000)
+        everything += rows
+    if session:
+        sessions(everything, time, int(gap) * 1000, (keys or "").split())
+    for row in everything:
+        times = [row.get(c) if row.get(c) is None else EPOCH + row[c] * MILLISECOND
+                 for c in ("window_start", "window_end")]
+        values = [row[column] for column, _ in types] + times + [row.get("late", False)]
+        db.execute(f"INSERT INTO judged VALUES ({', '.join('?' * len(values))})", values)
     db.execute(f'CREATE VIEW {name} AS SELECT * EXCLUDE (late), window_end - INTERVAL 1 MILLISECOND AS window_time '
                'FROM judged WHERE NOT late')
     return db.execute(f"SELECT count(*) FROM judged WHERE late AND ({counted})").fetchone()[0]

@@ -231,7 +231,11 @@ fn what_comes_later_is_refused_in_one_sentence() {
             "CUMULATE windows",
             "2:15",
         ),
-        ("SELECT * FROM TABLE(SESSION(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR))", "SESSION windows", "2:21"),
+        (
+            "SELECT * FROM TABLE(SESSION(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' HOUR))",
+            "SESSION windows without GROUP BY",
+            "2:1",
+        ),
         (
             "SELECT COUNT(*) AS n FROM bid GROUP BY TUMBLE(dateTime, INTERVAL '1' HOUR)",
             "GROUP BY TUMBLE(..) windows",

@@ -62,13 +62,13 @@ impl Generation {
         Ok(Self { rows, sessions, live, by_last, done: 0, bytes, bucket: None })
     }
 
-    /// The session of the next row that ends at `watermark` or before, and the row.
-    fn due(&mut self, directory: &Directory, gap: i64, watermark: i64) -> Option<(u32, u32)> {
+    /// The session of the next row that ends at `through` or before, and the row.
+    fn due(&mut self, directory: &Directory, gap: i64, through: i64) -> Option<(u32, u32)> {
         while let Some(row) = self.by_last.get(self.done) {
             match self.sessions.get(*row as usize) {
                 Some(session) if *session != NONE => {
                     let last = directory.get(*session).ok()?.last;
-                    return (last.saturating_add(gap) <= watermark).then_some((*session, *row));
+                    return (last.saturating_add(gap) <= through).then_some((*session, *row));
                 }
                 _ => self.done += 1,
             }
@@ -139,12 +139,12 @@ impl Generations {
         Ok(take_record_batch(&generation.rows, &rows.collect::<UInt32Array>())?)
     }
 
-    /// At most `rows_max` rows of sessions that have ended at `watermark`, as batches; the sessions are closed.
+    /// At most `rows_max` rows of sessions that end at `through` or before, as batches; the sessions are closed.
     pub(super) fn take_due(
         &mut self,
         directory: &mut Directory,
         gap: i64,
-        watermark: i64,
+        through: i64,
         rows_max: usize,
     ) -> Result<Vec<RecordBatch>> {
         let mut left = rows_max;
@@ -152,7 +152,7 @@ impl Generations {
         for generation in self.by_id.values_mut() {
             let mut rows = Vec::new();
             while rows.len() < left
-                && let Some((session, row)) = generation.due(directory, gap, watermark)
+                && let Some((session, row)) = generation.due(directory, gap, through)
             {
                 directory.close(session)?;
                 generation.done += 1;
@@ -172,21 +172,21 @@ impl Generations {
         Ok(taken)
     }
 
-    /// Whether some session has ended at `watermark`.
-    pub(super) fn has_due(&mut self, directory: &Directory, gap: i64, watermark: i64) -> bool {
-        self.by_id.values_mut().any(|generation| generation.due(directory, gap, watermark).is_some())
+    /// Whether some session ends at `through` or before.
+    pub(super) fn has_due(&mut self, directory: &Directory, gap: i64, through: i64) -> bool {
+        self.by_id.values_mut().any(|generation| generation.due(directory, gap, through).is_some())
     }
 
-    /// The rows of all sessions that have ended at `watermark`, as batches; they stay.
-    pub(super) fn due_rows(&mut self, directory: &Directory, gap: i64, watermark: i64) -> Result<Vec<RecordBatch>> {
+    /// The rows of all sessions that end at `through` or before, as batches; they stay.
+    pub(super) fn due_rows(&mut self, directory: &Directory, gap: i64, through: i64) -> Result<Vec<RecordBatch>> {
         let mut found = Vec::new();
         for generation in self.by_id.values_mut() {
-            if generation.due(directory, gap, watermark).is_none() {
+            if generation.due(directory, gap, through).is_none() {
                 continue;
             }
             let is_due = |row: &&u32| {
                 let session = generation.sessions.get(**row as usize).and_then(|session| directory.get(*session).ok());
-                session.is_some_and(|session| session.last.saturating_add(gap) <= watermark)
+                session.is_some_and(|session| session.last.saturating_add(gap) <= through)
             };
             let rows: UInt32Array = generation.by_last.iter().skip(generation.done).filter(is_due).copied().collect();
             found.push(take_record_batch(&generation.rows, &rows)?);

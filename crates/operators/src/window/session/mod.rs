@@ -1,16 +1,17 @@
 //! Session window aggregation: GROUP BY keys and session, one result row a session when it is complete.
 //!
 //! A row at `ts` is a window `[ts, ts + gap)`; windows of one key that overlap or touch are one session. A session is
-//! `[start, last + gap)` by the times of its first and last row, and fires when the watermark has reached its end, so
-//! one millisecond later than other windows: a row at exactly `last + gap` still touches it. A row is late if its time
-//! is not after its split's watermark just before it.
+//! `[start, last + gap)` by the times of its first and last row. A row is late if its time is before its split's
+//! watermark just before it: rows may be equal to the watermark, so that `WATERMARK FOR ts AS ts` suits rows in order of
+//! which some have the same time. A session fires when the watermark has passed its end, not when it has reached its
+//! last millisecond as other windows do, because a row at exactly `last + gap` still touches it.
 //!
-//! **No accepted row can touch a session that has fired.** An accepted row has `ts > w`, where `w` is its split's
+//! **No accepted row can touch a session that has fired.** An accepted row has `ts ≥ w`, where `w` is its split's
 //! watermark before it. The operator's watermark `W`, when the row arrives, is not above `w`: a split's watermark is
-//! behind its rows on every edge. A fired session has `end ≤ W ≤ w < ts`, and `[ts, ts + gap)` touches it only if
+//! behind its rows on every edge. A fired session has `end < W ≤ w ≤ ts`, and `[ts, ts + gap)` touches it only if
 //! `ts ≤ end`. For the same reason results, whose time is `end − 1`, are never late further down, if the watermark that
-//! is forwarded is one less than the own: a session that fires at `W` had not fired at the `W' < W` before, so
-//! `end − 1 > W' − 1`.
+//! is forwarded is two less than the own: a session that fires at `W` had not fired at the `W' < W` before, so
+//! `end ≥ W'` and `end − 1 > W' − 2`.
 //!
 //! ```text
 //!            key → open sessions (directory)
@@ -160,6 +161,14 @@ impl SessionAggregate {
         self.watermark = self.watermark.max(watermark);
     }
 
+    /// Sessions that end here or before are complete.
+    fn complete_through(&self) -> i64 {
+        match self.watermark {
+            Timestamp::MAX => i64::MAX,
+            Timestamp(millis) => millis.saturating_sub(1),
+        }
+    }
+
     /// Adds rows that are not late, at `times`.
     fn update(&mut self, rows: &RecordBatch, times: &[i64]) -> Result<()> {
         let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { return Ok(()) };
@@ -174,7 +183,7 @@ impl SessionAggregate {
     }
 
     fn check(&self, first: i64, last: i64) -> Result<()> {
-        if first <= self.watermark.millis() {
+        if first < self.watermark.millis() {
             return Err(Error::internal(format!(
                 "a row at {} came after the watermark {}, though not late for its split",
                 Timestamp(first),
@@ -291,17 +300,17 @@ impl SessionAggregate {
 
     /// Fires complete sessions, at most a piece of `ctx.batch_rows` rows.
     fn advance(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
-        let watermark = self.watermark.millis();
-        if self.current.first_end() <= watermark {
+        let through = self.complete_through();
+        if self.current.first_end() <= through {
             self.seal()?;
         }
         let gap = self.spec.gap_ms;
-        let due = self.generations.take_due(&mut self.directory, gap, watermark, ctx.batch_rows.max(1))?;
+        let due = self.generations.take_due(&mut self.directory, gap, through, ctx.batch_rows.max(1))?;
         if let Some(first) = due.first() {
             let stored = concat_batches(first.schema_ref(), &due)?;
             out.emit(self.spec.results(&stored)?);
         }
-        let more = self.generations.has_due(&self.directory, gap, watermark);
+        let more = self.generations.has_due(&self.directory, gap, through);
         self.account(ctx)?;
         Ok(if more { Progress::More } else { Progress::Done })
     }
@@ -318,7 +327,7 @@ fn in_time(batch: &RecordBatch, time_index: usize) -> Result<(RecordBatch, arrow
     let times = time_column(batch, time_index)?;
     let rows = visible(batch);
     let Some(marks) = split_watermarks(batch) else { return Ok((rows, times, 0)) };
-    let keep: BooleanArray = times.iter().zip(marks.values()).map(|(time, mark)| Some(time > mark)).collect();
+    let keep: BooleanArray = times.iter().zip(marks.values()).map(|(time, mark)| Some(time >= mark)).collect();
     let late = rows.num_rows() - keep.true_count();
     if late == 0 {
         return Ok((rows, times, 0));
@@ -361,11 +370,11 @@ impl Operator for SessionAggregate {
         self.advance(ctx, out)
     }
 
-    /// A session fires when the watermark has reached its end, and its result's time is a millisecond before that.
+    /// A session fires when the watermark has passed its end, and its result's time is a millisecond before that.
     fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
         match watermark {
             Timestamp::MAX => Timestamp::MAX,
-            Timestamp(millis) => Timestamp(millis.saturating_sub(1)),
+            Timestamp(millis) => Timestamp(millis.saturating_sub(2)),
         }
     }
 
@@ -376,11 +385,11 @@ impl Operator for SessionAggregate {
 
     fn snapshot(&mut self, epoch: Epoch, ctx: &mut OperatorContext<'_>, _out: &mut Output) -> Result<()> {
         self.seal()?;
-        let watermark = self.watermark.millis();
-        let due = self.generations.due_rows(&self.directory, self.spec.gap_ms, watermark)?;
+        let through = self.complete_through();
+        let due = self.generations.due_rows(&self.directory, self.spec.gap_ms, through)?;
         let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
         let at = (epoch, ctx.subtask.key_groups());
-        self.stored.store(&self.spec.plan, &mut self.generations, &due, watermark, at, ctx.state)?;
+        self.stored.store(&self.spec.plan, &mut self.generations, &due, through, at, ctx.state)?;
         self.account(ctx)
     }
 

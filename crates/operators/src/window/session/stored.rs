@@ -39,13 +39,13 @@ impl Stored {
         self.bytes
     }
 
-    /// Brings state to what `generations` hold, with everything that ends at `watermark` or before either out or due.
+    /// Brings state to what `generations` hold, with everything that ends at `through` or before either out or due.
     pub(super) fn store(
         &mut self,
         plan: &GroupPlan,
         generations: &mut Generations,
         due: &[RecordBatch],
-        watermark: i64,
+        through: i64,
         at: (i64, KeyGroupRange),
         state: &mut dyn OperatorState,
     ) -> Result<()> {
@@ -69,7 +69,7 @@ impl Stored {
         fired.expire(ONE_BUCKET);
         if !is_empty {
             let groups: Vec<KeyGroup> = groups.collect();
-            fired.append(ONE_BUCKET, &groups, &fired_rows(&groups, watermark)?)?;
+            fired.append(ONE_BUCKET, &groups, &fired_rows(&groups, through)?)?;
         }
         self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.table(name).bytes()).sum();
         Ok(())
@@ -103,13 +103,13 @@ impl Stored {
     }
 }
 
-fn fired_rows(groups: &[KeyGroup], watermark: i64) -> Result<RecordBatch> {
+fn fired_rows(groups: &[KeyGroup], through: i64) -> Result<RecordBatch> {
     let schema = Schema::new(vec![
         Field::new("key_group", DataType::UInt16, false),
         Field::new("through", DataType::Int64, false),
     ]);
     let groups: ArrayRef = Arc::new(UInt16Array::from(groups.to_vec()));
-    let through: ArrayRef = Arc::new(Int64Array::from(vec![watermark; groups.len()]));
+    let through: ArrayRef = Arc::new(Int64Array::from(vec![through; groups.len()]));
     Ok(RecordBatch::try_new(Arc::new(schema), vec![groups, through])?)
 }
 

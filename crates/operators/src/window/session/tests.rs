@@ -53,17 +53,17 @@ fn results(batches: &[RecordBatch]) -> Vec<(i64, i64, i64, i64)> {
 }
 
 #[test]
-fn a_session_fires_when_the_watermark_reaches_its_end_and_not_before() {
+fn a_session_fires_when_the_watermark_has_passed_its_end_and_not_before() {
     let (mut operator, mut test) = (operator(), TestContext::new());
     run_batch(operator.as_mut(), rows(&[(1, 3), (2, 9), (1, 10)]), &mut test).unwrap();
-    assert!(run_watermark(operator.as_mut(), Timestamp(18), &mut test).unwrap().is_empty());
-    let made = run_watermark(operator.as_mut(), Timestamp(19), &mut test).unwrap();
+    assert!(run_watermark(operator.as_mut(), Timestamp(19), &mut test).unwrap().is_empty());
+    let made = run_watermark(operator.as_mut(), Timestamp(20), &mut test).unwrap();
     assert_eq!(made[0].schema(), spec(&["k"], 10).unwrap().schema());
     assert_eq!(results(&made), [(2, 1, 9, 19)]);
     // A row at the very end touches: the session goes on.
     run_batch(operator.as_mut(), rows(&[(1, 20)]), &mut test).unwrap();
-    assert!(run_watermark(operator.as_mut(), Timestamp(29), &mut test).unwrap().is_empty());
-    assert_eq!(results(&run_watermark(operator.as_mut(), Timestamp(30), &mut test).unwrap()), [(1, 3, 3, 30)]);
+    assert!(run_watermark(operator.as_mut(), Timestamp(30), &mut test).unwrap().is_empty());
+    assert_eq!(results(&run_watermark(operator.as_mut(), Timestamp(31), &mut test).unwrap()), [(1, 3, 3, 30)]);
     assert_eq!(test.memory.bytes(), 0);
 }
 
@@ -89,10 +89,10 @@ fn a_row_in_the_middle_bridges_two_sessions_wherever_their_states_are() {
 #[test]
 fn late_rows_are_counted_and_change_nothing() {
     let (mut operator, mut test) = (operator(), TestContext::new());
-    let marks = Int64Array::from(vec![i64::MIN, 4, 5, 6]);
+    let marks = Int64Array::from(vec![i64::MIN, 5, 6, 7]);
     let batch = with_split_watermarks(&rows(&[(1, 5), (1, 5), (1, 5), (1, 5)]), marks).unwrap();
     run_batch(operator.as_mut(), batch, &mut test).unwrap();
-    let made = run_watermark(operator.as_mut(), Timestamp(15), &mut test).unwrap();
+    let made = run_watermark(operator.as_mut(), Timestamp(16), &mut test).unwrap();
     assert_eq!(results(&made), [(1, 2, 5, 15)]);
     assert_eq!(test.metrics.late_rows.get(), 2);
 }
@@ -100,7 +100,7 @@ fn late_rows_are_counted_and_change_nothing() {
 #[test]
 fn the_watermark_that_is_forwarded_is_before_every_later_result() {
     let operator = operator();
-    assert_eq!(operator.output_watermark(Timestamp(20)), Timestamp(19));
+    assert_eq!(operator.output_watermark(Timestamp(20)), Timestamp(18));
     assert_eq!(operator.output_watermark(Timestamp::MAX), Timestamp::MAX);
     assert_eq!(operator.output_watermark(Timestamp::MIN), Timestamp::MIN);
 }
@@ -108,7 +108,7 @@ fn the_watermark_that_is_forwarded_is_before_every_later_result() {
 #[test]
 fn a_row_behind_the_watermark_that_is_not_late_is_our_fault() {
     let (mut operator, mut test) = (operator(), TestContext::new());
-    test.watermark = Timestamp(9);
+    test.watermark = Timestamp(10);
     let error = run_batch(operator.as_mut(), rows(&[(1, 9)]), &mut test).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(error.to_string().contains("a row at 1970-01-01 00:00:00.009"), "{error}");
@@ -154,11 +154,11 @@ fn a_session_that_was_stored_again_and_again_is_restored_once() {
     snapshot(operator.as_mut(), &mut test, 2);
     run_batch(operator.as_mut(), rows(&[(1, 5)]), &mut test).unwrap();
     snapshot(operator.as_mut(), &mut test, 3);
-    assert_eq!(results(&run_watermark(operator.as_mut(), Timestamp(11), &mut test).unwrap()), [(2, 1, 1, 11)]);
+    assert_eq!(results(&run_watermark(operator.as_mut(), Timestamp(12), &mut test).unwrap()), [(2, 1, 1, 11)]);
     snapshot(operator.as_mut(), &mut test, 4);
     let mut restored = self::operator();
     let mut test = TestContext::with_state(Subtask { index: 0, parallelism: 1 }, test.state);
-    test.watermark = Timestamp(11);
+    test.watermark = Timestamp(12);
     restored.open(&mut test.context()).unwrap();
     let made = run_watermark(restored.as_mut(), Timestamp::MAX, &mut test).unwrap();
     assert_eq!(results(&made), [(1, 3, 1, 15), (9, 1, 1_000, 1_010)]);
