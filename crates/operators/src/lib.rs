@@ -13,6 +13,8 @@ mod expression;
 mod filter;
 mod project;
 pub mod testing;
+mod union;
+mod unnest;
 mod watermark;
 mod window;
 
@@ -20,6 +22,8 @@ pub use aggregate::{avg_udaf, sum_udaf};
 pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use project::ProjectSpec;
+pub use union::UnionSpec;
+pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
     AggregateCall, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec,

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, TableType};
 
 use crate::cursor::At;
 use crate::diagnostic::{Position, Sql, SqlError};
+use crate::weight::Weight;
 
 /// A table that CREATE TABLE declared.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub(crate) struct View {
     pub(crate) name: At<String>,
     pub(crate) plan: LogicalPlan,
     pub(crate) schema: SchemaRef,
+    /// How large it is, its own views written out.
+    pub(crate) weight: Weight,
     pub(crate) canonical: String,
 }
 

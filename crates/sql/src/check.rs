@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Interval, Query,
-    Select, SelectItem, SetExpr, SetOperator, Spanned, TableFactor, Value, Visit, Visitor,
+    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -15,7 +15,9 @@ use crate::diagnostic::{Position, SqlError};
 use crate::flink;
 use crate::functions::Functions;
 use crate::interval;
+use crate::nested;
 use crate::settings::RuntimeMode;
+use crate::unnest::{is_unnest, is_unnest_join};
 
 type Flow = ControlFlow<SqlError>;
 
@@ -79,11 +81,16 @@ impl Check<'_> {
 
     fn set(&self, body: &SetExpr) -> Result<(), SqlError> {
         let (what, keyword) = match body {
-            SetExpr::Select(_) | SetExpr::Query(_) => return Ok(()),
-            SetExpr::SetOperation { op: SetOperator::Union, .. } => ("UNION queries", "UNION"),
+            SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => return Ok(()),
+            SetExpr::SetOperation { op: SetOperator::Union, set_quantifier: SetQuantifier::All, left, right } => {
+                return self.set(left).and_then(|()| self.set(right));
+            }
+            SetExpr::SetOperation { op: SetOperator::Union, .. } => {
+                let error = SqlError::not_yet("UNION queries without ALL", find_keyword(self.tokens, "UNION"));
+                return Err(error.help("UNION ALL keeps every row"));
+            }
             SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries", "INTERSECT"),
             SetExpr::SetOperation { .. } => ("EXCEPT queries", "EXCEPT"),
-            SetExpr::Values(_) => ("VALUES lists", "VALUES"),
             SetExpr::Table(_) => ("TABLE queries", "TABLE"),
             _ => ("queries that change data", "SELECT"),
         };
@@ -92,11 +99,11 @@ impl Check<'_> {
 
     fn select(&self, select: &Select) -> Result<(), SqlError> {
         self.only_in_batch(select.distinct.is_some(), "SELECT DISTINCT queries", "DISTINCT")?;
-        self.refuse(select.from.is_empty(), "queries without FROM", "SELECT")?;
-        if let [_, second, ..] = select.from.as_slice() {
+        let mut others = select.from.iter().skip(1);
+        if let Some(second) = others.find(|from| !is_unnest(&from.relation)) {
             return Err(SqlError::not_yet("joins", Position::of_span(second.span())));
         }
-        let joins = select.from.iter().any(|from| !from.joins.is_empty());
+        let joins = select.from.iter().any(|from| from.joins.iter().any(|join| !is_unnest_join(join)));
         self.refuse(joins, "joins", if find_keyword(self.tokens, "JOIN").is_some() { "JOIN" } else { "APPLY" })?;
         self.refuse(select.qualify.is_some(), "QUALIFY clauses", "QUALIFY")?;
         self.refuse(!select.named_window.is_empty(), "WINDOW clauses", "WINDOW")?;
@@ -145,6 +152,7 @@ impl Check<'_> {
 
     fn table(&self, table: &TableFactor) -> Result<(), SqlError> {
         match table {
+            unnest if is_unnest(unnest) => Ok(()),
             TableFactor::Table { args: Some(_), name, .. } => {
                 let at = Position::of_span(name.span());
                 Err(SqlError::not_yet(format!("table functions such as '{name}'"), at))
@@ -213,7 +221,7 @@ impl Check<'_> {
             FunctionArguments::None => &[],
             FunctionArguments::Subquery(_) => return Err(SqlError::not_yet("subqueries in expressions", at)),
         };
-        if flink::is_rewritten(&name, arguments.len()) {
+        if flink::is_rewritten(&name, arguments.len()) || nested::is_literal(&name) {
             return Ok(());
         }
         self.functions.check(&name, at)?;

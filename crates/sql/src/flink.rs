@@ -27,10 +27,19 @@ use datafusion::sql::sqlparser::ast::{
 
 /// Gives `query` Flink's meaning.
 pub(crate) fn rewrite_query(query: &mut Query) {
-    if let SetExpr::Select(select) = query.body.as_mut() {
-        part_names(&mut select.projection);
-    }
+    part_names_of(&mut query.body);
     let _: ControlFlow<()> = query.visit(&mut FlinkMeaning);
+}
+
+fn part_names_of(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => part_names(&mut select.projection),
+        SetExpr::SetOperation { left, right, .. } => {
+            part_names_of(left);
+            part_names_of(right);
+        }
+        _ => {}
+    }
 }
 
 /// Gives columns of the same name different ones, as Flink does: `i`, `i0`, `i1`.

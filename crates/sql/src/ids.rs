@@ -6,13 +6,15 @@
 //!
 //! | operator | text |
 //! |---|---|
-//! | source | `source <table>`, and ` #n` for the nth further reading of it |
+//! | source | `source <table>`; `source values` for rows that stand in the text |
 //! | tumbling window | `tumble size=<ms> offset=<ms> keys=[<table>.<column>, …] inputs=[source <table>]` |
 //! | hopping window | `hop slide=<ms> size=<ms> offset=<ms> keys=[…] inputs=[…]` |
 //! | cumulating window | `cumulate step=<ms> size=<ms> offset=<ms> keys=[…] inputs=[…]` |
 //! | session window | `session gap=<ms> keys=[…] inputs=[…]` |
 //! | sink | `sink <table>` |
-//! | others, which keep no state | `<kind> of <input's id>` |
+//! | others, which keep no state | `<kind> of <input's id>`; `union of <input's id>, …` |
+//!
+//! The nth operator of the same text, in the order of the plan, has ` #n` behind it from the second on.
 //!
 //! A fingerprint is the hash of everything that the query says: the statement and each table and view that it reads or
 //! writes, laid out in one way. How fast a source is read (`source.rows-per-second`) only tunes, and settings are not part

@@ -10,7 +10,8 @@ use crate::catalog::Table;
 use crate::cursor::At;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
-use crate::types::{sql_name, to_column_type};
+use crate::nested::fix_cast;
+use crate::types::{key_and_value, sql_name, to_column_type};
 
 /// `plan` with the columns that `table` takes, in its order; `listed` are those that INSERT names.
 pub(crate) fn conform(
@@ -76,7 +77,8 @@ fn column_for(plan: &LogicalPlan, place: Option<usize>, field: &Field, table: &T
         Some(place) => {
             let column = Expr::Column(Column::from(plan.schema().qualified_field(place)));
             let same = plan.schema().field(place).data_type() == field.data_type();
-            if same { column } else { cast(column, field.data_type().clone()) }
+            let value = if same { column } else { cast(column, field.data_type().clone()) };
+            fix_cast(value, plan.schema()).map_err(|error| from_datafusion(&error, &[]))?
         }
         None if field.is_nullable() => {
             let null = ScalarValue::try_from(field.data_type()).map_err(|error| from_datafusion(&error, &[]))?;
@@ -118,6 +120,14 @@ fn fits(from: &DataType, to: &DataType) -> bool {
             from.primitive_width() <= to.primitive_width()
         }
         (Timestamp(..) | Date32, Timestamp(..)) => true,
+        (DataType::List(from), DataType::List(to)) => fits(from.data_type(), to.data_type()),
+        (DataType::Map(from, _), DataType::Map(to, _)) => {
+            let pairs = key_and_value(from).zip(key_and_value(to));
+            pairs.is_some_and(|(from, to)| fits(from.0, to.0) && fits(from.1, to.1))
+        }
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            from.len() == to.len() && from.iter().zip(to).all(|(from, to)| fits(from.data_type(), to.data_type()))
+        }
         (from, to) => from == to,
     }
 }
@@ -152,6 +162,7 @@ pub(crate) fn shown(plan: LogicalPlan, at: Position) -> Sql<LogicalPlan> {
             return Err(SqlError::new(sentence).at(at).help("CAST it"));
         };
         let value = if data_type == *field.data_type() { column } else { cast(column, data_type) };
+        let value = fix_cast(value, plan.schema()).map_err(|error| from_datafusion(&error, &[]))?;
         exprs.push(value.alias(field.name()));
     }
     project(exprs, plan).map_err(|error| from_datafusion(&error, &[]))

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
 //! | `settings`, `connect`, `catalog` | what SET, WITH and CREATE say |
+//! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
 //! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
@@ -36,6 +37,7 @@ mod ids;
 mod insert;
 mod interval;
 mod logical;
+mod nested;
 mod nodes;
 mod physical;
 mod planner;
@@ -50,6 +52,9 @@ mod text;
 mod tvf;
 mod types;
 mod typing;
+mod unnest;
+mod values;
+mod weight;
 mod window;
 mod window_spec;
 

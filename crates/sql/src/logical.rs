@@ -12,6 +12,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext};
 use crate::diagnostic::Sql;
 use crate::errors::from_datafusion;
 use crate::planner::Planner;
+use crate::unnest;
 
 /// The optimised plan of `plan`; its output has the same names, types and order.
 pub(crate) fn optimize(plan: LogicalPlan, planner: &Planner) -> Sql<LogicalPlan> {
@@ -25,5 +26,6 @@ pub(crate) fn optimize(plan: LogicalPlan, planner: &Planner) -> Sql<LogicalPlan>
         .without_query_execution_start_time()
         .with_skip_failing_rules(false)
         .with_max_passes(4);
-    optimizer.optimize(plan, &context, |_, _| {}).map_err(|error| from_datafusion(&error, &[]))
+    let plan = optimizer.optimize(plan, &context, |_, _| {});
+    plan.and_then(unnest::prune).map_err(|error| from_datafusion(&error, &[]))
 }

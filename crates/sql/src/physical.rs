@@ -2,21 +2,22 @@
 //!
 //! One arm of [`Physical::node`] per kind of node; every arm ends in a spec of `ruslo_operators` and a line for people.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, Union};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use ruslo_core::connector::TableDefinition;
-use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
-use ruslo_core::operator::SharedFactory;
+use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
+use ruslo_core::operator::{Port, SharedFactory};
 use ruslo_core::sink::Sink;
 use ruslo_operators::{
-    AggregateCall, FilterSpec, NamedExpr, ProjectSpec, SessionSpec, WindowAggregateSpec, WindowAssignSpec,
+    AggregateCall, FilterSpec, NamedExpr, ProjectSpec, SessionSpec, UnionSpec, WindowAggregateSpec, WindowAssignSpec,
 };
 
 use crate::catalog::Table;
@@ -26,6 +27,7 @@ use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
 use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::unnest::Unnest;
 use crate::window::{bare_column, waits_for_time};
 use crate::window_spec::WindowSpec;
 
@@ -38,6 +40,8 @@ pub(crate) struct Physical<'a> {
     pub(crate) graph: Graph,
     /// What EXPLAIN says of each node, in the order of the graph's.
     pub(crate) details: Vec<Detail>,
+    /// How many operators have ids of each text.
+    texts: HashMap<String, usize>,
 }
 
 /// Where the rows of a query go.
@@ -55,7 +59,8 @@ pub(crate) fn graph(
     parallelism: usize,
 ) -> Sql<(Graph, Vec<Detail>)> {
     let (graph, details, needs_time) = (Graph::default(), Vec::new(), waits_for_time(plan));
-    let mut physical = Physical { connections, parallelism, needs_time, graph, details };
+    let texts = HashMap::new();
+    let mut physical = Physical { connections, parallelism, needs_time, graph, details, texts };
     let last = physical.node(plan)?;
     physical.sink(last, target)?;
     physical.graph.validate()?;
@@ -70,7 +75,8 @@ pub(crate) fn batch_sink(
     target: &Target<'_>,
     connections: Connections<'_>,
 ) -> Sql<(Graph, String)> {
-    let mut physical = Physical { connections, parallelism: 1, needs_time: false, graph, details };
+    let texts = HashMap::new();
+    let mut physical = Physical { connections, parallelism: 1, needs_time: false, graph, details, texts };
     let (node, detail) = physical.sink_node(schema.clone(), 1, target)?;
     let text = detail.text();
     physical.add(node, None, detail);
@@ -79,17 +85,22 @@ pub(crate) fn batch_sink(
 
 impl Physical<'_> {
     /// Adds the nodes of `plan`; the last of them is the answer.
-    fn node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
+    pub(crate) fn node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
             LogicalPlan::Projection(projection) => self.project(projection),
             LogicalPlan::Filter(filter) => self.filter(filter),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Values(values) => self.values(values),
+            LogicalPlan::EmptyRelation(empty) => self.no_from(empty),
             LogicalPlan::Extension(_) => {
                 if let Some(assign) = as_node::<WindowAssign>(plan) {
                     self.assign(assign)
                 } else if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
                     self.aggregate(aggregate)
+                } else if let Some(unnest) = as_node::<Unnest>(plan) {
+                    self.unnest(unnest)
                 } else {
                     Err(unplannable(plan))
                 }
@@ -158,7 +169,7 @@ impl Physical<'_> {
         };
         let detail = aggregate_detail(node);
         let added = Node {
-            id: operator_id(&node.lineage),
+            id: self.fresh_id(&node.lineage),
             name: detail.name.clone(),
             parallelism: if node.keys.is_empty() { 1 } else { self.parallelism },
             schema,
@@ -174,7 +185,7 @@ impl Physical<'_> {
         Ok(())
     }
 
-    fn sink_node(&self, schema: SchemaRef, parallelism: usize, target: &Target<'_>) -> Sql<(Node, Detail)> {
+    fn sink_node(&mut self, schema: SchemaRef, parallelism: usize, target: &Target<'_>) -> Sql<(Node, Detail)> {
         let (sink, name, connector) = match target {
             Target::Table(table) => {
                 let sink = self.connections.sink(table)?;
@@ -185,7 +196,7 @@ impl Physical<'_> {
         let detail = Detail::forward(&name)
             .line("connector", format!("{connector}, {}", sink.guarantee()))
             .line("columns", column_names(&schema));
-        let id = operator_id(&name.replacen("Sink", "sink", 1));
+        let id = self.fresh_id(&name.replacen("Sink", "sink", 1));
         let kind = NodeKind::Sink(sink);
         Ok((Node { id, name, parallelism, schema, kind }, detail))
     }
@@ -198,8 +209,39 @@ impl Physical<'_> {
         Ok(print.sink(&table, self.connections.environment)?)
     }
 
+    fn union(&mut self, union: &Union) -> Sql<NodeIndex> {
+        let inputs = flattened(union).into_iter().map(|input| self.node(input)).collect::<Sql<Vec<_>>>()?;
+        let spec = UnionSpec::new(union.schema.inner().clone());
+        let nodes = inputs.iter().filter_map(|input| self.graph.nodes.get(*input));
+        let ids: Vec<String> = nodes.map(|node| node.id.to_string()).collect();
+        let name = "Union".to_owned();
+        let detail = Detail::forward(&name).line("inputs", inputs.len().to_string());
+        let (parallelism, schema) = (self.parallelism, spec.schema());
+        let id = self.fresh_id(&format!("union of {}", ids.join(", ")));
+        let node = Node { id, name, parallelism, schema, kind: NodeKind::Operator(spec.factory()) };
+        let index = self.add(node, None, detail);
+        for (input, from) in inputs.into_iter().enumerate() {
+            let partitioning = self.between(from, parallelism);
+            self.graph.edges.push(Edge { from, port: Port::MAIN, to: index, input, partitioning });
+        }
+        Ok(index)
+    }
+
+    /// How rows get from `input` to a node of `parallelism` where no key matters.
+    pub(crate) fn between(&self, input: NodeIndex, parallelism: usize) -> Partitioning {
+        let same = self.graph.nodes.get(input).is_some_and(|node| node.parallelism == parallelism);
+        if same { Partitioning::Forward } else { Partitioning::Rebalance }
+    }
+
+    /// The id of what `text` describes; the nth operator of the same text is told apart by ` #n`.
+    pub(crate) fn fresh_id(&mut self, text: &str) -> OperatorId {
+        let count = self.texts.entry(text.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 { operator_id(text) } else { operator_id(&format!("{text} #{count}")) }
+    }
+
     /// Adds a stateless operator behind `input`.
-    fn add_after(
+    pub(crate) fn add_after(
         &mut self,
         input: NodeIndex,
         detail: Detail,
@@ -209,7 +251,7 @@ impl Physical<'_> {
         let (_, parallelism) = self.output(input)?;
         let before = self.graph.nodes.get(input).map_or(OperatorId(0), |node| node.id);
         let kind = detail.name.split(' ').next().unwrap_or_default().to_lowercase();
-        let id = operator_id(&format!("{kind} of {before}"));
+        let id = self.fresh_id(&format!("{kind} of {before}"));
         let node = Node { id, name: detail.name.clone(), parallelism, schema, kind: NodeKind::Operator(factory) };
         Ok(self.add(node, Some((input, Partitioning::Forward)), detail))
     }
@@ -233,6 +275,15 @@ impl Physical<'_> {
 
 fn unplannable(plan: &LogicalPlan) -> SqlError {
     SqlError::internal(format!("no operator for '{}'", plan.display()))
+}
+
+/// The inputs of a union; those of a union right inside it are its own.
+fn flattened(union: &Union) -> Vec<&LogicalPlan> {
+    let inputs = union.inputs.iter().flat_map(|input| match input.as_ref() {
+        LogicalPlan::Union(inner) => flattened(inner),
+        other => vec![other],
+    });
+    inputs.collect()
 }
 
 /// Whether a projection changes nothing: the same columns under the same names in the same order.

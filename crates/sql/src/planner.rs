@@ -32,7 +32,9 @@ use crate::settings::RuntimeMode;
 use crate::statement::QueryText;
 use crate::tvf::{self, WindowCall};
 use crate::types::FlinkTypes;
-use crate::{flink, typing, window};
+use crate::unnest::{UnnestCall, UnnestRelations};
+use crate::weight::{Weight, weigh};
+use crate::{flink, nested, typing, unnest, window};
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.
 const PARSER_STEPS_MAX: usize = 4_096;
@@ -51,7 +53,10 @@ impl Planner {
         let mut config = ConfigOptions::default();
         config.execution.time_zone = Some(crate::types::UTC.to_owned());
         let ours: Arc<dyn ExprPlanner> = Arc::new(typing::AggregatesOverCasts);
-        let expr_planners = [ours].into_iter().chain(SessionStateDefaults::default_expr_planners()).collect();
+        let expr_planners = [ours, Arc::new(nested::MapAccess)]
+            .into_iter()
+            .chain(SessionStateDefaults::default_expr_planners())
+            .collect();
         Self { functions: Functions::new(), expr_planners, config: Arc::new(config) }
     }
 
@@ -61,17 +66,21 @@ impl Planner {
     }
 
     /// The typed plan of `query`.
-    pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog, mode: RuntimeMode) -> Sql<LogicalPlan> {
+    pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog, mode: RuntimeMode) -> Sql<(LogicalPlan, Weight)> {
         let (tokens, calls) = tvf::extract(query)?;
+        let tokens = nested::rewrite_tokens(&tokens, query.end)?;
         let mut ast = self.parse_query(&tokens, query.end, mode)?;
+        let weight = weigh(&ast, catalog, &calls).map_err(|error| error.or_at(query.start()))?;
         flink::rewrite_query(&mut ast);
-        let context = Context::new(self, catalog, calls);
+        nested::rewrite(&mut ast)?;
+        let unnests = unnest::extract(&mut ast)?;
+        let context = Context::new(self, catalog, calls, unnests);
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
             .and_then(typing::narrow_plan)
             .and_then(|plan| TypeCoercion::new().analyze(plan, &self.config))
             .and_then(typing::fix_intervals);
-        plan.map_err(|error| from_datafusion(&error, &query.tokens))
+        plan.map(|plan| (plan, weight)).map_err(|error| from_datafusion(&error, &query.tokens))
     }
 
     fn parse_query(&self, tokens: &[TokenWithSpan], end: Position, mode: RuntimeMode) -> Sql<Box<Query>> {
@@ -85,13 +94,15 @@ impl Planner {
     /// The typed expression that `tokens` say over the columns of `schema`.
     pub(crate) fn expression(&self, tokens: &[TokenWithSpan], schema: &DFSchemaRef) -> Sql<Expr> {
         let end = tokens.last().map_or(Position { line: 1, column: 1 }, |last| Position::from(last.span.end));
+        let tokens = &nested::rewrite_tokens(tokens, end)?;
         let mut parser = parser(tokens);
         let mut ast = parser.parse_expr().map_err(|error| from_parser(&error, "expression", end))?;
         expect_end(&mut parser, "expression", end)?;
         check_expr(&ast, tokens, &self.functions)?;
         flink::rewrite_expr(&mut ast);
+        nested::rewrite(&mut ast)?;
         let catalog = Catalog::default();
-        let context = Context::new(self, &catalog, Vec::new());
+        let context = Context::new(self, &catalog, Vec::new(), Vec::new());
         let planned = SqlToRel::new_with_options(&context, options())
             .sql_to_expr(ast, schema, &mut PlannerContext::new())
             .and_then(typing::narrow_expr)
@@ -105,6 +116,7 @@ impl Planner {
             SimplifyContext::builder().with_schema(schema.clone()).with_config_options(self.config.clone()).build();
         let simplifier = ExprSimplifier::new(info);
         let expr = typing::fix_interval(simplifier.coerce(expr, schema)?, schema)?;
+        let expr = nested::fix_casts(expr, schema)?;
         let expr = simplifier.simplify(expr)?;
         expr.get_type(schema).map(|_| expr)
     }
@@ -141,8 +153,9 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(planner: &'a Planner, catalog: &'a Catalog, calls: Vec<WindowCall>) -> Self {
-        Self { planner, catalog, relation_planners: vec![Arc::new(WindowRelations { calls })] }
+    fn new(planner: &'a Planner, catalog: &'a Catalog, calls: Vec<WindowCall>, unnests: Vec<UnnestCall>) -> Self {
+        let unnests = Arc::new(UnnestRelations { calls: unnests });
+        Self { planner, catalog, relation_planners: vec![Arc::new(WindowRelations { calls }), unnests] }
     }
 }
 
@@ -242,7 +255,8 @@ impl WindowRelations {
     }
 }
 
-fn table_named(ident: Ident) -> TableFactor {
+/// A table in FROM.
+pub(crate) fn table_named(ident: Ident) -> TableFactor {
     TableFactor::Table {
         name: ObjectName::from(vec![ident]),
         alias: None,

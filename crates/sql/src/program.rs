@@ -22,6 +22,7 @@ use crate::script::{Statement, split};
 use crate::settings::{Rejected, RuntimeMode, Settings};
 use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
+use crate::weight::Weight;
 use crate::{batch, cursor, ids, insert, logical, stream};
 
 /// A script's only job, planned.
@@ -188,22 +189,23 @@ impl<'a> Program<'a> {
         if ddl.if_not_exists && self.catalog.contains(&ddl.name.value) {
             return Ok(());
         }
-        let plan = self.query(&ddl.query)?;
+        let (plan, weight) = self.query(&ddl.query)?;
         let plan = if ddl.columns.is_empty() { plan } else { rename(plan, ddl)? };
         let schema = plan.schema().inner().clone();
         let canonical = statement.canonical();
-        self.catalog.add(Relation::View(Arc::new(View { name: ddl.name.clone(), plan, schema, canonical })))
+        self.catalog.add(Relation::View(Arc::new(View { name: ddl.name.clone(), plan, schema, weight, canonical })))
     }
 
     /// The logical plan of a query: the streaming one, in batch mode DataFusion's own.
-    fn query(&self, query: &QueryText) -> Sql<LogicalPlan> {
+    fn query(&self, query: &QueryText) -> Sql<(LogicalPlan, Weight)> {
         let mode = self.with_overrides()?.runtime_mode;
-        let plan = self.planner.query(query, &self.catalog, mode)?;
+        let (plan, weight) = self.planner.query(query, &self.catalog, mode)?;
         if mode == RuntimeMode::Batch {
-            return Ok(plan);
+            return Ok((plan, weight));
         }
         let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
-        stream::streaming(plan, at).map_err(|error| from_datafusion(&error, &query.tokens))
+        let plan = stream::streaming(plan, at).map_err(|error| from_datafusion(&error, &query.tokens))?;
+        Ok((plan, weight))
     }
 
     fn run(&mut self, job: &Job, is_explain: bool, statement: &Statement) -> Sql<()> {
@@ -216,7 +218,7 @@ impl<'a> Program<'a> {
         let settings = self.with_overrides()?;
         let (plan, table) = match job {
             Job::Insert(insert) => self.insert(insert)?,
-            Job::Select(query) => (insert::shown(self.query(query)?, query.start())?, None),
+            Job::Select(query) => (insert::shown(self.query(query)?.0, query.start())?, None),
         };
         let query = match job {
             Job::Insert(insert) => &insert.query,
@@ -237,7 +239,7 @@ impl<'a> Program<'a> {
 
     fn insert(&self, insert: &Insert) -> Sql<(LogicalPlan, Option<Arc<Table>>)> {
         let table = self.catalog.sink(&insert.table)?.clone();
-        let plan = self.query(&insert.query)?;
+        let (plan, _) = self.query(&insert.query)?;
         let plan = insert::conform(plan, &table, insert.columns.as_deref(), insert.table.at)?;
         Ok((plan, Some(table)))
     }

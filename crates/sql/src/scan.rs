@@ -15,7 +15,6 @@ use crate::connect::{connector_name, rows_per_second};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, shown_expr};
-use crate::ids::operator_id;
 use crate::physical::{Physical, physical_expr};
 
 /// What is read of a table and what is made of it.
@@ -43,7 +42,7 @@ impl Physical<'_> {
         let schema = row_time.as_ref().map_or_else(|| source.schema(), |row_time| row_time.schema());
         let name = format!("Source {}", table.name.value);
         let node = Node {
-            id: operator_id(&self.source_text(&name)),
+            id: self.fresh_id(&name.replacen("Source", "source", 1)),
             name,
             parallelism: self.parallelism,
             schema,
@@ -56,15 +55,6 @@ impl Physical<'_> {
         let exprs: Vec<Expr> = scan.projected_schema.columns().into_iter().map(|column| ident(column.name)).collect();
         let made = DFSchema::try_from(reading.made_schema()).map_err(|error| from_datafusion(&error, &[]))?;
         self.add_projection(index, &exprs, &made)
-    }
-
-    /// `source bid`, and for a second reading of it `source bid #2`.
-    fn source_text(&self, name: &str) -> String {
-        let text = name.replacen("Source", "source", 1);
-        match self.graph.nodes.iter().filter(|node| node.name == name).count() {
-            0 => text,
-            before => format!("{text} #{}", before + 1),
-        }
     }
 }
 

@@ -93,6 +93,8 @@ fn lower_first(text: &str) -> String {
 #[derive(Default)]
 struct Level {
     operators: usize,
+    /// UNION, JOIN and the like, since the bracket: commas stand between columns, not between queries.
+    queries: usize,
 }
 
 fn check_depth(statement: &Statement) -> Sql<()> {
@@ -101,12 +103,17 @@ fn check_depth(statement: &Statement) -> Sql<()> {
         match class(&token.token) {
             Class::Open => levels.push(Level::default()),
             Class::Close => drop(levels.pop()),
-            Class::Comma => drop(levels.last_mut().map(std::mem::take)),
+            Class::Comma => levels.last_mut().into_iter().for_each(|level| level.operators = 0),
             Class::Operator => levels.last_mut().into_iter().for_each(|level| level.operators += 1),
+            Class::Query => levels.last_mut().into_iter().for_each(|level| level.queries += 1),
             Class::Other => {}
         }
         if levels.len() > NESTING_MAX {
             return Err(SqlError::new(format!("nested deeper than {NESTING_MAX} levels")).at(Position::of(token)));
+        }
+        if levels.last().is_some_and(|level| level.queries > OPERATORS_MAX) {
+            let sentence = format!("a query has more than {OPERATORS_MAX} UNIONs or joins without brackets");
+            return Err(SqlError::new(sentence).at(Position::of(token)));
         }
         if levels.last().is_some_and(|level| level.operators > OPERATORS_MAX) {
             let sentence = format!("an expression has more than {OPERATORS_MAX} operators without brackets");
@@ -122,6 +129,8 @@ enum Class {
     Close,
     Comma,
     Operator,
+    /// Puts a query beside another.
+    Query,
     Other,
 }
 
@@ -136,10 +145,8 @@ fn class(token: &Token) -> Class {
             Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::BETWEEN | Keyword::LIKE => {
                 Class::Operator
             }
-            Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::AT | Keyword::COLLATE | Keyword::IN => {
-                Class::Operator
-            }
-            Keyword::JOIN => Class::Operator,
+            Keyword::AT | Keyword::COLLATE | Keyword::IN => Class::Operator,
+            Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT | Keyword::JOIN => Class::Query,
             _ => Class::Other,
         },
         Token::Word(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period => Class::Other,
@@ -189,6 +196,8 @@ mod tests {
         assert!(message(&format!("SELECT 1{}", "+1".repeat(100_000))).starts_with("an expression has more than"));
         assert!(message(&format!("SELECT {} x", "NOT ".repeat(5_000))).starts_with("an expression has more than"));
         assert!(message(&"x".repeat(SCRIPT_BYTES_MAX + 1)).starts_with("the script has 1048577 bytes"));
+        let many = format!("SELECT a, b FROM t{}", " UNION ALL SELECT a, b FROM t".repeat(10_000));
+        assert!(message(&many).starts_with("a query has more than 1000 UNIONs"), "commas do not help");
         let long_list = format!("SELECT x IN ({}) FROM t", "1, ".repeat(10_000));
         assert!(split(&long_list).is_ok());
     }

@@ -61,7 +61,7 @@ pub(crate) enum Parsed {
 
 /// Statements that Flink has and Ruslo doesn't so far, by their first word.
 const LATER: &str = "ALTER ANALYZE BEGIN CALL COMPILE DELETE DESC DESCRIBE DROP EXECUTE LOAD QUIT REMOVE SHOW STOP TRUNCATE \
-    UNLOAD UPDATE USE VALUES";
+    UNLOAD UPDATE USE";
 
 const FIRST_WORDS: [&str; 7] = ["CREATE", "EXPLAIN", "INSERT", "RESET", "SELECT", "SET", "WITH"];
 
@@ -127,7 +127,8 @@ fn parse_job(cursor: &mut Cursor<'_>) -> Sql<Job> {
     if cursor.eat(&["INSERT"]) {
         return parse_insert(cursor).map(Job::Insert);
     }
-    let starts = cursor.peeks(0, "SELECT") || cursor.peeks(0, "WITH") || cursor.peek(0) == Some(&Token::LParen);
+    let words = ["SELECT", "WITH", "VALUES"];
+    let starts = words.iter().any(|word| cursor.peeks(0, word)) || cursor.peek(0) == Some(&Token::LParen);
     if starts { parse_query(cursor).map(Job::Select) } else { Err(no_statement(cursor)) }
 }
 
@@ -157,9 +158,6 @@ fn parse_insert(cursor: &mut Cursor<'_>) -> Sql<Insert> {
 
 /// Everything that is left.
 fn parse_query(cursor: &mut Cursor<'_>) -> Sql<QueryText> {
-    if cursor.peeks(0, "VALUES") {
-        return Err(SqlError::not_yet("VALUES lists", cursor.position()));
-    }
     if cursor.is_done() {
         return Err(cursor.expected("a query"));
     }
@@ -252,7 +250,6 @@ mod tests {
             ("CREATE CATALOG c", "CREATE CATALOG statements are not supported yet (line 1, column 8)"),
             ("CREATE TEMPORARY FUNCTION f", "CREATE FUNCTION statements are not supported yet (line 1, column 18)"),
             ("INSERT OVERWRITE t SELECT 1", "INSERT OVERWRITE statements are not supported yet (line 1, column 8)"),
-            ("INSERT INTO t VALUES (1)", "VALUES lists are not supported yet (line 1, column 15)"),
             ("SELEC 1", "expected a statement, found 'SELEC'"),
             ("CREATE INDEX i", "expected TABLE or VIEW, found 'INDEX'"),
             ("SET", "expected 'key' = 'value', found the end of the statement"),

@@ -10,6 +10,7 @@
 //! | DATE, TIME(p) | Date32, Time32 in milliseconds |
 //! | TIMESTAMP(p) | without zone; p ≤ 3: milliseconds, p ≤ 6 (the default): microseconds, else nanoseconds |
 //! | TIMESTAMP_LTZ(p) | the same with the zone UTC |
+//! | ARRAY<T>, MAP<K, V>, ROW<a T, ..> | List, Map, Struct; NOT NULL inside them is not enforced |
 
 use std::sync::Arc;
 
@@ -30,13 +31,163 @@ pub(crate) const UTC: &str = "UTC";
 const NAMES: &str = "STRING VARCHAR CHAR BOOLEAN TINYINT SMALLINT INT INTEGER BIGINT FLOAT REAL DOUBLE DECIMAL DEC NUMERIC \
     DATE TIME TIMESTAMP TIMESTAMP_LTZ BYTES VARBINARY BINARY ARRAY MAP ROW MULTISET";
 
-/// Reads a type: `DECIMAL(10, 2)`, `TIMESTAMP(3) WITHOUT TIME ZONE`. NOT NULL behind it is the caller's.
+/// How deep types may nest.
+const DEPTH_MAX: usize = 64;
+
+/// Reads a type: `DECIMAL(10, 2)`, `TIMESTAMP(3) WITHOUT TIME ZONE`, `MAP<STRING, ARRAY<INT>>`. NOT NULL behind it is the
+/// caller's.
 pub(crate) fn parse(cursor: &mut Cursor<'_>) -> Sql<DataType> {
+    let mut brackets = Brackets::default();
+    let data_type = brackets.parse(cursor)?;
+    if brackets.owed == 0 { Ok(data_type) } else { Err(cursor.expected("one '>' less")) }
+}
+
+/// The angle brackets around the type that is being read. The tokenizer makes one token of `>>`, which closes two.
+#[derive(Default)]
+struct Brackets {
+    depth: usize,
+    /// Brackets that were closed by the token that closed an inner one.
+    owed: usize,
+}
+
+impl Brackets {
+    fn parse(&mut self, cursor: &mut Cursor<'_>) -> Sql<DataType> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(SqlError::new(format!("a type is nested deeper than {DEPTH_MAX} levels")).at(cursor.position()));
+        }
+        let at = cursor.position();
+        let mut data_type = if cursor.eat(&["ARRAY"]) {
+            self.open(cursor, "'<' and the elements' type, as in ARRAY<INT>")?;
+            let element = self.parse_inside(cursor)?;
+            self.close(cursor)?;
+            list(element)
+        } else if cursor.eat(&["MAP"]) {
+            self.parse_map(cursor)?
+        } else if cursor.eat(&["ROW"]) {
+            self.parse_row(cursor)?
+        } else if cursor.peeks(0, "MULTISET") {
+            return Err(multiset().at(at));
+        } else {
+            parse_scalar(cursor)?
+        };
+        while self.owed == 0 && cursor.eat(&["ARRAY"]) {
+            data_type = list(data_type);
+        }
+        if self.owed == 0 && cursor.peeks(0, "MULTISET") {
+            return Err(multiset().at(cursor.position()));
+        }
+        self.depth -= 1;
+        Ok(data_type)
+    }
+
+    /// A type inside another, with the NOT NULL that may follow it.
+    fn parse_inside(&mut self, cursor: &mut Cursor<'_>) -> Sql<DataType> {
+        let data_type = self.parse(cursor)?;
+        if self.owed == 0 && !cursor.eat(&["NOT", "NULL"]) {
+            cursor.eat(&["NULL"]);
+        }
+        Ok(data_type)
+    }
+
+    fn parse_map(&mut self, cursor: &mut Cursor<'_>) -> Sql<DataType> {
+        self.open(cursor, "'<' and two types, as in MAP<STRING, INT>")?;
+        let at = cursor.position();
+        let key = self.parse_inside(cursor)?;
+        if key.is_nested() {
+            return Err(SqlError::new(format!("a map's key cannot be {}", sql_name(&key))).at(at));
+        }
+        if self.owed > 0 || !cursor.eat_token(&Token::Comma) {
+            return Err(cursor.expected("',' and the type of the map's values"));
+        }
+        let value = self.parse_inside(cursor)?;
+        self.close(cursor)?;
+        Ok(map(key, value))
+    }
+
+    /// `<a INT, b STRING>` or `(a INT, b STRING)`.
+    fn parse_row(&mut self, cursor: &mut Cursor<'_>) -> Sql<DataType> {
+        let round = cursor.eat_token(&Token::LParen);
+        if !round {
+            self.open(cursor, "'<' and fields, as in ROW<a INT, b STRING>")?;
+        }
+        let mut fields: Vec<Field> = Vec::new();
+        loop {
+            let name = cursor.name("a field's name")?;
+            if fields.iter().any(|field| *field.name() == name.value) {
+                return Err(SqlError::new(format!("the field '{}' is declared twice", name.value)).at(name.at));
+            }
+            fields.push(Field::new(name.value, self.parse_inside(cursor)?, true));
+            if self.owed == 0 && cursor.eat(&["COMMENT"]) {
+                cursor.string("the comment in quotes")?;
+            }
+            if self.owed > 0 || !cursor.eat_token(&Token::Comma) {
+                break;
+            }
+        }
+        if round {
+            cursor.expect_token(&Token::RParen)?
+        } else {
+            self.close(cursor)?
+        }
+        Ok(DataType::Struct(fields.into()))
+    }
+
+    fn open(&mut self, cursor: &mut Cursor<'_>, what: &str) -> Sql<()> {
+        if cursor.eat_token(&Token::Lt) { Ok(()) } else { Err(cursor.expected(what)) }
+    }
+
+    fn close(&mut self, cursor: &mut Cursor<'_>) -> Sql<()> {
+        if let Some(owed) = self.owed.checked_sub(1) {
+            self.owed = owed;
+            return Ok(());
+        }
+        if cursor.eat_token(&Token::ShiftRight) {
+            self.owed += 1;
+            return Ok(());
+        }
+        if cursor.eat_token(&Token::Gt) { Ok(()) } else { Err(cursor.expected("',' or '>'")) }
+    }
+}
+
+fn multiset() -> SqlError {
+    SqlError::new("there is no MULTISET").help("an ARRAY keeps duplicates, a MAP<T, INT> counts them")
+}
+
+/// ARRAY<element>.
+pub(crate) fn list(element: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("item", element, true)))
+}
+
+/// MAP<key, value>.
+pub(crate) fn map(key: DataType, value: DataType) -> DataType {
+    let fields = vec![Field::new("key", key, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(fields.into()), false)), false)
+}
+
+/// The types of a map's keys and values.
+pub(crate) fn key_and_value(entries: &Field) -> Option<(&DataType, &DataType)> {
+    match entries.data_type() {
+        DataType::Struct(fields) => match fields.iter().as_slice() {
+            [key, value] => Some((key.data_type(), value.data_type())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a nested type begins at the cursor, which stands behind AS: `ARRAY<`, `MAP<`, `ROW<`, `ROW(`.
+pub(crate) fn begins_nested(cursor: &Cursor<'_>) -> bool {
+    let word = |word| cursor.peeks(0, word);
+    let angle = cursor.peek(1) == Some(&Token::Lt);
+    ((word("ARRAY") || word("MAP") || word("ROW")) && angle)
+        || (word("ROW") && cursor.peek(1) == Some(&Token::LParen))
+        || word("MULTISET")
+}
+
+fn parse_scalar(cursor: &mut Cursor<'_>) -> Sql<DataType> {
     let name = cursor.name("a type")?;
     let upper = name.value.to_uppercase();
-    if matches!(upper.as_str(), "ARRAY" | "MAP" | "ROW" | "MULTISET") {
-        return Err(SqlError::not_yet(format!("{upper} columns"), name.at));
-    }
     if upper == "DOUBLE" {
         cursor.eat(&["PRECISION"]);
     }
@@ -158,8 +309,27 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
         DataType::Timestamp(unit, None) => format!("TIMESTAMP({})", digits(unit)),
         DataType::Timestamp(unit, Some(_)) => format!("TIMESTAMP_LTZ({})", digits(unit)),
         DataType::Interval(_) | DataType::Duration(_) => "INTERVAL".to_owned(),
+        DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
+            format!("ARRAY<{}>", sql_name(element.data_type()))
+        }
+        DataType::Map(entries, _) => match key_and_value(entries) {
+            Some((key, value)) => format!("MAP<{}, {}>", sql_name(key), sql_name(value)),
+            None => data_type.to_string(),
+        },
+        DataType::Struct(fields) => {
+            let field = |field: &FieldRef| format!("{} {}", name_text(field.name()), sql_name(field.data_type()));
+            let fields = fields.iter().map(field);
+            format!("ROW<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
+}
+
+/// A name as SQL writes it: in backticks where it needs them.
+pub(crate) fn name_text(name: &str) -> String {
+    let is_word = |c: char| c == '_' || c.is_alphanumeric();
+    let plain = name.chars().all(is_word) && name.chars().next().is_some_and(|first| !first.is_numeric());
+    if plain { name.to_owned() } else { format!("`{}`", name.replace('`', "``")) }
 }
 
 /// Whether a table can have a column of this type.
@@ -169,6 +339,11 @@ pub(crate) fn is_column_type(data_type: &DataType) -> bool {
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
         DataType::Float32 | DataType::Float64 | DataType::Time32(TimeUnit::Millisecond) => true,
         DataType::Timestamp(unit, zone) => *unit != TimeUnit::Second && zone.as_deref().is_none_or(|z| z == UTC),
+        DataType::List(element) => is_column_type(element.data_type()),
+        DataType::Map(entries, _) => {
+            key_and_value(entries).is_some_and(|(key, value)| is_column_type(key) && is_column_type(value))
+        }
+        DataType::Struct(fields) => fields.iter().all(|field| is_column_type(field.data_type())),
         _ => false,
     }
 }
@@ -187,6 +362,17 @@ pub(crate) fn to_column_type(data_type: &DataType) -> Option<DataType> {
         DataType::Timestamp(TimeUnit::Second, _) => DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::from(UTC))),
         DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some(Arc::from(UTC))),
         DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
+            list(to_column_type(element.data_type())?)
+        }
+        DataType::Map(entries, _) => {
+            let (key, value) = key_and_value(entries)?;
+            map(to_column_type(key)?, to_column_type(value)?)
+        }
+        DataType::Struct(fields) => {
+            let field = |field: &FieldRef| Some(Field::new(field.name(), to_column_type(field.data_type())?, true));
+            DataType::Struct(fields.iter().map(field).collect::<Option<Vec<_>>>()?.into())
+        }
         other => other.clone(),
     };
     is_column_type(&near).then_some(near)
@@ -198,7 +384,14 @@ pub(crate) struct FlinkTypes;
 
 impl TypePlanner for FlinkTypes {
     fn plan_type_field(&self, sql_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
-        let text = sql_type.to_string();
+        let text = match sql_type {
+            // What stands for a nested type is the type's text in backticks: see `nested`.
+            ast::DataType::Custom(name, _) => match name.0.as_slice() {
+                [ast::ObjectNamePart::Identifier(name)] if name.quote_style.is_some() => name.value.clone(),
+                _ => sql_type.to_string(),
+            },
+            _ => sql_type.to_string(),
+        };
         let parsed = split(&text).and_then(|statements| match statements.as_slice() {
             [statement] => {
                 let mut cursor = Cursor::new(&statement.tokens, statement.end);
@@ -238,6 +431,12 @@ mod tests {
             ("TIMESTAMP(3) WITHOUT TIME ZONE", "TIMESTAMP(3)"),
             ("TIMESTAMP(3) WITH LOCAL TIME ZONE", "TIMESTAMP_LTZ(3)"),
             ("TIMESTAMP_LTZ(3)", "TIMESTAMP_LTZ(3)"),
+            ("array<int>", "ARRAY<INT>"),
+            ("ARRAY<ARRAY<ARRAY<INT NOT NULL>>>", "ARRAY<ARRAY<ARRAY<INT>>>"),
+            ("INT ARRAY", "ARRAY<INT>"),
+            ("MAP<STRING, MAP<INT, DECIMAL(4, 1)>>", "MAP<STRING, MAP<INT, DECIMAL(4, 1)>>"),
+            ("ROW<a INT, `b c` STRING NOT NULL COMMENT 'x'>", "ROW<a INT, `b c` STRING>"),
+            ("ROW(a INT, b ROW<c ARRAY<DATE>>)", "ROW<a INT, b ROW<c ARRAY<DATE>>>"),
             ("BYTES", "BYTES"),
             ("TIME", "TIME"),
         ];
@@ -256,7 +455,14 @@ mod tests {
             ("DECIMAL(5, 6)", "DECIMAL(p, s): p is 1 to 38, s is 0 to p"),
             ("TIMESTAMP(10)", "TIMESTAMP(p): p is 0 to 9"),
             ("INT(4)", "INT takes no numbers in brackets"),
-            ("ARRAY<INT>", "ARRAY columns are not supported yet (line 1, column 1)"),
+            ("ARRAY", "expected '<' and the elements' type, as in ARRAY<INT>, found the end of the statement"),
+            ("ARRAY<INT", "expected ',' or '>', found the end of the statement"),
+            ("ARRAY<INT>>", "expected one '>' less, found the end of the statement"),
+            ("MAP<STRING>", "expected ',' and the type of the map's values, found '>'"),
+            ("MAP<ARRAY<INT>, INT>", "a map's key cannot be ARRAY<INT>"),
+            ("ROW<a INT, a INT>", "the field 'a' is declared twice"),
+            ("MULTISET<INT>", "there is no MULTISET"),
+            ("INT MULTISET", "there is no MULTISET"),
             (
                 "TIMESTAMP(3) WITH TIME ZONE",
                 "TIMESTAMP WITH TIME ZONE columns are not supported yet (line 1, column 14)",

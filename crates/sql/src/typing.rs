@@ -5,8 +5,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union};
 
+use crate::nested::fix_casts;
 use crate::text::expr_text;
 
 /// Integer constants that fit are INT, as in Flink; DataFusion makes every one a BIGINT.
@@ -43,7 +44,7 @@ pub(crate) fn fix_interval(expr: Expr, schema: &DFSchema) -> DfResult<Expr> {
 
 /// [`fix_interval`] in a whole plan; every column keeps its name.
 pub(crate) fn fix_intervals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
-    map_exprs(plan, fix_interval)
+    map_exprs(plan, |expr, schema| fix_casts(fix_interval(expr, schema)?, schema))
 }
 
 fn map_exprs(plan: LogicalPlan, map: impl Fn(Expr, &DFSchema) -> DfResult<Expr>) -> DfResult<LogicalPlan> {
@@ -54,9 +55,18 @@ fn map_exprs(plan: LogicalPlan, map: impl Fn(Expr, &DFSchema) -> DfResult<Expr>)
             let name = names.save(&expr);
             map(expr, &schema).map(|expr| Transformed::yes(name.restore(expr)))
         })?;
-        changed.map_data(LogicalPlan::recompute_schema)
+        changed.map_data(retyped)
     });
     mapped.map(|plan| plan.data)
+}
+
+/// `plan` with the types of its expressions and inputs.
+fn retyped(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    match plan {
+        LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build(),
+        LogicalPlan::Union(union) => Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union),
+        other => other.recompute_schema(),
+    }
 }
 
 /// The interval of `time ± interval` as a duration in the time's unit, if it has a whole number of them.

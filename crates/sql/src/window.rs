@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, Result as DfResult};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, Union, UserDefinedLogicalNodeCore};
 
 use crate::catalog::{StreamTable, Table};
 use crate::cursor::At;
@@ -13,6 +13,7 @@ use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::tvf::WindowCall;
 use crate::types::sql_name;
+use crate::unnest::Unnest;
 use crate::window_spec::WindowSpec;
 
 /// `input` with the window that `call` asks for; its time column must be the event time of a table.
@@ -107,12 +108,31 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
         },
         LogicalPlan::Filter(filter) => origin(&filter.input, index),
         LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
-        LogicalPlan::Extension(_) => match as_node::<WindowAssign>(plan) {
-            Some(assign) if index < assign.input_columns() => origin(&assign.input, index),
+        LogicalPlan::Union(union) => union_origin(union, index),
+        LogicalPlan::Extension(_) => match (as_node::<WindowAssign>(plan), as_node::<Unnest>(plan)) {
+            (Some(assign), _) if index < assign.input_columns() => origin(&assign.input, index),
+            (_, Some(unnest)) => match unnest.input_column(index) {
+                Some(index) => origin(&unnest.input, index),
+                None => Some(Origin::Computed),
+            },
             _ => Some(Origin::Window),
         },
         _ => None,
     }
+}
+
+/// Where the rows of a union come from: the first input whose column is no event time, or the first.
+fn union_origin(union: &Union, index: usize) -> Option<Origin<'_>> {
+    let mut first = None;
+    for input in &union.inputs {
+        let found = origin(input, index);
+        let Some(Origin::Table(table, column)) = &found else { return found };
+        if table.watermark.as_ref().is_none_or(|watermark| watermark.column != *column) {
+            return found;
+        }
+        first = first.or(found);
+    }
+    first
 }
 
 /// The column that `expr` is, under any alias.
@@ -172,6 +192,9 @@ impl Windowed {
 pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
     match plan {
         LogicalPlan::Extension(_) => {
+            if let Some(unnest) = as_node::<Unnest>(plan) {
+                return windowed_below(unnest);
+            }
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
             Some(Windowed { window: assign.window, time: assign.time.name.clone(), columns, computed_with: false })
@@ -196,6 +219,15 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
         }
         _ => None,
     }
+}
+
+/// The window below an unnest, whose rows come out one or more times each.
+fn windowed_below(unnest: &Unnest) -> Option<Windowed> {
+    let below = windowed(&unnest.input)?;
+    let places = (0..unnest.schema().fields().len()).filter_map(|index| Some((index, unnest.input_column(index)?)));
+    let columns = places.filter_map(|(index, place)| Some((index, *below.columns.get(&place)?)));
+    let computed_with = below.computed_with || below.is_used_in(&unnest.collection, &unnest.input);
+    Some(Windowed { columns: columns.collect(), computed_with, ..below })
 }
 
 /// Whether some part of `plan` waits for event time.

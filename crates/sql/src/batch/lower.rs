@@ -9,12 +9,13 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 
 use super::scan::BatchTable;
-use super::window;
+use super::{unnest, window};
 use crate::catalog::StreamTable;
 use crate::connect::Connections;
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
 use crate::nodes::{WindowAssign, as_node};
+use crate::unnest::Unnest;
 
 /// Lowers one plan, and keeps the tables that it reads.
 pub(super) struct Lowering<'a> {
@@ -32,9 +33,10 @@ impl<'a> Lowering<'a> {
     pub(super) fn lower(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         let lowered = plan.transform_up_with_subqueries(|node| match &node {
             LogicalPlan::TableScan(scan) => self.scan(scan).map(Transformed::yes),
-            LogicalPlan::Extension(extension) => match as_node::<WindowAssign>(&node) {
-                Some(assign) => window::lower(assign).map(Transformed::yes),
-                None => {
+            LogicalPlan::Extension(extension) => match (as_node::<WindowAssign>(&node), as_node::<Unnest>(&node)) {
+                (Some(assign), _) => window::lower(assign).map(Transformed::yes),
+                (_, Some(node)) => unnest::lower(node).map(Transformed::yes),
+                _ => {
                     Err(carried(SqlError::not_yet(format!("{} operators in batch mode", extension.node.name()), None)))
                 }
             },

@@ -13,6 +13,7 @@
 mod lower;
 mod run;
 mod scan;
+mod unnest;
 mod window;
 
 use std::sync::Arc;
