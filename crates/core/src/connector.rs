@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::dead_letter::OnError;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::sink::Sink;
@@ -49,13 +50,15 @@ pub struct TableDefinition {
     pub partition_keys: Vec<String>,
     /// Columns that are not in the rows themselves: `c TYPE METADATA FROM 'key'`.
     pub metadata: Vec<MetadataColumn>,
+    /// What becomes of records that cannot become rows, if the table is read.
+    pub on_error: OnError,
 }
 
 impl TableDefinition {
     /// A table of these columns and options, with nothing else declared.
     pub fn new(name: impl Into<String>, schema: SchemaRef, options: BTreeMap<String, String>) -> Self {
-        let (primary_key, partition_keys, metadata) = Default::default();
-        Self { name: name.into(), schema, options, primary_key, partition_keys, metadata }
+        let (primary_key, partition_keys, metadata, on_error) = Default::default();
+        Self { name: name.into(), schema, options, primary_key, partition_keys, metadata, on_error }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letter::OnError;
 use crate::error::{Error, Result};
 use crate::operator::{InputId, Port, SharedFactory};
 use crate::sink::Sink;
@@ -84,6 +85,8 @@ pub struct SourceNode {
     pub row_time: Option<Arc<dyn RowTime>>,
     /// Rows per second over all subtasks at most; none is as fast as can be.
     pub rows_per_second: Option<u64>,
+    /// What becomes of records that cannot become rows. Dead letters leave by [`Port::DEAD_LETTER`].
+    pub on_error: OnError,
 }
 
 /// How rows get from one node to the next.
@@ -141,6 +144,12 @@ impl Graph {
     /// The edges that leave `node`.
     pub fn outputs(&self, node: NodeIndex) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |edge| edge.from == node)
+    }
+
+    /// Whether `node` takes only what others give aside: dead letters, late rows.
+    pub fn is_aside(&self, node: NodeIndex) -> bool {
+        let mut inputs = self.inputs(node).peekable();
+        inputs.peek().is_some() && inputs.all(|edge| edge.port != Port::MAIN)
     }
 
     /// Checks what the runtime relies on.

@@ -5,12 +5,14 @@
 //! | [`element`], [`time`], [`epoch`] | what flows through an edge, and its grammar |
 //! | [`schema`], [`key_group`] | hidden columns; which subtask a row belongs to |
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
+//! | [`dead_letter`] | records that cannot become rows |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
 //! | [`clock`], [`disk`], [`rng`], [`environment`] | the seams that a simulator replaces |
 //! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
 
 pub mod clock;
 pub mod connector;
+pub mod dead_letter;
 pub mod disk;
 pub mod element;
 pub mod environment;

@@ -30,10 +30,16 @@ impl Counter {
 pub struct OperatorMetrics {
     /// Rows taken in.
     pub rows_in: Counter,
-    /// Rows given out, over all ports.
+    /// Rows given out through the main port.
     pub rows_out: Counter,
-    /// Rows dropped because they came late.
+    /// Rows that came late: dropped, or given out through [`crate::operator::Port::LATE`].
     pub late_rows: Counter,
+    /// Records that a source left out because they could not become rows.
+    pub skipped_rows: Counter,
+    /// Records that a source gave out as dead letters.
+    pub dead_letter_rows: Counter,
+    /// Rows whose event time was too far ahead of the clock to move the watermark.
+    pub ahead_rows: Counter,
 }
 
 /// [`OperatorMetrics`] as a checkpoint keeps them.
@@ -43,14 +49,30 @@ pub struct RowCounts {
     pub rows_in: u64,
     /// Rows given out.
     pub rows_out: u64,
-    /// Rows dropped because they came late.
+    /// Rows that came late.
     pub late_rows: u64,
+    /// Records left out because they could not become rows.
+    #[serde(default)]
+    pub skipped_rows: u64,
+    /// Records given out as dead letters.
+    #[serde(default)]
+    pub dead_letter_rows: u64,
+    /// Rows too far ahead of the clock to move the watermark.
+    #[serde(default)]
+    pub ahead_rows: u64,
 }
 
 impl OperatorMetrics {
     /// The counts now.
     pub fn counts(&self) -> RowCounts {
-        RowCounts { rows_in: self.rows_in.get(), rows_out: self.rows_out.get(), late_rows: self.late_rows.get() }
+        RowCounts {
+            rows_in: self.rows_in.get(),
+            rows_out: self.rows_out.get(),
+            late_rows: self.late_rows.get(),
+            skipped_rows: self.skipped_rows.get(),
+            dead_letter_rows: self.dead_letter_rows.get(),
+            ahead_rows: self.ahead_rows.get(),
+        }
     }
 
     /// Goes on from `counts`.
@@ -58,6 +80,9 @@ impl OperatorMetrics {
         self.rows_in.set(counts.rows_in);
         self.rows_out.set(counts.rows_out);
         self.late_rows.set(counts.late_rows);
+        self.skipped_rows.set(counts.skipped_rows);
+        self.dead_letter_rows.set(counts.dead_letter_rows);
+        self.ahead_rows.set(counts.ahead_rows);
     }
 }
 
@@ -69,6 +94,9 @@ impl std::ops::Add for RowCounts {
             rows_in: self.rows_in + other.rows_in,
             rows_out: self.rows_out + other.rows_out,
             late_rows: self.late_rows + other.late_rows,
+            skipped_rows: self.skipped_rows + other.skipped_rows,
+            dead_letter_rows: self.dead_letter_rows + other.dead_letter_rows,
+            ahead_rows: self.ahead_rows + other.ahead_rows,
         }
     }
 }

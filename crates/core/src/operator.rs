@@ -32,6 +32,10 @@ pub struct Port(pub u8);
 impl Port {
     /// Where results go.
     pub const MAIN: Self = Self(0);
+    /// Where rows go that came too late for their window.
+    pub const LATE: Self = Self(1);
+    /// Where a source puts the records that could not become rows.
+    pub const DEAD_LETTER: Self = Self(2);
 }
 
 /// Whether a call's work is done.

@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
+use crate::dead_letter::{Origins, Rejected};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::time::Timestamp;
@@ -65,10 +66,35 @@ pub enum Polled {
         /// Where to go on after them.
         position: Position,
     },
+    /// The same from a reader that leaves bad records out, because its table says so.
+    Sifted(Sifted),
     /// The split is read to its end.
     Finished(SplitId),
     /// Nothing now; poll again at this processing time at the latest.
     Pending(Option<Instant>),
+}
+
+/// Rows of a split without the records that could not become rows.
+pub struct Sifted {
+    /// Which split.
+    pub split: SplitId,
+    /// Its next rows; may be none.
+    pub batch: RecordBatch,
+    /// Where to go on after them and after what was rejected.
+    pub position: Position,
+    /// The records left out, in order. They count as rows of the budget.
+    pub rejected: Vec<Rejected>,
+    /// Finds the records of the rows; none if nobody wants them.
+    pub origins: Option<Box<dyn Origins>>,
+}
+
+impl std::fmt::Debug for Sifted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { split, batch, position, rejected, .. } = self;
+        let mut shown = f.debug_struct("Sifted");
+        shown.field("split", split).field("rows", &batch.num_rows()).field("position", position);
+        shown.field("rejected", rejected).finish_non_exhaustive()
+    }
 }
 
 /// Reads splits. Lives in one source subtask.
@@ -114,15 +140,24 @@ impl SplitWatermark {
     pub const START: Self = Self(Timestamp::MIN);
 }
 
+/// What [`RowTime::assign`] makes of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assigned {
+    /// The table's rows.
+    pub batch: RecordBatch,
+    /// How many of them were too far ahead of the wall clock to move the watermark.
+    pub ahead_rows: usize,
+}
+
 /// What happens to a batch between the reader and the first operator: computed columns, row time and watermark.
 pub trait RowTime: Send + Sync {
     /// The columns that come out, without hidden ones.
     fn schema(&self) -> SchemaRef;
 
-    /// Makes the table's rows from the reader's and moves `watermark` past them. Where some row could be late, the
-    /// result carries [`crate::schema::SPLIT_WATERMARK`].
+    /// Makes the table's rows from the reader's and moves `watermark` past them; `wall` is the calendar's time now.
+    /// Where some row could be late, the result carries [`crate::schema::SPLIT_WATERMARK`].
     ///
     /// # Errors
     /// `Data`, if an expression fails on a value.
-    fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch>;
+    fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark, wall: Timestamp) -> Result<Assigned>;
 }

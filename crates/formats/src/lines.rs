@@ -41,6 +41,8 @@ pub(crate) struct LineDecoder<R> {
     records: R,
     schema: SchemaRef,
     columns: Vec<Column>,
+    /// Which of them are NOT NULL.
+    required: Vec<usize>,
     /// Rows since the last flush.
     rows: usize,
     /// Input bytes since the last flush.
@@ -52,17 +54,24 @@ impl<R: Records> LineDecoder<R> {
     pub(crate) fn new(records: R, format: &str, config: &DecoderConfig<'_>) -> Result<Self> {
         let schema = config.schema()?;
         let columns = schema.fields().iter().map(|field| Column::new(field, format)).collect::<Result<_>>()?;
+        let required = schema.fields().iter().enumerate().filter(|(_, field)| !field.is_nullable());
+        let required = required.map(|(index, _)| index).collect();
         let row_bytes_max = config.row_bytes_max.min(BATCH_BYTES_MAX / 2);
-        Ok(Self { records, schema, columns, rows: 0, bytes: 0, row_bytes_max })
+        Ok(Self { records, schema, columns, required, rows: 0, bytes: 0, row_bytes_max })
     }
 
-    /// The end of the whole lines in `bytes`.
+    /// The end of the whole lines in `bytes`. A line that is too long before it ends is an error once it stands first.
     fn whole_lines(&self, bytes: &[u8], last: bool) -> Result<usize, DecodeError> {
         let end = if last { bytes.len() } else { memrchr(b'\n', bytes).map_or(0, |newline| newline + 1) };
-        if bytes.len() - end > self.row_bytes_max {
-            return Err(self.too_long(end, bytes.len() - end, 0));
+        if end == 0 && bytes.len() > self.row_bytes_max {
+            return Err(self.too_long(0, bytes.len(), 0));
         }
         Ok(end)
+    }
+
+    /// The column that is NULL in the last row and must not be.
+    fn null_where_none_may_be(&self) -> Option<usize> {
+        self.required.iter().copied().find(|index| self.columns.get(*index).is_some_and(Column::ends_with_null))
     }
 
     fn too_long(&self, offset: usize, length: usize, rows: usize) -> DecodeError {
@@ -79,6 +88,12 @@ impl<R: Records> LineDecoder<R> {
         while at < text.len() && self.rows - row_first < rows_max {
             match self.records.read(&mut self.columns, block, at, self.rows) {
                 Ok(Step::Row(next)) if next - at <= self.row_bytes_max => {
+                    if let Some(column) = self.null_where_none_may_be() {
+                        let what = What::Record("the value is NULL, and the column is NOT NULL".to_owned());
+                        let found = Fault { column: Some(column), at: 0..0, what };
+                        fault = Some(self.describe(block, start, at, self.rows - row_first, &found));
+                        break;
+                    }
                     self.rows += 1;
                     at = next;
                 }
@@ -316,7 +331,25 @@ mod tests {
         assert_eq!(decoder.decode(&long.as_bytes()[error.offset + error.length..], true, 10).unwrap().rows, 1);
         assert_eq!(decoder.flush().unwrap().num_rows(), 2);
         let error = decoder.decode(&long.as_bytes()[3..100_010], false, 10).unwrap_err();
-        assert_eq!(error.offset, 0);
+        assert_eq!((error.offset, error.length), (0, 100_007));
+        let before = decoder.decode(&long.as_bytes()[..100_010], false, 10);
+        assert_eq!(before, Ok(Decoded { consumed: 3, rows: 1 }), "what is whole before it comes first");
+    }
+
+    #[test]
+    fn a_null_where_none_may_be_is_a_bad_record() {
+        for data_type in [DataType::Int64, DataType::Utf8] {
+            let field = Field::new("v", data_type, false);
+            let table: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), field]));
+            let format = crate::format("csv", &BTreeMap::from([("csv.null-literal".into(), "NA".into())])).unwrap();
+            let mut decoder = format.decoder(&DecoderConfig::new(&table, &[1, 0])).unwrap();
+            let input = b"1,1\n2,NA\n3,3\nNA,4\n";
+            let error = decoder.decode(input, true, 10).unwrap_err();
+            assert_eq!((error.offset, error.length, error.rows), (4, 5, 1));
+            assert_eq!(error.to_string(), "column 'v': the value is NULL, and the column is NOT NULL");
+            assert_eq!(decoder.decode(&input[9..], true, 10).unwrap().rows, 2);
+            assert_eq!(decoder.flush().unwrap().num_rows(), 3);
+        }
     }
 
     #[test]

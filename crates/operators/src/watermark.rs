@@ -6,16 +6,21 @@
 //!
 //! The watermark is what the expression says: with `ts - INTERVAL '5' SECOND` a row at 12:00:05 gives 12:00:00.000,
 //! and a window that ends at `e` is complete once the watermark has reached `e` − 1 ms. So it is in Flink.
+//!
+//! Allowed lateness moves the watermark back by so much, for firing and for judging alike. A row that is further ahead
+//! of the wall clock than a table allows does not move the watermark at all: one broken clock upstream would make
+//! everything after it late. That, unlike lateness, depends on when a row is read.
 
 use std::sync::Arc;
 
 use arrow::array::Int64Array;
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use ruslo_core::error::{Error, Result, ResultExt};
 use ruslo_core::schema::with_split_watermarks;
-use ruslo_core::source::{RowTime, SplitWatermark};
+use ruslo_core::source::{Assigned, RowTime, SplitWatermark};
 use ruslo_core::time::Timestamp;
 
 use crate::event_time::millis_or;
@@ -35,7 +40,15 @@ pub struct WatermarkSpec {
 pub struct RowTimeAssigner {
     columns: Option<Projection>,
     watermark: Option<WatermarkSpec>,
+    caution: Caution,
     schema: SchemaRef,
+}
+
+/// What keeps a watermark back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Caution {
+    lateness_ms: i64,
+    max_ahead_ms: Option<i64>,
 }
 
 impl RowTimeAssigner {
@@ -49,7 +62,40 @@ impl RowTimeAssigner {
         if let Some(watermark) = &watermark {
             watermark.validate(&schema)?;
         }
-        Ok(Self { columns, watermark, schema })
+        Ok(Self { columns, watermark, caution: Caution::default(), schema })
+    }
+
+    /// The same with a watermark that is `lateness_ms` milliseconds behind what its expression says.
+    #[must_use]
+    pub fn allow_lateness(mut self, lateness_ms: i64) -> Self {
+        self.caution.lateness_ms = lateness_ms;
+        self
+    }
+
+    /// The same with rows that are more than `max_ahead_ms` milliseconds ahead of the wall clock not moving the
+    /// watermark.
+    #[must_use]
+    pub fn limit_ahead(mut self, max_ahead_ms: i64) -> Self {
+        self.caution.max_ahead_ms = Some(max_ahead_ms);
+        self
+    }
+}
+
+impl Caution {
+    /// The watermarks of rows at `times`, kept back, and how many rows were too far ahead of `wall`.
+    fn apply(self, times: &[i64], marks: ScalarBuffer<i64>, wall: Timestamp) -> (ScalarBuffer<i64>, usize) {
+        if self.lateness_ms == 0 && self.max_ahead_ms.is_none() {
+            return (marks, 0);
+        }
+        let latest = self.max_ahead_ms.map_or(i64::MAX, |most| wall.millis().saturating_add(most));
+        // A NULL's time is the end of time: its mark is the beginning already, and it is ahead of nothing.
+        let is_ahead = |time: i64| time > latest && time < i64::MAX;
+        let ahead = times.iter().filter(|time| is_ahead(**time)).count();
+        let kept = times.iter().zip(&marks).map(|(time, mark)| match is_ahead(*time) {
+            true => i64::MIN,
+            false => mark.saturating_sub(self.lateness_ms),
+        });
+        (kept.collect(), ahead)
     }
 }
 
@@ -64,13 +110,21 @@ impl WatermarkSpec {
     }
 
     /// The event time and the watermark of each row; a NULL is never late and moves nothing.
-    fn assign(&self, table: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch> {
+    fn assign(
+        &self,
+        table: RecordBatch,
+        watermark: &mut SplitWatermark,
+        caution: Caution,
+        wall: Timestamp,
+    ) -> Result<Assigned> {
         let times = millis_or(table.column(self.time_column), i64::MAX)?;
         let marks = millis_or(&evaluate(&self.expression, &table).context(|| "the watermark")?, i64::MIN)?;
+        let (marks, ahead_rows) = caution.apply(&times, marks, wall);
         let before = watermark.0.millis();
         let (after, late) = advance(&times, &marks, before);
         watermark.0 = Timestamp(after);
-        if late { with_split_watermarks(&table, prefix_maxima(&marks, before)) } else { Ok(table) }
+        let batch = if late { with_split_watermarks(&table, prefix_maxima(&marks, before))? } else { table };
+        Ok(Assigned { batch, ahead_rows })
     }
 }
 
@@ -79,14 +133,14 @@ impl RowTime for RowTimeAssigner {
         self.schema.clone()
     }
 
-    fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch> {
+    fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark, wall: Timestamp) -> Result<Assigned> {
         let table = match &self.columns {
             Some(columns) => columns.project(&batch)?,
             None => batch,
         };
         match &self.watermark {
-            Some(spec) => spec.assign(table, watermark),
-            None => Ok(table),
+            Some(spec) => spec.assign(table, watermark, self.caution, wall),
+            None => Ok(Assigned { batch: table, ahead_rows: 0 }),
         }
     }
 }
@@ -141,6 +195,10 @@ mod tests {
         RowTimeAssigner::new(schema(), None, Some(WatermarkSpec { time_column: 0, expression })).unwrap()
     }
 
+    fn assign(assigner: &RowTimeAssigner, batch: RecordBatch, watermark: &mut SplitWatermark) -> RecordBatch {
+        assigner.assign(batch, watermark, Timestamp(0)).unwrap().batch
+    }
+
     fn marks(batch: &RecordBatch) -> Option<Vec<i64>> {
         split_watermarks(batch).map(|marks| marks.values().to_vec())
     }
@@ -148,7 +206,7 @@ mod tests {
     #[test]
     fn rows_in_order_carry_nothing_and_move_the_watermark() {
         let mut watermark = SplitWatermark::START;
-        let out = assigner().assign(batch(vec![Some(100), Some(95), Some(120)]), &mut watermark).unwrap();
+        let out = assign(&assigner(), batch(vec![Some(100), Some(95), Some(120)]), &mut watermark);
         assert_eq!(marks(&out), None);
         assert_eq!(watermark.0, Timestamp(110));
     }
@@ -157,7 +215,7 @@ mod tests {
     fn a_row_that_could_be_late_brings_the_watermark_before_each_row() {
         let mut watermark = SplitWatermark::START;
         let input = batch(vec![Some(100), Some(90), Some(120), Some(111)]);
-        let out = assigner().assign(input.clone(), &mut watermark).unwrap();
+        let out = assign(&assigner(), input.clone(), &mut watermark);
         assert_eq!(marks(&out), Some(vec![i64::MIN, 90, 90, 110]));
         assert_eq!(visible(&out), input);
     }
@@ -165,12 +223,12 @@ mod tests {
     #[test]
     fn nulls_are_passed_over() {
         let mut watermark = SplitWatermark(Timestamp(50));
-        let out = assigner().assign(batch(vec![None, None]), &mut watermark).unwrap();
+        let out = assign(&assigner(), batch(vec![None, None]), &mut watermark);
         assert_eq!((marks(&out), watermark.0), (None, Timestamp(50)));
-        let out = assigner().assign(batch(vec![Some(200), None, Some(20)]), &mut watermark).unwrap();
+        let out = assign(&assigner(), batch(vec![Some(200), None, Some(20)]), &mut watermark);
         assert_eq!(marks(&out), Some(vec![50, 190, 190]));
         let all_null = batch(vec![None]).slice(0, 0);
-        assert_eq!(assigner().assign(all_null, &mut watermark).unwrap().num_rows(), 0);
+        assert_eq!(assign(&assigner(), all_null, &mut watermark).num_rows(), 0);
     }
 
     #[test]
@@ -187,7 +245,7 @@ mod tests {
             let mut found = Vec::new();
             for chunk in times.chunks(size) {
                 let rows = batch(chunk.iter().copied().map(Some).collect());
-                let out = assigner().assign(rows, &mut watermark).unwrap();
+                let out = assign(&assigner(), rows, &mut watermark);
                 let marks = marks(&out).unwrap_or_else(|| vec![i64::MIN; chunk.len()]);
                 found.extend(chunk.iter().zip(marks).map(|(time, mark)| *time <= mark));
             }
@@ -207,7 +265,7 @@ mod tests {
         assert_eq!(assigner.schema().field(0).data_type(), &micros);
         let rows = RecordBatch::try_new(input, vec![Arc::new(Int64Array::from(vec![-1, 3, 2]))]).unwrap();
         let mut watermark = SplitWatermark::START;
-        let out = assigner.assign(rows, &mut watermark).unwrap();
+        let out = assign(&assigner, rows, &mut watermark);
         let expected: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![-1_000_000, 3_000_000, 2_000_000]));
         assert_eq!(out.column(0), &expected);
         assert_eq!(out.column(1).as_primitive::<Int64Type>().values(), &[i64::MIN, -1000, 3000]);
@@ -219,7 +277,7 @@ mod tests {
         let assigner = RowTimeAssigner::new(schema(), None, None).unwrap();
         let input = batch(vec![Some(5), Some(1)]);
         let mut watermark = SplitWatermark::START;
-        let out = assigner.assign(input.clone(), &mut watermark).unwrap();
+        let out = assign(&assigner, input.clone(), &mut watermark);
         assert!(out.column(0).to_data().ptr_eq(&input.column(0).to_data()));
         assert_eq!(watermark, SplitWatermark::START);
     }
@@ -230,10 +288,35 @@ mod tests {
         let spec = Some(WatermarkSpec { time_column: 0, expression });
         let assigner = RowTimeAssigner::new(schema(), None, spec).unwrap();
         let mut watermark = SplitWatermark::START;
-        assigner.assign(batch(vec![Some(i64::MIN), Some(i64::MAX)]), &mut watermark).unwrap();
+        assign(&assigner, batch(vec![Some(i64::MIN), Some(i64::MAX)]), &mut watermark);
         assert!(watermark.0 < Timestamp::MAX);
-        let error = self::assigner().assign(batch(vec![Some(i64::MIN)]), &mut SplitWatermark::START.clone());
+        let mut watermark = SplitWatermark::START;
+        let error = self::assigner().assign(batch(vec![Some(i64::MIN)]), &mut watermark, Timestamp(0));
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Data);
+    }
+
+    #[test]
+    fn allowed_lateness_moves_the_watermark_back() {
+        let assigner = assigner().allow_lateness(7);
+        let mut watermark = SplitWatermark::START;
+        let out = assign(&assigner, batch(vec![Some(100), Some(84), Some(83)]), &mut watermark);
+        assert_eq!(marks(&out), Some(vec![i64::MIN, 83, 83]), "100 - 10 - 7");
+        assert_eq!(watermark.0, Timestamp(83));
+        let mut watermark = SplitWatermark(Timestamp(-50));
+        let out = assign(&assigner, batch(vec![None, Some(0)]), &mut watermark);
+        assert_eq!((marks(&out), watermark.0), (None, Timestamp(-17)));
+    }
+
+    #[test]
+    fn rows_from_the_future_stay_and_do_not_move_the_watermark() {
+        let assigner = assigner().limit_ahead(1_000);
+        let mut watermark = SplitWatermark::START;
+        let input = batch(vec![Some(100), Some(9_000), None, Some(5_999), Some(6_001), Some(6_000), Some(5)]);
+        let out = assigner.assign(input.clone(), &mut watermark, Timestamp(5_000)).unwrap();
+        assert_eq!(out.ahead_rows, 2);
+        assert_eq!(visible(&out.batch), input);
+        assert_eq!(watermark.0, Timestamp(5_990), "6000 is just not too far");
+        assert_eq!(marks(&out.batch), Some(vec![i64::MIN, 90, 90, 90, 5_989, 5_989, 5_990]));
     }
 
     #[test]

@@ -306,7 +306,7 @@ impl<'a> Pipeline<'a> {
             let (now, later) = left[split].split_at(left[split].len().min(case.rows_in));
             left[split] = later;
             if !now.is_empty() {
-                let rows = assigner.assign(batch(now), &mut marks[split]).unwrap();
+                let rows = assigner.assign(batch(now), &mut marks[split], Timestamp(0)).unwrap().batch;
                 self.send(&rows);
             }
             self.raise(marks.iter().map(|mark| mark.0).min().unwrap());

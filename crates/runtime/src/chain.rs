@@ -20,6 +20,7 @@ use ruslo_core::sink::Committable;
 use ruslo_core::time::Timestamp;
 use ruslo_state::table::{RunState, TableSnapshot};
 
+use crate::exchange::Outlet;
 use crate::input::Event;
 
 /// What one operator subtask puts into a checkpoint.
@@ -42,8 +43,8 @@ pub struct MemberSnapshot {
 /// What leaves a chain.
 #[derive(Debug, PartialEq)]
 pub enum Leaving {
-    /// Rows, through a port of the last operator.
-    Batch(Port, RecordBatch),
+    /// Rows, at the end of the chain or aside.
+    Batch(Outlet, RecordBatch),
     /// Anything else.
     Control(Event),
 }
@@ -317,17 +318,14 @@ impl Chain {
     }
 
     fn pass_batches(&mut self, index: usize, out: &mut Output) -> Result<()> {
-        let is_last = index + 1 == self.members.len();
+        let member = self.members.get(index).ok_or_else(|| Error::internal("a chain has lost an operator"))?;
+        let (node, metrics) = (member.spec.node, Arc::clone(&member.spec.metrics));
         for (port, batch) in out.take() {
-            if let Some(member) = self.members.get(index) {
-                member.spec.metrics.rows_out.add(batch.num_rows());
-            }
-            if is_last {
-                self.leaving.push_back(Leaving::Batch(port, batch));
-            } else if port == Port::MAIN {
+            if port == Port::MAIN {
+                metrics.rows_out.add(batch.num_rows());
                 self.pass_on(index + 1, Event::Batch(0, batch));
             } else {
-                return Err(Error::internal(format!("rows left through port {} inside a chain", port.0)));
+                self.leaving.push_back(Leaving::Batch(Outlet::Side(node, port), batch));
             }
         }
         Ok(())
@@ -336,7 +334,7 @@ impl Chain {
     fn pass_on(&mut self, index: usize, event: Event) {
         match (self.members.get_mut(index), event) {
             (Some(member), event) => member.inbox.push_back(event),
-            (None, Event::Batch(_, batch)) => self.leaving.push_back(Leaving::Batch(Port::MAIN, batch)),
+            (None, Event::Batch(_, batch)) => self.leaving.push_back(Leaving::Batch(Outlet::Main, batch)),
             (None, event) => self.leaving.push_back(Leaving::Control(event)),
         }
     }
@@ -457,6 +455,36 @@ mod tests {
         assert_eq!(run(&mut chain), [Leaving::Control(Event::Watermark(Timestamp(9)))]);
         chain.push(Event::Watermark(Timestamp(8)));
         assert_eq!(run(&mut chain), []);
+    }
+
+    /// Gives every batch aside, and its first row on.
+    struct Fork;
+
+    impl Operator for Fork {
+        fn on_batch(
+            &mut self,
+            _: InputId,
+            batch: RecordBatch,
+            _: &mut OperatorContext<'_>,
+            out: &mut Output,
+        ) -> Result<Progress> {
+            out.emit_to(Port::LATE, batch.clone());
+            out.emit(batch.slice(0, 1));
+            Ok(Progress::Done)
+        }
+    }
+
+    #[test]
+    fn what_a_member_gives_aside_leaves_before_the_barrier_behind_it() {
+        let fork = |node| MemberSpec { operator: Box::new(Fork), ..spec(node, i64::MIN) };
+        let mut chain = chain(vec![fork(4), fork(7)]);
+        let metrics = Arc::clone(&chain.members[0].spec.metrics);
+        chain.push(Event::Batch(0, batch(3)));
+        chain.push(barrier(1));
+        let aside = |node, rows| Leaving::Batch(Outlet::Side(node, Port::LATE), batch(rows));
+        let expected = [aside(4, 3), aside(7, 1), Leaving::Batch(Outlet::Main, batch(1)), Leaving::Control(barrier(1))];
+        assert_eq!(run(&mut chain), expected);
+        assert_eq!(metrics.rows_out.get(), 1, "what is given aside is counted by its own name");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::clock::Instant;
 use ruslo_core::element::{Element, Watermark};
 use ruslo_core::error::{Error, Result};
-use ruslo_core::graph::Partitioning;
+use ruslo_core::graph::{NodeIndex, Partitioning};
 use ruslo_core::key_group;
 use ruslo_core::memory::Reservation;
 use ruslo_core::operator::Port;
@@ -27,9 +27,25 @@ const BATCH_ROWS_MAX: usize = 2_048;
 /// How long rows wait for company before they are sent alone.
 const LINGER: Duration = Duration::from_millis(5);
 
+/// Where rows leave a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlet {
+    /// At its end: the results of the last operator.
+    Main,
+    /// Aside: what this operator of the chain gives through this port.
+    Side(NodeIndex, Port),
+}
+
+impl Outlet {
+    /// Where rows leave that `node` gives through `port`; through the main one only the last node of a chain does.
+    pub fn of(node: NodeIndex, port: Port) -> Self {
+        if port == Port::MAIN { Self::Main } else { Self::Side(node, port) }
+    }
+}
+
 /// One edge of the graph, as one sending subtask sees it.
 pub struct OutputEdge {
-    port: Port,
+    outlet: Outlet,
     partitioning: Partitioning,
     /// The receiving subtasks, by index.
     channels: Vec<OutputChannel>,
@@ -50,7 +66,7 @@ struct OutputChannel {
 impl OutputEdge {
     /// An edge to `receivers`: the gate and channel number of each receiving subtask that this one sends to. Forward
     /// edges have one.
-    pub fn new(port: Port, partitioning: Partitioning, receivers: Vec<(Arc<Gate>, usize)>) -> Self {
+    pub fn new(outlet: Outlet, partitioning: Partitioning, receivers: Vec<(Arc<Gate>, usize)>) -> Self {
         let channels = receivers.into_iter().map(|(gate, channel)| OutputChannel {
             gate,
             channel,
@@ -58,7 +74,7 @@ impl OutputEdge {
             small_rows: 0,
             pending: VecDeque::new(),
         });
-        Self { port, partitioning, channels: channels.collect(), turn: 0 }
+        Self { outlet, partitioning, channels: channels.collect(), turn: 0 }
     }
 
     fn route(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -147,23 +163,23 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// The edges that leave the last operator of a chain.
+    /// The edges that leave a chain.
     pub fn new(edges: Vec<OutputEdge>, memory: Reservation) -> Self {
         Self { edges, memory, waiting_since: None }
     }
 
-    /// Routes rows that left through `port` at the time `now`.
+    /// Routes rows that left at `outlet` at the time `now`.
     ///
     /// # Errors
-    /// `Internal`, if nobody listens on a port other than main.
-    pub fn batch(&mut self, port: Port, batch: &RecordBatch, now: Instant) -> Result<()> {
+    /// `Internal`, if nobody takes what is given aside.
+    pub fn batch(&mut self, outlet: Outlet, batch: &RecordBatch, now: Instant) -> Result<()> {
         let mut listeners = 0;
-        for edge in self.edges.iter_mut().filter(|edge| edge.port == port) {
+        for edge in self.edges.iter_mut().filter(|edge| edge.outlet == outlet) {
             listeners += 1;
             edge.route(batch)?;
         }
-        if listeners == 0 && port != Port::MAIN {
-            return Err(Error::internal(format!("rows left through port {} and nobody listens", port.0)));
+        if let (0, Outlet::Side(node, port)) = (listeners, outlet) {
+            return Err(Error::internal(format!("node {node} gave rows through port {} and nobody listens", port.0)));
         }
         self.waiting_since.get_or_insert(now);
         Ok(())
@@ -254,7 +270,7 @@ mod tests {
     }
 
     fn outputs(partitioning: Partitioning, gates: &[(Arc<Gate>, usize)]) -> Outputs {
-        let edge = OutputEdge::new(Port::MAIN, partitioning, gates.to_vec());
+        let edge = OutputEdge::new(Outlet::Main, partitioning, gates.to_vec());
         Outputs::new(vec![edge], MemoryPool::unbounded().reserve("outputs"))
     }
 
@@ -280,7 +296,7 @@ mod tests {
         let gates = gates(3, 1 << 20);
         let mut outputs = outputs(Partitioning::KeyGroup(vec![0]), &gates);
         for start in (0..9_000).step_by(1_000) {
-            outputs.batch(Port::MAIN, &batch(start..start + 1_000), Duration::ZERO).unwrap();
+            outputs.batch(Outlet::Main, &batch(start..start + 1_000), Duration::ZERO).unwrap();
         }
         outputs.flush().unwrap();
         assert!(outputs.send().unwrap());
@@ -304,7 +320,7 @@ mod tests {
         let gates = gates(2, 1);
         let mut outputs = outputs(Partitioning::Rebalance, &gates);
         for start in 0..3 {
-            outputs.batch(Port::MAIN, &batch(start..start + 1), Duration::ZERO).unwrap();
+            outputs.batch(Outlet::Main, &batch(start..start + 1), Duration::ZERO).unwrap();
             outputs.flush().unwrap();
         }
         let barrier = Element::Barrier(Barrier { epoch: Epoch(1), kind: BarrierKind::Checkpoint });
@@ -321,7 +337,7 @@ mod tests {
     fn rows_wait_for_company_but_not_for_ever() {
         let gates = gates(1, 1 << 20);
         let mut outputs = outputs(Partitioning::Rebalance, &gates);
-        outputs.batch(Port::MAIN, &batch(0..5), Duration::ZERO).unwrap();
+        outputs.batch(Outlet::Main, &batch(0..5), Duration::ZERO).unwrap();
         outputs.send().unwrap();
         assert!(received(&gates[0]).is_empty() && outputs.has_small());
         assert!(!outputs.is_due(Duration::from_millis(4)) && outputs.is_due(LINGER));

@@ -11,7 +11,7 @@ use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, Partitioning, SourceNo
 use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
-use ruslo_core::operator::{Operator, Subtask};
+use ruslo_core::operator::{Operator, Port, Subtask};
 use ruslo_core::sink::{Sink, SinkContext};
 use ruslo_core::time::Timestamp;
 use ruslo_state::manifest::{Manifest, OperatorEntry};
@@ -21,7 +21,7 @@ use ruslo_state::table::{Run, RunState};
 use crate::chain::{Chain, MemberSpec};
 use crate::channel::{Credit, Gate};
 use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, SharedCommitter};
-use crate::exchange::{OutputEdge, Outputs};
+use crate::exchange::{Outlet, OutputEdge, Outputs};
 use crate::input::Inputs;
 use crate::layout::{ChainLayout, Layout};
 use crate::ledger::SourceLedger;
@@ -363,10 +363,13 @@ impl<'a> Builder<'a> {
             }
         }
         let environment = self.spec.environment.clone();
-        let edges = self.spec.graph.edges.iter().enumerate().filter(|(_, edge)| chain.nodes.last() == Some(&edge.from));
+        let edges = self.spec.graph.edges.iter().enumerate().filter(|(_, edge)| match edge.port {
+            Port::MAIN => chain.nodes.last() == Some(&edge.from),
+            _ => chain.nodes.contains(&edge.from),
+        });
         let edges = edges.map(|(number, edge)| {
             let receivers = routes.remove(&(number, index)).unwrap_or_default();
-            OutputEdge::new(edge.port, edge.partitioning.clone(), receivers)
+            OutputEdge::new(Outlet::of(edge.from, edge.port), edge.partitioning.clone(), receivers)
         });
         let outputs = Outputs::new(edges.collect(), self.pool.reserve(format!("the rows leaving '{name}'")));
         let status = self.statuses.get(task).cloned().unwrap_or_default();
@@ -396,6 +399,8 @@ impl<'a> Builder<'a> {
             barriers,
             memory: self.pool.reserve(format!("the rows read ahead by '{}' #{}", node.name, subtask.index)),
             metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&self.spec.environment.clock),
+            on_error: source.on_error.clone(),
             batch_rows: self.spec.config.batch_rows,
         });
         Ok(Head::Source { head, node: index, subtask, metrics })
@@ -429,11 +434,7 @@ impl<'a> Builder<'a> {
             OperatorStatus {
                 id: node.id,
                 name: node.name.clone(),
-                role: match node.kind {
-                    NodeKind::Source(_) => Role::Source,
-                    NodeKind::Operator(_) => Role::Operator,
-                    NodeKind::Sink(_) => Role::Sink,
-                },
+                role: Role::of(&self.spec.graph, index),
                 metrics: self.metrics.get(index).cloned().unwrap_or_default(),
                 tasks: tasks.filter_map(|task| self.statuses.get(task).cloned()).collect(),
             }

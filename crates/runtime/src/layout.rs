@@ -55,11 +55,13 @@ impl Layout {
     }
 }
 
-/// The edge by which a node is chained to the one before: forward, its only input, and its sender's only output.
+/// The edge by which a node is chained to the one before: forward, its only input, and its sender's only main output.
+/// What a member of a chain gives aside leaves the chain at once.
 fn chained_input(graph: &Graph, node: NodeIndex) -> Option<&Edge> {
     let mut inputs = graph.inputs(node);
     let edge = inputs.next().filter(|edge| edge.partitioning == Partitioning::Forward && edge.port == Port::MAIN)?;
-    let alone = inputs.next().is_none() && graph.outputs(edge.from).count() == 1;
+    let main = |edge: &&Edge| edge.port == Port::MAIN;
+    let alone = inputs.next().is_none() && graph.outputs(edge.from).filter(main).count() == 1;
     let is_source = graph.nodes.get(node).is_some_and(|node| matches!(node.kind, NodeKind::Source(_)));
     (alone && !is_source).then_some(edge)
 }

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod ledger;
 pub mod planted;
 pub mod scheduler;
+mod sift;
 pub mod sink;
 pub mod source;
 pub mod splits;

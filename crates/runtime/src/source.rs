@@ -2,26 +2,34 @@
 //!
 //! ```text
 //! SplitBook ──assigns──▶ SourceReader ──batches──▶ (held while the split's event time is unknown) ──RowTime──▶ chain
+//!                              └── rejected records ──────────────────────────────────── bad rows ┴──▶ aside
 //! ```
 //!
 //! A head has one split with an end open at a time, and beside it its share of those that never end.
+//!
+//! Records that cannot become rows are counted, and leave aside as dead letters if the table says so: in the same step
+//! as the rows around them, so that no barrier comes between.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use arrow::record_batch::RecordBatch;
-use ruslo_core::clock::Instant;
+use ruslo_core::clock::{Clock, Instant};
+use ruslo_core::dead_letter::{OnError, Origins, Rejected};
 use ruslo_core::element::{Barrier, BarrierKind, EndReason};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::{Reservation, batch_bytes};
 use ruslo_core::metrics::OperatorMetrics;
-use ruslo_core::source::{Budget, Polled, Position, RowTime, SourceReader, SplitId, SplitWatermark};
+use ruslo_core::source::{
+    Assigned as Rows, Budget, Polled, Position, RowTime, Sifted, SourceReader, SplitId, SplitWatermark,
+};
 use ruslo_core::time::Timestamp;
 use ruslo_state::manifest::SplitReading;
 
 use crate::input::Event;
 use crate::planted::{Bug, planted};
 use crate::scheduler::lock;
+use crate::sift::{BadRow, sift};
 use crate::splits::{Assigned, SplitBook};
 
 /// Barriers on their way from the coordinator to one source task.
@@ -55,7 +63,13 @@ pub struct SourceHead {
     barriers: Barriers,
     memory: Reservation,
     metrics: Arc<OperatorMetrics>,
+    clock: Arc<dyn Clock>,
+    on_error: OnError,
     batch_rows: usize,
+    /// Dead letters of the last poll.
+    aside: Option<RecordBatch>,
+    /// Whether a record that was left out has been told in the log.
+    told: bool,
     /// The splits being read.
     open: BTreeMap<SplitId, OpenSplit>,
     /// Of the rows that all of them hold.
@@ -75,7 +89,7 @@ struct OpenSplit {
     /// Where to go on after the last row that was sent; `None` before the first.
     sent: Option<Position>,
     /// Read, but not sent.
-    held: VecDeque<(RecordBatch, Position)>,
+    held: VecDeque<Held>,
     read_to_end: bool,
     is_endless: bool,
 }
@@ -83,7 +97,7 @@ struct OpenSplit {
 impl OpenSplit {
     /// What a checkpoint needs to go on with it; none, if nothing was sent.
     fn reading(&self, split: &SplitId) -> Option<(String, SplitReading)> {
-        let read = self.held.back().map(|(_, position)| position).filter(|_| planted(Bug::PositionOneAhead));
+        let read = self.held.back().map(|held| &held.position).filter(|_| planted(Bug::PositionOneAhead));
         let position = read.or(self.sent.as_ref())?.clone();
         let (lineage, sequence) = (split.lineage.clone(), split.sequence);
         Some((lineage, SplitReading { sequence, position, watermark: self.watermark? }))
@@ -91,6 +105,41 @@ impl OpenSplit {
 
     fn may_send(&self) -> bool {
         self.watermark.is_some() && !self.held.is_empty()
+    }
+}
+
+/// What one poll of a reader gave.
+struct Held {
+    batch: RecordBatch,
+    position: Position,
+    rejected: Vec<Rejected>,
+    origins: Option<Box<dyn Origins>>,
+}
+
+impl Held {
+    fn records(&self) -> usize {
+        self.batch.num_rows() + self.rejected.len()
+    }
+
+    fn bytes(&self) -> usize {
+        let raw = self.rejected.iter().map(|rejected| rejected.record.raw.as_ref().map_or(0, Vec::len));
+        let origins = self.origins.as_ref().map_or(0, |origins| origins.bytes());
+        batch_bytes(&self.batch) + raw.sum::<usize>() + origins
+    }
+
+    /// Adds the rows that failed after they had been read.
+    fn reject(&mut self, bad: Vec<BadRow>) -> Result<()> {
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<usize> = bad.iter().map(|(place, _)| *place).collect();
+        let records = match &self.origins {
+            Some(origins) => origins.records(&places)?,
+            None => vec![Default::default(); places.len()],
+        };
+        let rejected = bad.into_iter().zip(records);
+        self.rejected.extend(rejected.map(|((_, error), record)| Rejected { record, reason: error.to_string() }));
+        Ok(())
     }
 }
 
@@ -108,6 +157,10 @@ pub struct SourceSpec {
     pub memory: Reservation,
     /// What it counts.
     pub metrics: Arc<OperatorMetrics>,
+    /// Time, for dead letters and rows from the future.
+    pub clock: Arc<dyn Clock>,
+    /// What becomes of records that cannot become rows.
+    pub on_error: OnError,
     /// Rows per batch.
     pub batch_rows: usize,
 }
@@ -115,7 +168,7 @@ pub struct SourceSpec {
 impl SourceHead {
     /// A head that has read nothing.
     pub fn new(spec: SourceSpec) -> Self {
-        let SourceSpec { reader, book, row_time, barriers, memory, metrics, batch_rows } = spec;
+        let SourceSpec { reader, book, row_time, barriers, memory, metrics, clock, on_error, batch_rows } = spec;
         Self {
             reader,
             book,
@@ -123,7 +176,11 @@ impl SourceHead {
             barriers,
             memory,
             metrics,
+            clock,
+            on_error,
             batch_rows,
+            aside: None,
+            told: false,
             open: BTreeMap::new(),
             held_bytes: 0,
             finished: Vec::new(),
@@ -136,6 +193,11 @@ impl SourceHead {
     /// The last watermark sent.
     pub fn watermark(&self) -> Timestamp {
         self.watermark
+    }
+
+    /// Takes the dead letters of the last poll: they must leave the task before anything else is polled.
+    pub fn take_aside(&mut self) -> Option<RecordBatch> {
+        self.aside.take()
     }
 
     /// What a checkpoint needs to go on from here.
@@ -250,13 +312,10 @@ impl SourceHead {
         };
         match self.reader.poll(Budget { rows_max })? {
             Polled::Batch { split, batch, position } => {
-                let open = self.open.get_mut(&split).ok_or_else(unasked)?;
-                self.book.spend(batch.num_rows());
-                self.held_bytes += batch_bytes(&batch);
-                open.held.push_back((batch, position));
-                self.memory.resize(self.held_bytes as u64)?;
-                let may_send = open.watermark.is_some() && !planted(Bug::PositionOneAhead);
-                if may_send { self.send_held(&split) } else { Ok(SourcePoll::Worked) }
+                self.hold(&split, Held { batch, position, rejected: Vec::new(), origins: None })
+            }
+            Polled::Sifted(Sifted { split, batch, position, rejected, origins }) => {
+                self.hold(&split, Held { batch, position, rejected, origins })
             }
             Polled::Finished(split) => {
                 self.open.get_mut(&split).ok_or_else(unasked)?.read_to_end = true;
@@ -266,23 +325,70 @@ impl SourceHead {
         }
     }
 
+    fn hold(&mut self, split: &SplitId, held: Held) -> Result<SourcePoll> {
+        let open = self.open.get_mut(split).ok_or_else(unasked)?;
+        self.book.spend(held.records());
+        self.held_bytes += held.bytes();
+        open.held.push_back(held);
+        self.memory.resize(self.held_bytes as u64)?;
+        let may_send = open.watermark.is_some() && !planted(Bug::PositionOneAhead);
+        if may_send { self.send_held(split) } else { Ok(SourcePoll::Worked) }
+    }
+
     fn send_held(&mut self, split: &SplitId) -> Result<SourcePoll> {
         let Some(open) = self.open.get_mut(split) else { return Ok(SourcePoll::Worked) };
-        let Some((batch, position)) = open.held.pop_front() else { return Ok(SourcePoll::Worked) };
-        self.held_bytes -= batch_bytes(&batch).min(self.held_bytes);
+        let Some(mut held) = open.held.pop_front() else { return Ok(SourcePoll::Worked) };
+        self.held_bytes -= held.bytes().min(self.held_bytes);
         self.memory.resize(self.held_bytes as u64)?;
-        open.sent = Some(position);
-        self.metrics.rows_in.add(batch.num_rows());
-        let Some(watermark) = &mut open.watermark else {
+        open.sent = Some(held.position.clone());
+        self.metrics.rows_in.add(held.records());
+        let Some(mut watermark) = open.watermark else {
             return Err(Error::internal("rows were sent before their event time was known"));
         };
-        let batch = match &self.row_time {
-            Some(row_time) => row_time.assign(batch, watermark)?,
-            None => batch,
-        };
-        self.book.advance(split, *watermark);
-        self.metrics.rows_out.add(batch.num_rows());
-        Ok(SourcePoll::Event(Event::Batch(0, batch)))
+        let rows = self.rows_of(&mut held, &mut watermark)?;
+        if let Some(open) = self.open.get_mut(split) {
+            open.watermark = Some(watermark);
+        }
+        self.book.advance(split, watermark);
+        self.metrics.ahead_rows.add(rows.ahead_rows);
+        self.put_aside(&held.rejected)?;
+        self.metrics.rows_out.add(rows.batch.num_rows());
+        match rows.batch.num_rows() {
+            // Whoever is behind is not called for nothing.
+            0 => Ok(SourcePoll::Worked),
+            _ => Ok(SourcePoll::Event(Event::Batch(0, rows.batch))),
+        }
+    }
+
+    /// The table's rows; where bad records may be left out, those that fail only now are rejected.
+    fn rows_of(&self, held: &mut Held, watermark: &mut SplitWatermark) -> Result<Rows> {
+        let batch = held.batch.clone();
+        let Some(row_time) = &self.row_time else { return Ok(Rows { batch, ahead_rows: 0 }) };
+        let wall = self.clock.wall();
+        if self.on_error.fails() {
+            return row_time.assign(batch, watermark, wall);
+        }
+        let (rows, bad) = sift(row_time.as_ref(), batch, watermark, wall)?;
+        held.reject(bad)?;
+        Ok(rows)
+    }
+
+    /// Counts records that could not become rows, and makes letters of them if somebody reads those.
+    fn put_aside(&mut self, rejected: &[Rejected]) -> Result<()> {
+        let Some(first) = rejected.first() else { return Ok(()) };
+        if !std::mem::replace(&mut self.told, true) {
+            let Rejected { record, reason } = first;
+            tracing::warn!("a record is left out: {} {reason}; further ones are only counted", record.position);
+        }
+        match &self.on_error {
+            OnError::Fail => return Err(Error::data(first.reason.clone()).context(&first.record.position)),
+            OnError::Skip => self.metrics.skipped_rows.add(rejected.len()),
+            OnError::DeadLetter(letters) => {
+                self.metrics.dead_letter_rows.add(rejected.len());
+                self.aside = Some(letters.batch(rejected, self.clock.wall())?);
+            }
+        }
+        Ok(())
     }
 
     fn finish(&mut self, split: &SplitId) -> Result<SourcePoll> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ruslo_core::graph::OperatorId;
+use ruslo_core::graph::{Graph, NodeIndex, NodeKind, OperatorId};
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
 use ruslo_core::time::Timestamp;
@@ -20,6 +20,20 @@ pub enum Role {
     Operator,
     /// Brings rows out.
     Sink,
+    /// Brings out what others give aside: dead letters, late rows.
+    SideSink,
+}
+
+impl Role {
+    /// What a node of `graph` is.
+    pub fn of(graph: &Graph, index: NodeIndex) -> Self {
+        match graph.nodes.get(index).map(|node| &node.kind) {
+            Some(NodeKind::Source(_)) => Self::Source,
+            Some(NodeKind::Sink(_)) if graph.is_aside(index) => Self::SideSink,
+            Some(NodeKind::Sink(_)) => Self::Sink,
+            Some(NodeKind::Operator(_)) | None => Self::Operator,
+        }
+    }
 }
 
 /// One operator of a running job.
@@ -77,7 +91,7 @@ impl JobStatus {
         of_role.fold(RowCounts::default(), |sum, operator| sum + operator.counts())
     }
 
-    /// Rows dropped because they came late.
+    /// Rows that came late.
     pub fn late_rows(&self) -> u64 {
         self.operators.iter().map(|operator| operator.counts().late_rows).sum()
     }

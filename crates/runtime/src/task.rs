@@ -11,12 +11,12 @@ use ruslo_core::element::{Element, EndReason, Watermark};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::NodeIndex;
 use ruslo_core::metrics::OperatorMetrics;
-use ruslo_core::operator::Subtask;
+use ruslo_core::operator::{Port, Subtask};
 use ruslo_core::time::Timestamp;
 
 use crate::chain::{Chain, Leaving, MemberSnapshot};
 use crate::coordinator::{Ack, Mailbox, Message};
-use crate::exchange::{Outputs, watermark};
+use crate::exchange::{Outlet, Outputs, watermark};
 use crate::input::{Accept, Event, Inputs};
 use crate::scheduler::TaskIndex;
 use crate::source::{SourceHead, SourcePoll, SourceSnapshot};
@@ -206,7 +206,13 @@ impl Task {
 
     fn poll_head(&mut self, now: Instant, accept: Accept) -> Result<SourcePoll> {
         match &mut self.head {
-            Head::Source { head, .. } => head.poll(now, accept == Accept::Barriers),
+            Head::Source { head, node, .. } => {
+                let polled = head.poll(now, accept == Accept::Barriers)?;
+                if let Some(letters) = head.take_aside() {
+                    self.outputs.batch(Outlet::Side(*node, Port::DEAD_LETTER), &letters, now)?;
+                }
+                Ok(polled)
+            }
             Head::Inputs(inputs) => Ok(inputs.next(accept)?.map_or(SourcePoll::Blocked(None), SourcePoll::Event)),
         }
     }
@@ -227,7 +233,7 @@ impl Task {
 
     fn dispatch(&mut self, leaving: Leaving) -> Result<()> {
         match leaving {
-            Leaving::Batch(port, batch) => self.outputs.batch(port, &batch, self.clock.now()),
+            Leaving::Batch(outlet, batch) => self.outputs.batch(outlet, &batch, self.clock.now()),
             Leaving::Control(Event::Watermark(at)) => {
                 self.status.watermark.store(at.millis(), Ordering::Relaxed);
                 self.outputs.control(&watermark(at))

@@ -163,11 +163,11 @@ impl Work {
         match node.kind {
             NodeKind::Source(_) => {
                 let rows = self.spec.query.rows_read(node.id);
-                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0 }
+                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0, ..RowCounts::default() }
             }
             _ => {
                 let rows = self.rows_out.get();
-                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0 }
+                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0, ..RowCounts::default() }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ruslo_core::epoch::Epoch;
-use ruslo_core::graph::{Graph, Node, NodeKind};
+use ruslo_core::graph::{Graph, Node};
 use ruslo_core::metrics::RowCounts;
 use ruslo_runtime::status::{JobStatus, Role};
 use ruslo_state::manifest::Manifest;
@@ -43,8 +43,14 @@ pub struct OperatorSummary {
     pub rows_in: u64,
     /// Rows it gave out.
     pub rows_out: u64,
-    /// Rows it dropped because they came late.
+    /// Rows that came late for it.
     pub late_rows: u64,
+    /// Records that it left out, a source, because they could not become rows.
+    pub skipped_rows: u64,
+    /// Records that it gave out as dead letters, a source.
+    pub dead_letter_rows: u64,
+    /// Rows whose event time was too far ahead of the clock to move its watermark, a source.
+    pub ahead_rows: u64,
 }
 
 /// What a job came to. Rows are counted over all restarts of the run, seconds since this start.
@@ -54,12 +60,18 @@ pub struct Summary {
     pub name: String,
     /// Where it stands.
     pub state: State,
-    /// Rows that its sources read.
+    /// Records that its sources read, bad ones too.
     pub rows_in: u64,
-    /// Rows that its sinks took.
+    /// Rows that its sinks took, without those of side tables.
     pub rows_out: u64,
-    /// Rows dropped because they came late.
+    /// Rows that came late, each counted by every window that it was late for.
     pub late_rows: u64,
+    /// Records left out because they could not become rows.
+    pub skipped_rows: u64,
+    /// Records that went to a table of dead letters.
+    pub dead_letter_rows: u64,
+    /// Rows whose event time was too far ahead of the clock to move the watermark.
+    pub ahead_rows: u64,
     /// Seconds since it was started.
     pub seconds: f64,
     /// Its last checkpoint; none, if it has completed none.
@@ -74,8 +86,9 @@ pub struct Summary {
 
 impl OperatorSummary {
     fn new(name: &str, role: Role, counts: RowCounts) -> Self {
-        let RowCounts { rows_in, rows_out, late_rows } = counts;
-        Self { name: name.to_owned(), role, rows_in, rows_out, late_rows }
+        let RowCounts { rows_in, rows_out, late_rows, skipped_rows, dead_letter_rows, ahead_rows } = counts;
+        let name = name.to_owned();
+        Self { name, role, rows_in, rows_out, late_rows, skipped_rows, dead_letter_rows, ahead_rows }
     }
 }
 
@@ -97,14 +110,11 @@ impl Summary {
         graph: &Graph,
         counts: impl Fn(&Node) -> RowCounts,
     ) -> Self {
-        let operators = graph.nodes.iter().map(|node| {
-            let role = match node.kind {
-                NodeKind::Source(_) => Role::Source,
-                NodeKind::Operator(_) => Role::Operator,
-                NodeKind::Sink(_) => Role::Sink,
-            };
-            OperatorSummary::new(&node.name, role, counts(node))
-        });
+        let operators = graph
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| OperatorSummary::new(&node.name, Role::of(graph, index), counts(node)));
         Self::blank(name, folder, state, operators.collect())
     }
 
@@ -129,6 +139,9 @@ impl Summary {
             rows_in: of_role(Role::Source).map(|operator| operator.rows_in).sum(),
             rows_out: of_role(Role::Sink).map(|operator| operator.rows_out).sum(),
             late_rows: operators.iter().map(|operator| operator.late_rows).sum(),
+            skipped_rows: operators.iter().map(|operator| operator.skipped_rows).sum(),
+            dead_letter_rows: operators.iter().map(|operator| operator.dead_letter_rows).sum(),
+            ahead_rows: operators.iter().map(|operator| operator.ahead_rows).sum(),
             seconds: 0.0,
             checkpoint: None,
             checkpoint_dir: folder.to_owned(),

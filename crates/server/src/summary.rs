@@ -10,12 +10,16 @@ use crate::text::{counted, time};
 
 /// One line for a person.
 pub(crate) fn line(summary: &Summary) -> String {
-    let late = match summary.late_rows {
-        0 => String::new(),
-        late => format!(", {}", counted(late, "late row dropped", "late rows dropped")),
-    };
+    let told = [
+        (summary.skipped_rows, "bad record skipped", "bad records skipped"),
+        (summary.dead_letter_rows, "dead letter", "dead letters"),
+        (summary.late_rows, "late row", "late rows"),
+        (summary.ahead_rows, "row ahead of the clock", "rows ahead of the clock"),
+    ];
+    let told = told.into_iter().filter(|(rows, ..)| *rows > 0);
+    let told: String = told.map(|(rows, one, many)| format!(", {}", counted(rows, one, many))).collect();
     format!(
-        "{}: {} after {}: {} in, {} out{late}",
+        "{}: {} after {}: {} in, {} out{told}",
         summary.name,
         summary.state,
         time(Duration::try_from_secs_f64(summary.seconds).unwrap_or_default()),
@@ -33,6 +37,9 @@ pub(crate) fn json(ended: &Ended) -> Value {
         "rows_in": summary.rows_in,
         "rows_out": summary.rows_out,
         "late_rows": summary.late_rows,
+        "skipped_rows": summary.skipped_rows,
+        "dead_letter_rows": summary.dead_letter_rows,
+        "ahead_rows": summary.ahead_rows,
         "seconds": summary.seconds,
         "checkpoint": summary.checkpoint.map(|epoch| epoch.0),
         "checkpoint_dir": summary.checkpoint_dir.display().to_string(),
@@ -51,6 +58,7 @@ fn operator(operator: &OperatorSummary) -> Value {
         Role::Source => "source",
         Role::Operator => "operator",
         Role::Sink => "sink",
+        Role::SideSink => "side-sink",
     };
     json!({
         "name": operator.name,
@@ -58,6 +66,9 @@ fn operator(operator: &OperatorSummary) -> Value {
         "rows_in": operator.rows_in,
         "rows_out": operator.rows_out,
         "late_rows": operator.late_rows,
+        "skipped_rows": operator.skipped_rows,
+        "dead_letter_rows": operator.dead_letter_rows,
+        "ahead_rows": operator.ahead_rows,
     })
 }
 
@@ -68,14 +79,25 @@ mod tests {
     use super::*;
 
     fn ended(error: Option<Error>) -> Ended {
-        let operator =
-            OperatorSummary { name: "Source t".to_owned(), role: Role::Source, rows_in: 3, rows_out: 3, late_rows: 0 };
+        let operator = OperatorSummary {
+            name: "Source t".to_owned(),
+            role: Role::Source,
+            rows_in: 3,
+            rows_out: 3,
+            late_rows: 0,
+            skipped_rows: 0,
+            dead_letter_rows: 0,
+            ahead_rows: 0,
+        };
         let summary = Summary {
             name: "j".to_owned(),
             state: if error.is_some() { State::Failed } else { State::Finished },
             rows_in: 3,
             rows_out: 1,
             late_rows: 1,
+            skipped_rows: 0,
+            dead_letter_rows: 0,
+            ahead_rows: 0,
             seconds: 1.5,
             checkpoint: Some(Epoch(7)),
             checkpoint_dir: "c".into(),
@@ -88,8 +110,11 @@ mod tests {
     #[test]
     fn a_person_reads_a_line() {
         let mut summary = ended(None).summary;
-        assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out, 1 late row dropped");
-        summary.late_rows = 0;
+        assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out, 1 late row");
+        (summary.late_rows, summary.dead_letter_rows, summary.ahead_rows) = (0, 2, 1);
+        let expected = "j: finished after 1.5 s: 3 rows in, 1 row out, 2 dead letters, 1 row ahead of the clock";
+        assert_eq!(line(&summary), expected);
+        (summary.dead_letter_rows, summary.ahead_rows) = (0, 0);
         assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out");
     }
 

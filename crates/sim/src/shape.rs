@@ -10,6 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 use datafusion::scalar::ScalarValue;
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::graph::{Edge, Graph, Node, NodeKind, OperatorId, Partitioning, SourceNode};
 use ruslo_core::operator::Port;
 use ruslo_core::rng::Rng;
@@ -150,7 +151,8 @@ impl Shape {
             Kind::Source(dataset) => {
                 let row_time = self.event_time.map(row_time);
                 let source = Arc::clone(&ends.sources[dataset]);
-                let node = SourceNode { source, row_time, rows_per_second: ends.rows_per_second };
+                let node =
+                    SourceNode { source, row_time, rows_per_second: ends.rows_per_second, on_error: OnError::Fail };
                 (schema(), NodeKind::Source(node))
             }
             Kind::Pass(drip) => {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ruslo_core::connector::{Connector, Registry, TableDefinition};
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Error;
 use ruslo_core::sink::Sink;
 use ruslo_core::source::Source;
 
+use crate::care::{self, Care};
 use crate::catalog::Table;
 use crate::cursor::At;
 use crate::diagnostic::{Position, Sql, SqlError};
@@ -37,10 +39,11 @@ impl Connections<'_> {
             .map(|(key, value)| (key.value.clone(), value.value.clone()))
             .collect();
         let specs = connector.options(&given).map_err(|error| at_option(error, options, name.at))?;
-        for (key, _) in options.iter().filter(|(key, _)| key.value != CONNECTOR) {
+        Care::of(options)?;
+        for (key, _) in options.iter().filter(|(key, _)| key.value != CONNECTOR && !care::is_care(&key.value)) {
             if !specs.iter().any(|spec| spec.is_for(&key.value)) {
                 let sentence = format!("the connector '{}' has no option '{}'", connector_name.value, key.value);
-                let keys = specs.iter().map(|spec| spec.key);
+                let keys = specs.iter().chain(&care::SPECS).map(|spec| spec.key);
                 return Err(SqlError::new(sentence).at(key.at).near(&key.value, keys));
             }
         }
@@ -73,8 +76,9 @@ impl Connections<'_> {
     }
 
     /// Reads the physical columns `projection` of `table`.
-    pub(crate) fn source(&self, table: &Table, projection: &[usize]) -> Sql<Arc<dyn Source>> {
-        let source = self.of(table)?.source(&definition(table), projection, self.environment);
+    pub(crate) fn source(&self, table: &Table, projection: &[usize], on_error: OnError) -> Sql<Arc<dyn Source>> {
+        let definition = TableDefinition { on_error, ..definition(table) };
+        let source = self.of(table)?.source(&definition, projection, self.environment);
         source.map_err(|error| at_option(error, &table.options, table.name.at))
     }
 
@@ -104,7 +108,7 @@ pub(crate) fn connector_name(table: &Table) -> &str {
 
 fn definition(table: &Table) -> TableDefinition {
     let mut options = table.option_map();
-    options.remove(CONNECTOR);
+    options.retain(|key, _| key != CONNECTOR && !care::is_care(key));
     TableDefinition {
         primary_key: table.primary_key.clone(),
         ..TableDefinition::new(table.name.value.clone(), table.physical_schema(), options)

@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use ruslo_core::graph::OperatorId;
 use ruslo_core::key_group::{HASH_VERSION, hash_bytes};
 
+use crate::care::{LATE_DATA_TABLE, ON_ERROR_TABLE};
 use crate::catalog::Catalog;
 use crate::ddl::{ColumnKind, TableDdl};
 use crate::types::sql_name;
@@ -66,7 +67,11 @@ pub(crate) fn table_text(table: &TableDdl) -> String {
     let options: BTreeSet<(&str, &str)> =
         table.options.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect();
     for (key, value) in options.into_iter().filter(|(key, _)| *key != TUNING) {
-        text.push_str(&format!(" {key}={value:?}"));
+        match key {
+            // In backticks: the table that it names is a part of the query.
+            ON_ERROR_TABLE | LATE_DATA_TABLE => text.push_str(&format!(" {key}=`{value}`")),
+            _ => text.push_str(&format!(" {key}={value:?}")),
+        }
     }
     text
 }

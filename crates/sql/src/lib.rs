@@ -10,18 +10,19 @@
 //! | module | does |
 //! |---|---|
 //! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
-//! | `settings`, `connect`, `catalog` | what SET, WITH and CREATE say |
+//! | `settings`, `connect`, `care`, `catalog` | what SET, WITH and CREATE say |
 //! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
 //! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
-//! | `physical`, `scan`, `ids`, `text`, `explain` | the graph, its ids, its picture |
+//! | `physical`, `scan`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `batch` | the plan for DataFusion's batch engine, and its execution |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
 //!
 //! Entry point: [`plan`].
 
 mod batch;
+mod care;
 mod catalog;
 mod check;
 mod connect;
@@ -46,6 +47,7 @@ mod scan;
 mod script;
 mod session;
 mod settings;
+mod side;
 mod statement;
 mod stream;
 mod text;

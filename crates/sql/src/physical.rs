@@ -20,13 +20,14 @@ use ruslo_operators::{
     AggregateCall, FilterSpec, NamedExpr, ProjectSpec, SessionSpec, UnionSpec, WindowAggregateSpec, WindowAssignSpec,
 };
 
-use crate::catalog::Table;
+use crate::catalog::{Catalog, Table};
 use crate::connect::{Connections, connector_name};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
 use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::side::Aside;
 use crate::unnest::Unnest;
 use crate::window::{bare_column, waits_for_time};
 use crate::window_spec::WindowSpec;
@@ -34,10 +35,14 @@ use crate::window_spec::WindowSpec;
 /// A graph in the making.
 pub(crate) struct Physical<'a> {
     pub(crate) connections: Connections<'a>,
+    /// Where side tables are found.
+    pub(crate) catalog: &'a Catalog,
     pub(crate) parallelism: usize,
     /// Whether some operator waits for event time, so that sources must make watermarks.
     pub(crate) needs_time: bool,
     pub(crate) graph: Graph,
+    /// What side tables get.
+    pub(crate) asides: Vec<Aside>,
     /// What EXPLAIN says of each node, in the order of the graph's.
     pub(crate) details: Vec<Detail>,
     /// How many operators have ids of each text.
@@ -51,17 +56,28 @@ pub(crate) enum Target<'a> {
     Result,
 }
 
+impl Target<'_> {
+    /// What the table is called.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Table(table) => Some(&table.name.value),
+            Self::Result => None,
+        }
+    }
+}
+
 /// The graph of `plan` into `target`.
 pub(crate) fn graph(
     plan: &LogicalPlan,
     target: &Target<'_>,
     connections: Connections<'_>,
+    catalog: &Catalog,
     parallelism: usize,
 ) -> Sql<(Graph, Vec<Detail>)> {
-    let (graph, details, needs_time) = (Graph::default(), Vec::new(), waits_for_time(plan));
-    let texts = HashMap::new();
-    let mut physical = Physical { connections, parallelism, needs_time, graph, details, texts };
+    let mut physical = Physical::new(connections, catalog, parallelism);
+    physical.needs_time = waits_for_time(plan);
     let last = physical.node(plan)?;
+    physical.side_sinks(target.name().as_slice())?;
     physical.sink(last, target)?;
     physical.graph.validate()?;
     Ok((physical.graph, physical.details))
@@ -74,16 +90,21 @@ pub(crate) fn batch_sink(
     schema: &SchemaRef,
     target: &Target<'_>,
     connections: Connections<'_>,
+    catalog: &Catalog,
 ) -> Sql<(Graph, String)> {
-    let texts = HashMap::new();
-    let mut physical = Physical { connections, parallelism: 1, needs_time: false, graph, details, texts };
+    let mut physical = Physical { graph, details, ..Physical::new(connections, catalog, 1) };
     let (node, detail) = physical.sink_node(schema.clone(), 1, target)?;
     let text = detail.text();
     physical.add(node, None, detail);
     Ok((physical.graph, text))
 }
 
-impl Physical<'_> {
+impl<'a> Physical<'a> {
+    fn new(connections: Connections<'a>, catalog: &'a Catalog, parallelism: usize) -> Self {
+        let (graph, asides, details, texts) = Default::default();
+        Self { connections, catalog, parallelism, needs_time: false, graph, asides, details, texts }
+    }
+
     /// Adds the nodes of `plan`; the last of them is the answer.
     pub(crate) fn node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
         match plan {

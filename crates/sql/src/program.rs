@@ -251,12 +251,18 @@ impl<'a> Program<'a> {
             let shape = BatchShape { parallelism, batch_rows: settings.batch_rows };
             let planned = batch::plan(plan, self.connections, shape)?;
             let schema = planned.query.schema().clone();
-            let (graph, text) =
-                physical::batch_sink(planned.graph, planned.details, &schema, &target, self.connections)?;
+            let (graph, text) = physical::batch_sink(
+                planned.graph,
+                planned.details,
+                &schema,
+                &target,
+                self.connections,
+                &self.catalog,
+            )?;
             return Ok((graph, Some(planned.query), format!("{}\n\n{text}", planned.text.trim_end()), schema));
         }
         let plan = logical::optimize(plan, &self.planner)?;
-        let (graph, details) = physical::graph(&plan, &target, self.connections, parallelism)?;
+        let (graph, details) = physical::graph(&plan, &target, self.connections, &self.catalog, parallelism)?;
         let text = explain(&plan, &graph, &details);
         Ok((graph, None, text, plan.schema().inner().clone()))
     }

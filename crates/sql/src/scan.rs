@@ -7,15 +7,19 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Expr, TableScan, ident};
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, SourceNode};
+use ruslo_core::operator::Port;
 use ruslo_core::source::RowTime;
 use ruslo_operators::{NamedExpr, RowTimeAssigner, WatermarkSpec};
 
+use crate::care::{Bad, Care, Late};
 use crate::catalog::{StreamTable, Table, TableWatermark};
 use crate::connect::{connector_name, rows_per_second};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, shown_expr};
+use crate::interval::describe;
 use crate::physical::{Physical, physical_expr};
+use crate::side::Aside;
 
 /// What is read of a table and what is made of it.
 pub(crate) struct Reading<'a> {
@@ -36,7 +40,8 @@ impl Physical<'_> {
         let table = table.ok_or_else(|| SqlError::internal(format!("'{}' is no table", scan.table_name)))?;
         let wanted = scan.projection.clone().unwrap_or_else(|| (0..table.columns.len()).collect());
         let reading = Reading::new(&table, wanted, self.needs_time);
-        let source = self.connections.source(&table, &reading.physical)?;
+        let (on_error, dead_letters) = self.on_error(&table)?;
+        let source = self.connections.source(&table, &reading.physical, on_error.clone())?;
         let row_time = reading.row_time(&source.schema())?;
         let rows_per_second = rows_per_second(&table, source.as_ref())?;
         let schema = row_time.as_ref().map_or_else(|| source.schema(), |row_time| row_time.schema());
@@ -46,9 +51,11 @@ impl Physical<'_> {
             name,
             parallelism: self.parallelism,
             schema,
-            kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second }),
+            kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second, on_error }),
         };
-        let index = self.add(node, None, reading.detail());
+        let index = self.add(node, None, reading.detail()?);
+        let letters = dead_letters.map(|table| Aside { from: index, port: Port::DEAD_LETTER, table });
+        self.asides.extend(letters);
         if reading.made.len() == reading.wanted.len() {
             return Ok(index);
         }
@@ -94,7 +101,17 @@ impl<'a> Reading<'a> {
             return Ok(None);
         }
         let watermark = self.watermark.map(|watermark| self.watermark_spec(watermark)).transpose()?;
-        let assigner = RowTimeAssigner::new(reader.clone(), columns, watermark)?;
+        let mut assigner = RowTimeAssigner::new(reader.clone(), columns, watermark)?;
+        let care = Care::of(&self.table.options)?;
+        if let Late::Side(table) = &care.late {
+            return Err(SqlError::not_yet("side tables of late rows", table.at));
+        }
+        if let Late::Keep(lateness_ms) = care.late {
+            assigner = assigner.allow_lateness(lateness_ms);
+        }
+        if let Some(max_ahead_ms) = care.max_ahead_ms {
+            assigner = assigner.limit_ahead(max_ahead_ms);
+        }
         Ok(Some(Arc::new(assigner)))
     }
 
@@ -122,7 +139,7 @@ impl<'a> Reading<'a> {
         Ok(WatermarkSpec { time_column, expression: physical_expr(&watermark.expr, &made)? })
     }
 
-    fn detail(&self) -> Detail {
+    fn detail(&self) -> Sql<Detail> {
         let physical = self.table.physical_schema();
         let names = self.physical.iter().filter_map(|place| physical.fields().get(*place));
         let names: Vec<&str> = names.map(|field| field.name().as_str()).collect();
@@ -139,10 +156,21 @@ impl<'a> Reading<'a> {
         if !self.table.primary_key.is_empty() {
             detail = detail.line("primary key", format!("{} (not enforced)", self.table.primary_key.join(", ")));
         }
-        match self.watermark {
-            Some(watermark) => detail.line("time", format!("{}, watermark {}", watermark.column, watermark.text)),
-            None => detail,
+        let care = Care::of(&self.table.options)?;
+        match &care.bad {
+            Bad::Fail => {}
+            Bad::Skip => detail = detail.line("bad records", "skipped"),
+            Bad::DeadLetter(table) => detail = detail.line("bad records", format!("to '{}'", table.value)),
         }
+        let Some(watermark) = self.watermark else { return Ok(detail) };
+        let mut time = format!("{}, watermark {}", watermark.column, watermark.text);
+        if let Late::Keep(lateness_ms) = care.late {
+            time.push_str(&format!(", {} later", describe(lateness_ms)));
+        }
+        if let Some(max_ahead_ms) = care.max_ahead_ms {
+            time.push_str(&format!(", at most {} ahead of the clock", describe(max_ahead_ms)));
+        }
+        Ok(detail.line("time", time))
     }
 }
 

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{EmptyRelation, Values};
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, SourceNode};
@@ -58,6 +59,7 @@ impl Physical<'_> {
             source: Arc::new(Constant { batch }),
             row_time: None,
             rows_per_second: None,
+            on_error: OnError::Fail,
         });
         let name = "Values".to_owned();
         let id = self.fresh_id("source values");
@@ -143,7 +145,7 @@ mod tests {
             match reader.poll(Budget { rows_max }).unwrap() {
                 Polled::Batch { batch, .. } => read.push(batch.num_rows()),
                 Polled::Finished(_) => return read,
-                Polled::Pending(_) => panic!("nothing to wait for"),
+                Polled::Pending(_) | Polled::Sifted(_) => panic!("nothing to wait for, nothing to leave out"),
             }
         }
     }

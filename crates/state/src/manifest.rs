@@ -192,7 +192,7 @@ mod tests {
         let run = RunRef::for_test("3-a.arrow", 60_000, 0..64);
         let subtask = SubtaskEntry {
             watermark: Timestamp(7),
-            counts: RowCounts { rows_in: 3, rows_out: 2, late_rows: 1 },
+            counts: RowCounts { rows_in: 3, rows_out: 2, late_rows: 1, ..RowCounts::default() },
             tables: [("slices".to_owned(), vec![run])].into(),
         };
         let entry = OperatorEntry { name: "TumbleWindow".to_owned(), subtasks: vec![subtask], ..Default::default() };

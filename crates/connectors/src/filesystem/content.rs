@@ -81,7 +81,7 @@ pub(super) fn bad_record(disk: &dyn Disk, piece: &Piece, offset: u64, error: &De
 }
 
 /// Decompresses gzip data to its end; `reached` is how far it made sense.
-fn check_gzip(disk: &dyn Disk, piece: &Piece, reached: u64) -> Result<()> {
+pub(super) fn check_gzip(disk: &dyn Disk, piece: &Piece, reached: u64) -> Result<()> {
     if piece.gzip {
         let mut content = open(disk, piece, 0)?;
         io::copy(&mut content, &mut io::sink()).map_err(|error| read_error(piece, reached, &error))?;

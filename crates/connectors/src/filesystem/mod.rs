@@ -9,6 +9,7 @@ mod committer;
 mod content;
 mod listing;
 mod options;
+mod origins;
 mod part_name;
 mod piece;
 mod reader;
@@ -55,7 +56,8 @@ impl Connector for Filesystem {
 
     fn source(&self, table: &TableDefinition, projection: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {
         let options = FilesystemOptions::parse(&table.options)?;
-        Ok(Arc::new(FileSource::new(options, format(table)?, table.schema.clone(), projection)?))
+        let source = FileSource::new(options, format(table)?, table.schema.clone(), projection)?;
+        Ok(Arc::new(source.on_error(table.on_error.clone())))
     }
 
     fn sink(&self, table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Sink>> {

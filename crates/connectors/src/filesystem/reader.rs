@@ -2,23 +2,29 @@
 //!
 //! Life of a piece: it waits in the queue; it is opened (the file is checked to be the same, its header is read once);
 //! its bytes go through the window into the decoder, a batch a poll; it is finished. An error of the input comes after
-//! the rows before it, and again at every further poll. Nothing is done per row here.
+//! the rows before it, and again at every further poll; a bad record is no error if the table has it left out, and comes
+//! beside the rows around it. Nothing is done per row here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use ruslo_core::dead_letter::{OnError, Origins, Record, Rejected};
 use ruslo_core::disk::Disk;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::source::{Budget, Polled, Position, SourceReader, Split, SplitId};
-use ruslo_formats::{Decoder, DecoderConfig, Format};
+use ruslo_core::source::{Budget, Polled, Position, Sifted, SourceReader, Split, SplitId};
+use ruslo_formats::{DecodeError, Decoder, DecoderConfig, Format};
 
 use super::content;
+use super::origins::{self, Kept, LineOrigins};
 use super::piece::{self, Piece};
 use super::window::Window;
 
 /// How much input goes into one batch: what bounds its size where rows are long. A single longer row is let through.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
+
+/// How much is kept of a bad record that is longer than a row may be.
+const ENDLESS_BYTES_KEPT: usize = 1 << 20;
 
 /// What is read of each file.
 #[derive(Debug)]
@@ -36,7 +42,7 @@ impl Columns {
         Ok(Self { format, schema, table, projection: projection.to_vec() })
     }
 
-    fn decoder(&self, header: Option<&[u8]>) -> Result<Box<dyn Decoder>> {
+    pub(super) fn decoder(&self, header: Option<&[u8]>) -> Result<Box<dyn Decoder>> {
         self.format.decoder(&DecoderConfig { header, ..DecoderConfig::new(&self.table, &self.projection) })
     }
 }
@@ -45,6 +51,7 @@ impl Columns {
 pub(super) struct FileReader {
     columns: Arc<Columns>,
     disk: Arc<dyn Disk>,
+    on_error: OnError,
     waiting: VecDeque<Waiting>,
     file: Option<File>,
     current: Option<Current>,
@@ -67,6 +74,9 @@ struct File {
     decoder: Box<dyn Decoder>,
     /// Bytes before the first record.
     preamble: u64,
+    header: Option<Arc<[u8]>>,
+    /// Whether the data was decompressed to its end, because a record made no sense.
+    is_whole: bool,
 }
 
 /// The piece being read.
@@ -76,11 +86,15 @@ struct Current {
     window: Window,
     /// Why it cannot be read on.
     failed: Option<Error>,
+    /// Bad records since the last batch.
+    rejected: Vec<Rejected>,
+    /// The lines since the last batch, if they may be wanted.
+    kept: Option<Kept>,
 }
 
 impl FileReader {
-    pub(super) fn new(columns: Arc<Columns>, disk: Arc<dyn Disk>) -> Self {
-        Self { columns, disk, waiting: VecDeque::new(), file: None, current: None, buffer: Vec::new() }
+    pub(super) fn new(columns: Arc<Columns>, disk: Arc<dyn Disk>, on_error: OnError) -> Self {
+        Self { columns, disk, on_error, waiting: VecDeque::new(), file: None, current: None, buffer: Vec::new() }
     }
 
     /// Opens the next piece.
@@ -97,7 +111,9 @@ impl FileReader {
         if skips_line {
             window.skip_line().map_err(|error| content::read_error(piece, window.read_to(), &error))?;
         }
-        self.current = Some(Current { id: id.clone(), piece: piece.clone(), window, failed: None });
+        let kept = self.on_error.keeps_records().then(Kept::default);
+        let (id, piece, rejected) = (id.clone(), piece.clone(), Vec::new());
+        self.current = Some(Current { id, piece, window, failed: None, rejected, kept });
         Ok(())
     }
 
@@ -106,7 +122,9 @@ impl FileReader {
         piece.check_identity(self.disk.as_ref(), since)?;
         let preamble = content::preamble(self.disk.as_ref(), piece, self.columns.format.as_ref())?;
         let decoder = self.columns.decoder(preamble.header.as_deref()).map_err(|error| error.context(&piece.path))?;
-        Ok(File { path: piece.path.clone(), decoder, preamble: preamble.bytes as u64 })
+        let header = preamble.header.map(Arc::from);
+        let preamble = preamble.bytes as u64;
+        Ok(File { path: piece.path.clone(), decoder, preamble, header, is_whole: !piece.gzip })
     }
 }
 
@@ -122,24 +140,66 @@ fn begin(piece: &Piece, restored: Option<u64>, preamble: u64) -> (u64, bool) {
 
 impl Current {
     /// Decodes up to `rows_max` rows, as far as the piece, its errors and the bound on a batch's bytes allow.
-    fn decode(&mut self, decoder: &mut dyn Decoder, rows_max: usize, disk: &dyn Disk) {
+    fn decode(&mut self, file: &mut File, rows_max: usize, on_error: &OnError, disk: &dyn Disk) {
         let begun = self.window.offset();
-        while self.failed.is_none() && decoder.rows() < rows_max {
-            if decoder.rows() > 0 && self.window.offset().saturating_sub(begun) >= BATCH_BYTES_MAX {
+        loop {
+            let records = file.decoder.rows().saturating_add(self.rejected.len());
+            let read = self.window.offset().saturating_sub(begun);
+            if self.failed.is_some() || records >= rows_max || (records > 0 && read >= BATCH_BYTES_MAX) {
                 return;
             }
             let (bytes, last) = self.window.bytes();
-            match decoder.decode(bytes, last, rows_max.saturating_sub(decoder.rows())) {
-                Ok(decoded) if decoded.consumed > 0 => self.window.consume(decoded.consumed),
+            match file.decoder.decode(bytes, last, rows_max.saturating_sub(records)) {
+                Ok(decoded) if decoded.consumed > 0 => self.take(decoded.consumed),
                 Ok(_) if last => return,
                 Ok(_) => self.fill(),
-                Err(error) => {
+                Err(error) if on_error.fails() => {
                     let offset = self.window.offset();
                     self.window.consume(error.offset);
                     self.failed = Some(content::bad_record(disk, &self.piece, offset, &error));
                 }
+                Err(error) => self.reject(file, &error, on_error, disk),
             }
         }
+    }
+
+    /// Takes decoded lines off the window.
+    fn take(&mut self, count: usize) {
+        let offset = self.window.offset();
+        if let Some(kept) = &mut self.kept {
+            kept.add(self.window.bytes().0.get(..count).unwrap_or_default(), offset);
+        }
+        self.window.consume(count);
+    }
+
+    /// Leaves a bad record out. Damaged gzip data decompresses to nonsense: then that is the error.
+    fn reject(&mut self, file: &mut File, error: &DecodeError, on_error: &OnError, disk: &dyn Disk) {
+        self.take(error.offset);
+        let offset = self.window.offset();
+        if !std::mem::replace(&mut file.is_whole, true)
+            && let Err(damage) = content::check_gzip(disk, &self.piece, offset)
+        {
+            self.failed = Some(damage);
+            return;
+        }
+        let (bytes, last) = self.window.bytes();
+        let record = bytes.get(..error.length).unwrap_or_default();
+        let is_cut = !last && !record.ends_with(b"\n");
+        let position = origins::position(&self.piece.path, offset);
+        let kept = if is_cut { record.get(..ENDLESS_BYTES_KEPT).unwrap_or(record) } else { record };
+        let raw = on_error.keeps_records().then(|| origins::without_newline(kept).to_vec());
+        self.rejected.push(Rejected { record: Record { position, raw }, reason: error.to_string() });
+        self.window.consume(error.length);
+        if is_cut && let Err(error) = self.window.skip_line() {
+            self.failed = Some(content::read_error(&self.piece, self.window.read_to(), &error));
+        }
+    }
+
+    /// The lines since the last batch.
+    fn origins(&mut self, columns: &Arc<Columns>, file: &File) -> Option<Box<dyn Origins>> {
+        let kept = std::mem::take(self.kept.as_mut()?);
+        let (path, columns, header) = (file.path.clone(), Arc::clone(columns), file.header.clone());
+        Some(Box::new(LineOrigins { path, kept, columns, header }))
     }
 
     fn fill(&mut self) {
@@ -177,11 +237,18 @@ impl SourceReader for FileReader {
         let (Some(mut current), Some(file)) = (self.current.take(), self.file.as_mut()) else {
             return Err(Error::internal("a piece is open, but not its file"));
         };
-        current.decode(file.decoder.as_mut(), budget.rows_max.max(1), self.disk.as_ref());
-        if file.decoder.rows() > 0 {
+        current.decode(file, budget.rows_max.max(1), &self.on_error, self.disk.as_ref());
+        if file.decoder.rows() > 0 || !current.rejected.is_empty() {
             let (split, position) = (current.id.clone(), piece::position(current.window.offset()));
+            let batch = file.decoder.flush()?;
+            if self.on_error.fails() {
+                self.current = Some(current);
+                return Ok(Polled::Batch { split, batch, position });
+            }
+            let rejected = std::mem::take(&mut current.rejected);
+            let origins = current.origins(&self.columns, file);
             self.current = Some(current);
-            return Ok(Polled::Batch { split, batch: file.decoder.flush()?, position });
+            return Ok(Polled::Sifted(Sifted { split, batch, position, rejected, origins }));
         }
         if let Some(error) = current.failed.clone() {
             self.current = Some(current);
@@ -194,7 +261,11 @@ impl SourceReader for FileReader {
 }
 
 #[cfg(test)]
-#[allow(clippy::type_complexity, reason = "tables of cases")]
+#[allow(
+    clippy::type_complexity,
+    clippy::disallowed_methods,
+    reason = "tables of cases; files damaged behind the disk's back"
+)]
 mod tests {
     use std::collections::BTreeMap;
     use std::io::Write;
@@ -249,7 +320,7 @@ mod tests {
         }
 
         fn reader(&self, splits: impl IntoIterator<Item = (Split, Option<Position>)>) -> FileReader {
-            let mut reader = FileReader::new(self.columns.clone(), Arc::new(LocalDisk));
+            let mut reader = FileReader::new(self.columns.clone(), Arc::new(LocalDisk), OnError::Fail);
             for (split, position) in splits {
                 reader.add_split(split, position).unwrap();
             }
@@ -278,6 +349,7 @@ mod tests {
                     let values = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
                     batches.push((split, values, position));
                 }
+                Ok(Polled::Sifted(sifted)) => panic!("{sifted:?}"),
                 Ok(Polled::Finished(_)) => {}
                 Ok(Polled::Pending(_)) => return (batches, None),
                 Err(error) => return (batches, Some(error)),
@@ -455,7 +527,7 @@ mod tests {
     fn a_file_that_cannot_be_opened_is_the_machines_fault_and_is_not_skipped() {
         let input = Input::json();
         let disk = FaultyDisk::new();
-        let mut reader = FileReader::new(input.columns.clone(), Arc::new(disk.clone()));
+        let mut reader = FileReader::new(input.columns.clone(), Arc::new(disk.clone()), OnError::Fail);
         reader.add_split(input.splits(1000).remove(0), None).unwrap();
         disk.set(Fault::Open(std::io::ErrorKind::PermissionDenied));
         let error = drain(&mut reader, 10).1.unwrap();
@@ -465,6 +537,86 @@ mod tests {
         );
         disk.set(Fault::None);
         assert_eq!(rows(&drain(&mut reader, 10).0), [1, 2, 3, 4, 5]);
+    }
+
+    /// Rows, and position and bytes of the rejected, until nothing more comes.
+    fn sifted(reader: &mut FileReader, rows_max: usize) -> (Vec<i64>, Vec<(u64, String)>) {
+        let (mut rows, mut rejected) = (Vec::new(), Vec::new());
+        loop {
+            match reader.poll(Budget { rows_max }).unwrap() {
+                Polled::Sifted(found) => {
+                    assert!((1..=rows_max).contains(&(found.batch.num_rows() + found.rejected.len())));
+                    let values = found.batch.column(0).as_primitive::<Int64Type>().values();
+                    let places: Vec<usize> = (0..values.len()).collect();
+                    let origins = found.origins.unwrap().records(&places).unwrap();
+                    for (value, record) in values.iter().zip(origins) {
+                        let raw = String::from_utf8(record.raw.unwrap()).unwrap();
+                        assert!(raw.starts_with(&format!("{{\"a\":{value}")), "{value} is not of {raw}");
+                    }
+                    rows.extend_from_slice(values);
+                    for Rejected { record, .. } in found.rejected {
+                        let (_, byte) = record.position.rsplit_once(' ').unwrap();
+                        let raw = String::from_utf8_lossy(&record.raw.unwrap()).into_owned();
+                        rejected.push((byte.parse().unwrap(), raw));
+                    }
+                }
+                Polled::Finished(_) => {}
+                Polled::Pending(_) => return (rows, rejected),
+                Polled::Batch { .. } => panic!("a batch without what was rejected"),
+            }
+        }
+    }
+
+    fn letters() -> OnError {
+        let schema = Arc::new(Schema::empty());
+        OnError::DeadLetter(Arc::new(ruslo_core::dead_letter::DeadLetters::new("t", schema).unwrap()))
+    }
+
+    #[test]
+    fn bad_records_come_beside_the_rows_whatever_the_split_and_batch_size() {
+        let text = b"nonsense\n{\"a\":1}\r\n{\"a\":\"x\"}\r\n\n{\"a\":2, \"b\":\"\xff\"}\n{\"a\":3,\"b\":\"ok\"}\n  \n{\"a\":4}\n{\"a\"";
+        for name in ["in.json", "in.json.gz"] {
+            let input = Input::new(name, text, &[]);
+            let expected =
+                [(0, "nonsense"), (18, "{\"a\":\"x\"}"), (30, "{\"a\":2, \"b\":\"\u{fffd}\"}"), (75, "{\"a\"")];
+            let expected = expected.map(|(byte, raw)| (byte, raw.to_owned()));
+            for split_bytes in 1..=input.file.size {
+                for rows_max in [1, 2, 1000] {
+                    let mut reader = FileReader::new(input.columns.clone(), Arc::new(LocalDisk), letters());
+                    input.splits(split_bytes).into_iter().for_each(|split| reader.add_split(split, None).unwrap());
+                    let (rows, rejected) = sifted(&mut reader, rows_max);
+                    assert_eq!((rows, rejected.as_slice()), (vec![1, 3, 4], &expected[..]), "{name} by {split_bytes}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_record_is_left_out_with_its_beginning() {
+        let long = "x".repeat(17 << 20);
+        let text = format!("{{\"a\":1}}\n{long}\n{{\"a\":2}}\n{long}");
+        let input = Input::new("in.json", text.as_bytes(), &[]);
+        for split_bytes in [1 << 20, 1 << 40] {
+            let mut reader = FileReader::new(input.columns.clone(), Arc::new(LocalDisk), letters());
+            input.splits(split_bytes).into_iter().for_each(|split| reader.add_split(split, None).unwrap());
+            let (rows, rejected) = sifted(&mut reader, 1000);
+            assert_eq!(rows, [1, 2]);
+            let found: Vec<_> = rejected.iter().map(|(byte, _)| *byte).collect();
+            assert_eq!(found, [8, 8 + (17 << 20) + 9]);
+            assert!(rejected.iter().all(|(_, raw)| long.starts_with(raw) && raw.len() >= 1 << 20));
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_whatever_becomes_of_bad_records() {
+        let mut input = Input::new("in.json.gz", b"{\"a\":1}\nnonsense\n{\"a\":2}\n", &[]);
+        let bytes = std::fs::read(&input.file.path).unwrap();
+        std::fs::write(&input.file.path, &bytes[..bytes.len() - 3]).unwrap();
+        input.file.size -= 3;
+        let mut reader = FileReader::new(input.columns.clone(), Arc::new(LocalDisk), OnError::Skip);
+        reader.add_split(input.splits(1000).remove(0), None).unwrap();
+        let error = (0..9).find_map(|_| reader.poll(Budget { rows_max: 10 }).err()).unwrap();
+        assert!(error.to_string().contains("the gzip data ends too early"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
 use ruslo_core::source::{Source, SourceReader, Split};
@@ -16,6 +17,7 @@ use super::{listing, piece};
 pub(super) struct FileSource {
     options: FilesystemOptions,
     columns: Arc<Columns>,
+    on_error: OnError,
 }
 
 impl FileSource {
@@ -27,7 +29,12 @@ impl FileSource {
         projection: &[usize],
     ) -> Result<Self> {
         let columns = Columns::new(format, table, projection)?;
-        Ok(Self { options, columns: Arc::new(columns) })
+        Ok(Self { options, columns: Arc::new(columns), on_error: OnError::Fail })
+    }
+
+    /// The same with another way with bad records.
+    pub(super) fn on_error(self, on_error: OnError) -> Self {
+        Self { on_error, ..self }
     }
 }
 
@@ -49,7 +56,7 @@ impl Source for FileSource {
     }
 
     fn reader(&self, environment: &Environment) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(FileReader::new(self.columns.clone(), environment.disk.clone())))
+        Ok(Box::new(FileReader::new(self.columns.clone(), environment.disk.clone(), self.on_error.clone())))
     }
 }
 

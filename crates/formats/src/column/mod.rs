@@ -172,6 +172,15 @@ impl Column {
         each!(&self.values, rows => rows.len())
     }
 
+    /// Whether the last row is NULL; false without rows.
+    pub(crate) fn ends_with_null(&self) -> bool {
+        match (&self.values, self.len().checked_sub(1)) {
+            (Values::Text(text), _) => text.ends_with_null(),
+            (_, Some(last)) => !self.validity.is_valid(last),
+            (_, None) => false,
+        }
+    }
+
     /// Forgets the rows from `rows` on.
     pub(crate) fn truncate(&mut self, rows: usize) {
         each!(&mut self.values, values => values.truncate(rows));

@@ -30,6 +30,11 @@ const COPIED: u32 = 1 << 31;
 const NULL: Span = Span { start: 0, length: u32::MAX };
 
 impl Text {
+    /// Whether the last of the strings noted in the block is NULL.
+    pub(super) fn ends_with_null(&self) -> bool {
+        self.spans.last().is_some_and(|span| span.length == NULL.length)
+    }
+
     /// Notes `block[start..end]`.
     #[inline(always)]
     pub(crate) fn put_span(&mut self, start: usize, end: usize) {

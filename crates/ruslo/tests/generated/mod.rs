@@ -131,6 +131,6 @@ fn difference(answer: &Answer, query: &Query, expected: &[Row]) -> String {
     let mut wanted: Vec<String> = expected.iter().map(Row::to_string).collect();
     rows.sort();
     wanted.sort();
-    let found = Answer { rows, late: answer.late };
-    found.difference(&Answer { rows: wanted, late: 0 })
+    let found = Answer { rows, counts: answer.counts };
+    found.difference(&Answer { rows: wanted, ..Answer::default() })
 }

@@ -12,7 +12,15 @@
 //! === rows                        the lines that are written, in any order
 //! {"id":1}
 //!
+//! === rows bad                    the lines written to ${out}/bad, where a script writes several tables
+//!
 //! === late 2                      how many late rows are counted; 0 without this section
+//!
+//! === skipped 2                   how many bad records are skipped; 0 without this section
+//!
+//! === ahead 2                     how many rows are ahead of the clock, which stands about at 1970-01-01 00:00:00
+//!
+//! ${dir} in rows and errors is the inputs' folder.
 //!
 //! === error data                  instead of rows: the kind of error, and parts of its message, one a line
 //!
@@ -69,11 +77,20 @@ pub(crate) enum Expected {
     Error { kind: String, parts: Vec<String> },
 }
 
-/// The rows that were written, sorted, and how many came late.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The rows that were written, sorted, and how many were counted as what.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Answer {
+    /// Those of `${out}/bad` begin with `bad: `.
     pub(crate) rows: Vec<String>,
+    pub(crate) counts: Counts,
+}
+
+/// Rows that were counted for what is difficult about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
     pub(crate) late: u64,
+    pub(crate) skipped: u64,
+    pub(crate) ahead: u64,
 }
 
 impl Case {
@@ -89,7 +106,9 @@ impl Case {
         if !comment.starts_with("# ") {
             return Err("the file does not begin with a comment that says what it shows".to_owned());
         }
-        let (mut inputs, mut sql, mut rows, mut late, mut error) = (Vec::new(), None, None, 0, None);
+        let (mut inputs, mut sql, mut rows, mut error) = (Vec::new(), None, None::<Vec<String>>, None);
+        let mut counts = Counts::default();
+        let number = |text: &str| text.parse().map_err(|_| format!("'{text}' is not a number"));
         let (mut engines, mut in_order) = (Engines::Both, None);
         for (heading, body) in sections {
             match *heading.split(' ').collect::<Vec<_>>() {
@@ -99,8 +118,14 @@ impl Case {
                     inputs.push(Input { name: name.to_owned(), text: body, cut_bytes });
                 }
                 ["sql"] => sql = Some(body),
-                ["rows"] => rows = Some(lines(&body)),
-                ["late", count] => late = count.parse().map_err(|_| format!("'{count}' is not a number"))?,
+                ["rows"] => rows.get_or_insert_default().extend(lines(&body)),
+                ["rows", folder] => {
+                    let lines = lines(&body).into_iter().map(|line| format!("{folder}: {line}"));
+                    rows.get_or_insert_default().extend(lines);
+                }
+                ["late", count] => counts.late = number(count)?,
+                ["skipped", count] => counts.skipped = number(count)?,
+                ["ahead", count] => counts.ahead = number(count)?,
                 ["error", kind] => error = Some(Expected::Error { kind: kind.to_owned(), parts: lines(&body) }),
                 ["rows", "in", "order"] => {
                     in_order = Some(lines(&body));
@@ -115,13 +140,13 @@ impl Case {
         let expected = match (rows, error) {
             (Some(mut rows), None) => {
                 rows.sort();
-                Expected::Answer(Answer { rows, late })
+                Expected::Answer(Answer { rows, counts })
             }
             (None, Some(error)) => error,
             _ => return Err("the file has either 'rows' or 'error'".to_owned()),
         };
         let sql = sql.ok_or("the file has no 'sql'")?;
-        if late > 0 {
+        if counts != Counts::default() {
             engines = Engines::Streaming;
         }
         Ok(Self { name: name.to_owned(), inputs, sql, expected, engines, in_order })
@@ -174,8 +199,8 @@ impl Answer {
     /// What is missing and what is too much, one a line; empty if nothing is.
     pub(crate) fn difference(&self, expected: &Self) -> String {
         let mut text = String::new();
-        if self.late != expected.late {
-            text.push_str(&format!("  {} late rows, expected {}\n", self.late, expected.late));
+        if self.counts != expected.counts {
+            text.push_str(&format!("  counted {:?}, expected {:?}\n", self.counts, expected.counts));
         }
         let all: BTreeSet<&String> = self.rows.iter().chain(&expected.rows).collect();
         let count = |rows: &[String], row: &String| rows.iter().filter(|other| *other == row).count();
@@ -202,7 +227,8 @@ mod tests {
         assert_eq!(texts, ["{}\n", ""]);
         assert_eq!(case.sql, "SELECT\n");
         let Expected::Answer(answer) = case.expected else { panic!() };
-        assert_eq!(answer, Answer { rows: vec!["a".into(), "b".into()], late: 3 });
+        let counts = Counts { late: 3, ..Counts::default() };
+        assert_eq!(answer, Answer { rows: vec!["a".into(), "b".into()], counts });
     }
 
     #[test]
@@ -214,7 +240,8 @@ mod tests {
 
     #[test]
     fn differences_count_duplicates() {
-        let answer = |rows: &[&str]| Answer { rows: rows.iter().map(|row| (*row).to_owned()).collect(), late: 0 };
+        let answer =
+            |rows: &[&str]| Answer { rows: rows.iter().map(|row| (*row).to_owned()).collect(), ..Answer::default() };
         assert_eq!(answer(&["a", "b", "b"]).difference(&answer(&["a", "a", "b"])), "  missing 1x a\n  too many 1x b\n");
         assert_eq!(answer(&["a"]).difference(&answer(&["a"])), "");
     }

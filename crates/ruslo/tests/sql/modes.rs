@@ -186,7 +186,7 @@ pub(crate) fn interrupted(
             interrupt(&mut job, mode, rng.below(steps + 1))?
         };
         match ended {
-            Some(Outcome::Finished) => return Ok((taken, world.answer(job.status().late_rows())?)),
+            Some(Outcome::Finished) => return Ok((taken, world.answer(job.status())?)),
             Some(Outcome::Stopped(epoch)) if !mode.stops() => {
                 return Err(Error::internal(format!("stopped at {epoch} unasked")));
             }

@@ -15,11 +15,12 @@ use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::seeded::SeededJob;
 use ruslo_runtime::executor::threads;
 use ruslo_runtime::job::{JobConfig, JobSpec, Start};
+use ruslo_runtime::status::{JobStatus, Role};
 use ruslo_sql::{Planned, Planning, Script};
 use ruslo_state::store::CheckpointStore;
 use tempfile::TempDir;
 
-use crate::case::Answer;
+use crate::case::{Answer, Counts};
 
 /// How long a job on threads may take before it is taken for stuck.
 const STUCK: Duration = Duration::from_secs(60);
@@ -45,6 +46,7 @@ pub(crate) fn temporary() -> TempDir {
 pub(crate) struct World {
     name: String,
     text: String,
+    inputs: String,
     folder: TempDir,
     console: Arc<Mutex<Vec<u8>>>,
 }
@@ -54,8 +56,9 @@ impl World {
     pub(crate) fn new(name: &str, text: &str, inputs: &Path) -> Self {
         let folder = temporary();
         let out = folder.path().join("out");
-        let text = text.replace("${dir}", inputs.to_str().unwrap()).replace("${out}", out.to_str().unwrap());
-        Self { name: format!("{name}.sql"), text, folder, console: Arc::default() }
+        let inputs = inputs.to_str().unwrap().to_owned();
+        let text = text.replace("${dir}", &inputs).replace("${out}", out.to_str().unwrap());
+        Self { name: format!("{name}.sql"), text, inputs, folder, console: Arc::default() }
     }
 
     fn out(&self) -> PathBuf {
@@ -127,7 +130,7 @@ impl World {
             return Err(Error::internal(format!("stuck: not finished within {STUCK:?}")));
         }
         match running.wait()? {
-            Outcome::Finished => self.answer(status.late_rows()),
+            Outcome::Finished => self.answer(&status),
             Outcome::Stopped(epoch) => Err(Error::internal(format!("stopped at {epoch} unasked"))),
         }
     }
@@ -148,21 +151,38 @@ impl World {
             return Err(Error::internal(format!("stuck: not finished within {STUCK:?}")));
         }
         let summary = job.wait()?;
-        self.answer(summary.late_rows)
+        let rows = self.rows()?;
+        Ok(Answer { rows, counts: Counts { late: summary.late_rows, ..Counts::default() } })
     }
 
-    /// What has been written, and that nothing else lies about.
-    pub(crate) fn answer(&self, late: u64) -> Result<Answer> {
+    /// What has been written, that nothing else lies about, and that no row was lost between read and written.
+    pub(crate) fn answer(&self, status: &JobStatus) -> Result<Answer> {
+        let (rows, counts) = (self.rows()?, conserved(status)?);
+        Ok(Answer { rows, counts })
+    }
+
+    fn rows(&self) -> Result<Vec<String>> {
         let mut rows = Vec::new();
-        let entries = std::fs::read_dir(self.out()).into_iter().flatten();
+        self.rows_in(&self.out(), "", &mut rows)?;
+        rows.sort();
+        Ok(rows)
+    }
+
+    fn rows_in(&self, folder: &Path, prefix: &str, rows: &mut Vec<String>) -> Result<()> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
         for path in entries.map(|entry| entry.unwrap().path()) {
-            if path.file_name().unwrap().to_str().unwrap().starts_with(['.', '_']) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with(['.', '_']) {
                 return Err(Error::internal(format!("{} was left behind", path.display())));
             }
-            rows.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+            if path.is_dir() {
+                self.rows_in(&path, &format!("{prefix}{name}: "), rows)?;
+                continue;
+            }
+            let text = std::fs::read_to_string(path).unwrap().replace(&self.inputs, "${dir}");
+            rows.extend(text.lines().map(|line| format!("{prefix}{line}")));
         }
-        rows.sort();
-        Ok(Answer { rows, late })
+        Ok(())
     }
 
     /// What has been written, file by file in the order of their names.
@@ -173,6 +193,20 @@ impl World {
         let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
         texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
+}
+
+/// What was counted, if every source gave out, skipped or put aside what it took in.
+fn conserved(status: &JobStatus) -> Result<Counts> {
+    let mut counts = Counts { late: status.late_rows(), ..Counts::default() };
+    for source in status.operators.iter().filter(|operator| operator.role == Role::Source) {
+        let found = source.counts();
+        counts.skipped += found.skipped_rows;
+        counts.ahead += found.ahead_rows;
+        if found.rows_in != found.rows_out + found.skipped_rows + found.dead_letter_rows {
+            return Err(Error::internal(format!("{} lost rows: {found:?}", source.name)));
+        }
+    }
+    Ok(counts)
 }
 
 /// Takes `steps` steps; whether the job ended within them, and after how many.

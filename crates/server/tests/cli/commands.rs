@@ -108,7 +108,7 @@ fn a_select_prints_a_table() {
     rows.sort();
     let (first, second) = ("2026-01-01 00:00:00", "2026-01-01 00:00:10");
     assert_eq!(rows, [["ann", first, "2", "5"], ["bob", first, "1", "2"], ["bob", second, "1", "8"]]);
-    assert!(answer.err.contains("5 rows in, 3 rows out, 1 late row dropped"), "{}", answer.err);
+    assert!(answer.err.contains("5 rows in, 3 rows out, 1 late row"), "{}", answer.err);
     assert!(!home.exists(".ruslo"));
 }
 

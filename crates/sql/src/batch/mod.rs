@@ -26,6 +26,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionConfig;
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::graph::{Graph, Node, NodeKind, OperatorId, SourceNode};
 use ruslo_core::metrics::Counter;
 
@@ -110,7 +111,8 @@ pub(crate) fn plan(plan: LogicalPlan, connections: Connections<'_>, shape: Batch
         let name = format!("Source {}", table.name());
         let id = operator_id(&format!("batch source {} #{number}", table.name()));
         reads.push(TableRead { id, rows: table.rows() });
-        let source = SourceNode { source: table.source()?, row_time: None, rows_per_second: None };
+        let source =
+            SourceNode { source: table.source()?, row_time: None, rows_per_second: None, on_error: OnError::Fail };
         let (schema, kind) = (source.source.schema(), NodeKind::Source(source));
         graph.add(Node { id, name: name.clone(), parallelism: shape.parallelism, schema, kind });
         details.push(Detail::new(&name, ""));

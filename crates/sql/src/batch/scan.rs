@@ -24,6 +24,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
 use ruslo_core::connector::Registry;
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::metrics::Counter;
@@ -31,6 +32,7 @@ use ruslo_core::schema::visible;
 use ruslo_core::source::{Budget, Polled, RowTime, Source, Split, SplitWatermark};
 
 use super::RUNTIME_MODE;
+use crate::care::{Bad, Care};
 use crate::catalog::Table;
 use crate::connect::Connections;
 use crate::diagnostic::{Sql, SqlError};
@@ -55,6 +57,10 @@ pub(super) struct BatchTable {
 impl BatchTable {
     /// Refuses a table whose input does not end.
     pub(super) fn new(table: Arc<Table>, connections: Connections<'_>, parallelism: usize) -> Sql<Self> {
+        if Care::of(&table.options)?.bad != Bad::Fail {
+            let what = format!("'on-error' of the table '{}' in batch mode", table.name.value);
+            return Err(SqlError::not_yet(what, table.name.at));
+        }
         let (registry, environment) = (connections.registry.clone(), connections.environment.clone());
         let made = Self { table, registry, environment, parallelism, rows: Arc::default() };
         if made.source()?.is_bounded() {
@@ -77,7 +83,7 @@ impl BatchTable {
     /// The source of all columns.
     pub(super) fn source(&self) -> Sql<Arc<dyn Source>> {
         let all = Reading::new(&self.table, (0..self.table.columns.len()).collect(), false);
-        self.connections().source(&self.table, all.physical())
+        self.connections().source(&self.table, all.physical(), OnError::Fail)
     }
 
     fn connections(&self) -> Connections<'_> {
@@ -86,7 +92,7 @@ impl BatchTable {
 
     fn exec(&self, wanted: Vec<usize>) -> Sql<BatchScan> {
         let reading = Reading::new(&self.table, wanted, false);
-        let source = self.connections().source(&self.table, reading.physical())?;
+        let source = self.connections().source(&self.table, reading.physical(), OnError::Fail)?;
         let row_time = reading.row_time(&source.schema())?;
         let schema = Arc::new(reading.made_schema());
         let properties = PlanProperties::new(
@@ -174,6 +180,7 @@ impl Input {
                             return Ok(());
                         }
                     }
+                    Polled::Sifted(_) => return Err(Error::internal("a reader left records out unasked")),
                     Polled::Finished(_) => break,
                     Polled::Pending(_) => thread::park_timeout(PENDING_MAX),
                 }
@@ -185,7 +192,7 @@ impl Input {
     /// The table's rows from the reader's, under the table's own schema.
     fn made(&self, batch: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch> {
         let batch = match &self.row_time {
-            Some(row_time) => visible(&row_time.assign(batch, watermark)?),
+            Some(row_time) => visible(&row_time.assign(batch, watermark, self.environment.clock.wall())?.batch),
             None => batch,
         };
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

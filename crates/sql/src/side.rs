@@ -1,0 +1,102 @@
+//! Side tables: where records that cannot become rows and late rows go, in the same job and the same checkpoint.
+//!
+//! ```text
+//! Source t ──main──▶ …                      Sink result
+//!     └─────dead letters──▶ Sink bad
+//! ```
+//!
+//! A side table is one sink, however many operators give to it; one subtask writes it.
+
+use std::sync::Arc;
+
+use ruslo_core::dead_letter::{COLUMNS, DeadLetters, OnError};
+use ruslo_core::graph::{Edge, Node, NodeIndex, NodeKind, Partitioning};
+use ruslo_core::operator::Port;
+
+use crate::care::{Bad, Care};
+use crate::catalog::Table;
+use crate::connect::connector_name;
+use crate::cursor::At;
+use crate::diagnostic::{Sql, SqlError};
+use crate::explain::{Detail, column_names};
+use crate::ids::operator_id;
+use crate::physical::Physical;
+
+/// What an operator gives to a side table.
+pub(crate) struct Aside {
+    pub(crate) from: NodeIndex,
+    pub(crate) port: Port,
+    pub(crate) table: Arc<Table>,
+}
+
+impl Physical<'_> {
+    /// What becomes of the bad records of `table`, and the side table that takes them.
+    pub(crate) fn on_error(&self, table: &Table) -> Sql<(OnError, Option<Arc<Table>>)> {
+        let name = match Care::of(&table.options)?.bad {
+            Bad::Fail => return Ok((OnError::Fail, None)),
+            Bad::Skip => return Ok((OnError::Skip, None)),
+            Bad::DeadLetter(name) => name,
+        };
+        let side = self.side_table(&name, table)?;
+        let letters = DeadLetters::new(table.name.value.clone(), side.schema.clone()).map_err(|error| {
+            let sentence = format!("the table '{}' cannot take the dead letters of '{}'", name.value, table.name.value);
+            let help = format!("CREATE TABLE {} ({COLUMNS}) WITH (..); columns may be left out", name.value);
+            SqlError::new(format!("{sentence}: {error}")).at(name.at).help(help)
+        })?;
+        Ok((OnError::DeadLetter(Arc::new(letters)), Some(side)))
+    }
+
+    /// The table `name`, to be filled from the side.
+    pub(crate) fn side_table(&self, name: &At<String>, of: &Table) -> Sql<Arc<Table>> {
+        let side = self.catalog.sink(name)?.clone();
+        if side.name.value == of.name.value {
+            return Err(SqlError::new(format!("the table '{}' cannot be its own side table", name.value)).at(name.at));
+        }
+        match side.columns.iter().find(|column| column.computed.is_some()) {
+            Some(column) => {
+                let sentence = format!(
+                    "the table '{}' takes what '{}' gives aside; its column '{}' is computed and cannot be written",
+                    name.value,
+                    of.name.value,
+                    column.field.name()
+                );
+                Err(SqlError::new(sentence).at(name.at))
+            }
+            None => Ok(side),
+        }
+    }
+
+    /// Adds the sinks of all side tables. `written` are the names of the tables that the job writes by itself.
+    pub(crate) fn side_sinks(&mut self, written: &[&str]) -> Sql<()> {
+        let mut left = std::mem::take(&mut self.asides);
+        while let Some(table) = left.first().map(|aside| aside.table.clone()) {
+            let name = &table.name.value;
+            if written.contains(&name.as_str()) {
+                let sentence = format!("the table '{name}' takes what another table gives aside");
+                return Err(SqlError::new(sentence).help("let the query write another table"));
+            }
+            let (own, others) = left.into_iter().partition(|aside| aside.table.name.value == *name);
+            self.side_sink(&table, own)?;
+            left = others;
+        }
+        Ok(())
+    }
+
+    fn side_sink(&mut self, table: &Table, asides: Vec<Aside>) -> Sql<()> {
+        let sink = self.connections.sink(table)?;
+        let name = format!("Sink {}", table.name.value);
+        let from = asides.iter().filter_map(|aside| self.graph.nodes.get(aside.from)).map(|node| node.name.as_str());
+        let from = from.collect::<Vec<_>>().join(", ");
+        let detail = Detail::new(&name, &format!("what '{from}' gives aside, to one subtask"))
+            .line("connector", format!("{}, {}", connector_name(table), sink.guarantee()))
+            .line("columns", column_names(&table.schema));
+        let id = operator_id(&name.replacen("Sink", "sink", 1));
+        let (schema, kind) = (table.schema.clone(), NodeKind::Sink(sink));
+        let to = self.add(Node { id, name, parallelism: 1, schema, kind }, None, detail);
+        for (input, Aside { from, port, .. }) in asides.into_iter().enumerate() {
+            let partitioning = Partitioning::KeyGroup(Vec::new());
+            self.graph.edges.push(Edge { from, port, to, input, partitioning });
+        }
+        Ok(())
+    }
+}
