@@ -18,7 +18,7 @@ mod unnest;
 mod watermark;
 mod window;
 
-pub use aggregate::{avg_udaf, sum_udaf};
+pub use aggregate::{avg_udaf, collecting_udafs, is_ordered, sum_udaf};
 pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use project::ProjectSpec;

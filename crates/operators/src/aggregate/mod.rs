@@ -1,4 +1,6 @@
-//! SUM and AVG as Flink types them, for DataFusion's planner and for our windows.
+//! Aggregates as Flink types them, for DataFusion's planner and for our windows: SUM and AVG here, the others one file
+//! each behind [`collecting_udafs`]. COUNT, MIN, MAX and the boolean and bitwise ones are DataFusion's. DISTINCT is one
+//! wrapper ([`Distinct`]) around any of them.
 //!
 //! | argument | SUM | AVG |
 //! |---|---|---|
@@ -10,8 +12,18 @@
 //! a result that does not fit its type is an error (Flink wraps around, or gives NULL for a decimal). FLOAT is summed
 //! in double precision. Over no rows but NULLs both are NULL.
 
+mod approx_distinct;
+mod by_group;
+mod collect;
+mod distinct;
+mod first_last;
+mod function;
+mod hyperloglog;
 mod numeric;
+mod percentile;
+mod rows;
 mod sums;
+mod variance;
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,6 +36,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
 
+pub(crate) use self::distinct::{Distinct, DistinctInput, MakeInner};
+pub use self::function::{collecting_udafs, is_ordered};
 use self::numeric::{is_exact, sql_name, total_type};
 use self::sums::{GroupSums, OneGroup};
 
@@ -87,8 +101,13 @@ impl TypedSum {
     }
 }
 
-/// The type that an argument is cast to: ours, or the nearest one that is.
+/// The type that an argument is cast to.
 fn coerced(function: Function, argument: &DataType) -> Result<DataType> {
+    coerced_number(&function.name().to_uppercase(), argument)
+}
+
+/// The type that the argument of `function` is cast to: ours, or the nearest one that is.
+fn coerced_number(function: &str, argument: &DataType) -> Result<DataType> {
     Ok(match argument {
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => argument.clone(),
         DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => argument.clone(),
@@ -101,8 +120,7 @@ fn coerced(function: Function, argument: &DataType) -> Result<DataType> {
             DataType::Decimal128(*precision, *scale)
         }
         other => {
-            let name = function.name().to_uppercase();
-            return plan_err!("{name} needs a number, not {}; CAST the argument to one", sql_name(other));
+            return plan_err!("{function} needs a number, not {}; CAST the argument to one", sql_name(other));
         }
     })
 }

@@ -129,7 +129,7 @@ impl<T: Total> GroupSums<T> {
 }
 
 /// Which rows count: values that are not NULL, where the filter is true.
-fn valid_rows(column: &ArrayRef, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
+pub(super) fn valid_rows(column: &ArrayRef, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
     let Some(filter) = filter else { return nulls.cloned() };
     let kept = match filter.null_count() {
