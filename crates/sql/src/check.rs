@@ -5,8 +5,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Interval, Query,
-    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor, Value, Visit, Visitor,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    GroupByExpr, Interval, NullTreatment, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -226,7 +227,7 @@ impl Check<'_> {
         }
         self.functions.check(&name, at)?;
         check_format(&name, arguments, at)?;
-        if self.functions.is_aggregate(&name) { check_aggregate(function, &name, at) } else { Ok(()) }
+        if self.functions.is_aggregate(&name) { check_aggregate(function, &name, at, self.functions) } else { Ok(()) }
     }
 
     fn interval(&self, literal: &Interval) -> Result<(), SqlError> {
@@ -254,31 +255,55 @@ fn check_format(name: &str, arguments: &[FunctionArg], at: Option<Position>) -> 
     Ok(())
 }
 
-fn check_aggregate(function: &Function, name: &str, at: Option<Position>) -> Result<(), SqlError> {
+fn check_aggregate(
+    function: &Function,
+    name: &str,
+    at: Option<Position>,
+    functions: &Functions,
+) -> Result<(), SqlError> {
+    let is_ordered = functions.is_ordered(name);
     let name = name.to_uppercase();
     let refuse = |what: &str| Err(SqlError::not_yet(format!("{name} aggregates with {what}"), at));
-    if function.filter.is_some() {
-        return refuse("FILTER");
-    }
     if !function.within_group.is_empty() {
         return refuse("WITHIN GROUP");
     }
-    if function.null_treatment.is_some() {
-        return refuse("IGNORE or RESPECT NULLS");
-    }
     let FunctionArguments::List(list) = &function.args else { return Ok(()) };
-    if list.duplicate_treatment.is_some_and(|treatment| treatment.to_string() == "DISTINCT") {
-        return refuse("DISTINCT");
+    let mut nulls = function.null_treatment;
+    for clause in &list.clauses {
+        match clause {
+            FunctionArgumentClause::OrderBy(_) if is_ordered => {}
+            FunctionArgumentClause::OrderBy(_) => {
+                let sentence = format!("{name} does not depend on an order; leave ORDER BY out");
+                return Err(SqlError::new(sentence).at(at));
+            }
+            FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => nulls = Some(*treatment),
+            _ => return refuse("LIMIT, HAVING and other clauses inside"),
+        }
     }
-    if !list.clauses.is_empty() {
-        return refuse("ORDER BY");
-    }
+    check_nulls(&name, nulls, at)?;
     match list.args.as_slice() {
         [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if name != "COUNT" => {
             Err(SqlError::new(format!("{name}(*) is not an aggregate; {name} takes a column")).at(at))
         }
         [_] => Ok(()),
-        _ => Err(SqlError::new(format!("{name} takes one column")).at(at)),
+        _ if matches!(name.as_str(), "COUNT" | "SUM" | "AVG" | "MEAN" | "MIN" | "MAX") => {
+            Err(SqlError::new(format!("{name} takes one column")).at(at))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// FIRST_VALUE and LAST_VALUE ignore NULLs, as Flink's do; ARRAY_AGG keeps them; others have no choice.
+fn check_nulls(name: &str, treatment: Option<NullTreatment>, at: Option<Position>) -> Result<(), SqlError> {
+    let fits = match treatment {
+        None => true,
+        Some(NullTreatment::IgnoreNulls) => matches!(name, "FIRST_VALUE" | "LAST_VALUE"),
+        Some(NullTreatment::RespectNulls) => name == "ARRAY_AGG",
+    };
+    match treatment {
+        Some(treatment) if !fits => Err(SqlError::not_yet(format!("{name} aggregates with {treatment}"), at)
+            .help("filter NULLs with FILTER (WHERE x IS NOT NULL)")),
+        _ => Ok(()),
     }
 }
 

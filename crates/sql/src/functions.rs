@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateDefaults;
-use datafusion::functions_aggregate::{count, min_max};
+use datafusion::functions_aggregate::{bit_and_or_xor, bool_and_or, correlation, count, covariance, median, min_max};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
-use ruslo_operators::{avg_udaf, sum_udaf};
+use ruslo_operators::{avg_udaf, collecting_udafs, is_ordered, sum_udaf};
 
 use crate::diagnostic::{Position, SqlError};
 
@@ -61,6 +61,11 @@ impl Functions {
         self.aggregates.get(name)
     }
 
+    /// Whether `name` is an aggregate, in any case, that takes an ORDER BY inside.
+    pub(crate) fn is_ordered(&self, name: &str) -> bool {
+        self.aggregates.get(&name.to_lowercase()).is_some_and(|function| is_ordered(function.name()))
+    }
+
     /// Whether `name` is an aggregate, in any case.
     pub(crate) fn is_aggregate(&self, name: &str) -> bool {
         self.aggregates.contains_key(&name.to_lowercase())
@@ -90,7 +95,7 @@ impl Functions {
         }
         if self.aggregates_later.contains(&lower) {
             let sentence = format!("{} aggregates", name.to_uppercase());
-            return Err(SqlError::not_yet(sentence, at).help("there are COUNT, SUM, MIN, MAX and AVG"));
+            return Err(SqlError::not_yet(sentence, at).help("docs/sql/aggregates.md lists those there are"));
         }
         let known = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
         Err(SqlError::new(format!("there is no function '{name}'")).at(at).near(name, known))
@@ -101,9 +106,27 @@ fn words(list: &'static str) -> impl Iterator<Item = &'static str> {
     list.split_whitespace()
 }
 
+/// Aggregates whose state can be kept and merged in any order: Flink's and ours, and those of DataFusion's that can.
 fn aggregates() -> HashMap<String, Arc<AggregateUDF>> {
-    let functions = [count::count_udaf(), sum_udaf(), min_max::min_udaf(), min_max::max_udaf(), avg_udaf()];
-    functions.into_iter().map(|function| (function.name().to_owned(), function)).collect()
+    let mut functions = vec![count::count_udaf(), sum_udaf(), min_max::min_udaf(), min_max::max_udaf(), avg_udaf()];
+    functions.extend([bool_and_or::bool_and_udaf(), bool_and_or::bool_or_udaf()]);
+    functions.extend([
+        bit_and_or_xor::bit_and_udaf(),
+        bit_and_or_xor::bit_or_udaf(),
+        bit_and_or_xor::bit_xor_udaf(),
+        correlation::corr_udaf(),
+        covariance::covar_pop_udaf(),
+        covariance::covar_samp_udaf(),
+        median::median_udaf(),
+    ]);
+    functions.extend(collecting_udafs());
+    let mut named = HashMap::new();
+    for function in functions {
+        let aliases = function.aliases().iter().cloned();
+        named.extend(aliases.chain([function.name().to_owned()]).map(|name| (name, function.clone())));
+    }
+    named.insert("every".to_owned(), bool_and_or::bool_and_udaf());
+    named
 }
 
 #[cfg(test)]
@@ -126,7 +149,7 @@ mod tests {
     fn what_cannot_be_called_says_why() {
         assert_eq!(refused("NOW"), "NOW calls are not supported yet");
         assert_eq!(refused("DATE_FORMAT"), "DATE_FORMAT calls are not supported yet");
-        assert_eq!(refused("stddev"), "STDDEV aggregates are not supported yet");
+        assert_eq!(refused("nth_value"), "NTH_VALUE aggregates are not supported yet");
         assert_eq!(refused("uper"), "there is no function 'uper'");
         let near = Functions::new().check("uper", None).unwrap_err();
         assert_eq!(near, SqlError::new("there is no function 'uper'").help("did you mean 'upper'?"));

@@ -5,13 +5,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, Union};
-use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr, create_physical_expr};
 use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::{Port, SharedFactory};
@@ -173,7 +175,7 @@ impl<'a> Physical<'a> {
         let columns = node.keys.iter().map(|key| index_of(schema, key)).collect::<Sql<Vec<_>>>()?;
         let keys = node.keys.iter().map(|key| named(&Expr::Column(key.clone()), schema)).collect::<Sql<Vec<_>>>()?;
         let calls = node.aggregates.iter().zip(&node.names);
-        let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name).map(AggregateCall::new));
+        let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name));
         let calls = calls.collect::<Sql<Vec<_>>>()?;
         let time = index_of(schema, &node.time)?;
         let (schema, factory) = match node.window {
@@ -358,11 +360,32 @@ fn named(expr: &Expr, schema: &DFSchema) -> Sql<NamedExpr> {
     Ok(NamedExpr::new(physical_expr(expr, schema)?, name, schema.as_arrow())?)
 }
 
-fn aggregate_call(expr: &Expr, schema: &DFSchema, name: &str) -> Sql<Arc<AggregateFunctionExpr>> {
+fn aggregate_call(expr: &Expr, schema: &DFSchema, name: &str) -> Sql<AggregateCall> {
     let Expr::AggregateFunction(call) = expr.clone().unalias() else {
         return Err(SqlError::internal(format!("'{expr}' is not an aggregate")));
     };
     let args = call.params.args.iter().map(|arg| physical_expr(arg, schema)).collect::<Sql<Vec<_>>>()?;
-    let built = AggregateExprBuilder::new(call.func, args).schema(arrow_schema(schema)).alias(name).build();
-    built.map(Arc::new).map_err(|error| from_datafusion(&error, &[]))
+    let is_distinct = call.params.distinct && counts_repeats(call.func.name());
+    let order = call.params.order_by.iter().map(|sort| sort_expr(sort, schema)).collect::<Sql<Vec<_>>>()?;
+    let built = AggregateExprBuilder::new(call.func, args).schema(arrow_schema(schema)).order_by(order).alias(name);
+    let built = built.build().map_err(|error| from_datafusion(&error, &[]))?;
+    let mut made = AggregateCall::new(Arc::new(built));
+    if is_distinct {
+        made = made.distinct(schema.as_arrow())?;
+    }
+    match &call.params.filter {
+        Some(filter) => Ok(made.with_filter(physical_expr(filter, schema)?)),
+        None => Ok(made),
+    }
+}
+
+/// Whether a value that is there twice shows in the result of the aggregate `name`.
+fn counts_repeats(name: &str) -> bool {
+    let once = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or", "first_value", "last_value"];
+    !once.contains(&name) && name != "approx_count_distinct"
+}
+
+pub(crate) fn sort_expr(sort: &Sort, schema: &DFSchema) -> Sql<PhysicalSortExpr> {
+    let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+    Ok(PhysicalSortExpr { expr: physical_expr(&sort.expr, schema)?, options })
 }

@@ -17,15 +17,17 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DfResult, ScalarValue, internal_datafusion_err};
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, lit};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, Sort};
+use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, LogicalPlan, Projection, lit};
+
+use ruslo_operators::is_ordered;
 
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
 use crate::session;
 use crate::text::{bare_text, expr_text};
-use crate::window::{Windowed, lineage, tables, windowed};
+use crate::window::{Windowed, lineage, tables, window_time_column, windowed};
 use crate::window_spec::WindowSpec;
 
 /// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`.
@@ -68,8 +70,9 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
     let time = columns.push(time, if found.computed_with { "$time".to_owned() } else { found.time.clone() });
     let mut aggregates = Vec::new();
     let mut names = Vec::new();
+    let when = event_time(aggregate, &found, &input, &time, &mut columns);
     for expr in &aggregate.aggr_expr {
-        aggregates.push(columns.take_arguments(expr)?);
+        aggregates.push(columns.take_arguments(expr, when.as_ref())?);
         names.push(columns.free_name(bare_text(expr)));
     }
     let keys = grouped.iter().filter_map(|column| match column {
@@ -177,18 +180,62 @@ impl Columns {
         name
     }
 
-    /// The aggregate with columns in place of its arguments; constants stay.
-    fn take_arguments(&mut self, expr: &Expr) -> DfResult<Expr> {
-        let Expr::AggregateFunction(call) = expr.clone().unalias() else {
+    /// The aggregate with columns in place of all that it computes with; constants stay. Where the order of rows shows
+    /// in the result and none is asked for, it is that of the event time, `when`.
+    fn take_arguments(&mut self, expr: &Expr, when: Option<&Column>) -> DfResult<Expr> {
+        let Expr::AggregateFunction(AggregateFunction { func, params }) = expr.clone().unalias() else {
             return Err(internal_datafusion_err!("'{expr}' is not an aggregate"));
         };
-        let args = call.params.args.iter().map(|arg| match arg {
-            Expr::Literal(..) => arg.clone(),
-            computed => Expr::Column(self.add(computed)),
-        });
-        let params = AggregateFunctionParams { args: args.collect(), ..call.params.clone() };
-        Ok(Expr::AggregateFunction(AggregateFunction { func: call.func, params }))
+        let column = |columns: &mut Self, expr: Expr| match expr {
+            Expr::Literal(..) => expr,
+            computed => Expr::Column(columns.add(&computed)),
+        };
+        let goes_by_time = goes_by_time(&func, &params);
+        let args = params.args.into_iter().map(|arg| column(self, arg)).collect();
+        let filter = params.filter.map(|filter| Box::new(column(self, *filter)));
+        let order_by = params.order_by.into_iter().map(|sort| Sort { expr: column(self, sort.expr), ..sort });
+        let mut order_by = order_by.collect::<Vec<_>>();
+        if goes_by_time {
+            let time = when.ok_or_else(|| carried(no_event_time(func.name())))?;
+            order_by.push(Expr::Column(time.clone()).sort(true, true));
+        }
+        let params =
+            AggregateFunctionParams { args, filter, order_by, distinct: params.distinct, null_treatment: None };
+        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
     }
+}
+
+/// Whether the order of rows shows in a call's result and none is asked for.
+fn goes_by_time(function: &AggregateUDF, params: &AggregateFunctionParams) -> bool {
+    params.order_by.is_empty() && !params.distinct && is_ordered(function.name())
+}
+
+/// The column with the rows' own event time, if an aggregate asks for it and it is there; `time` is one in their window.
+fn event_time(
+    aggregate: &Aggregate,
+    found: &Windowed,
+    input: &LogicalPlan,
+    time: &Column,
+    columns: &mut Columns,
+) -> Option<Column> {
+    let is_asked_for = aggregate.aggr_expr.iter().any(|expr| match expr.clone().unalias() {
+        Expr::AggregateFunction(call) => goes_by_time(&call.func, &call.params),
+        _ => false,
+    });
+    match (is_asked_for, found.computed_with) {
+        (false, _) => None,
+        (true, false) => Some(time.clone()),
+        (true, true) => {
+            let place = window_time_column(&aggregate.input)?;
+            Some(columns.add(&Expr::Column(Column::from(input.schema().qualified_field(place)))))
+        }
+    }
+}
+
+fn no_event_time(function: &str) -> SqlError {
+    let name = function.to_uppercase();
+    SqlError::new(format!("{name} goes by event time, but the window's time column is not among the columns below it"))
+        .help(format!("SELECT the time column, too, or write {name}(.. ORDER BY ..)"))
 }
 
 fn lineage_of(aggregate: &Aggregate, found: &Windowed, attached: bool) -> String {

@@ -4,7 +4,7 @@
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
 use datafusion::logical_expr::{BinaryExpr, Case, Expr};
 
 use crate::interval;
@@ -46,10 +46,7 @@ pub(crate) fn expr_text(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String
         }
         Expr::Case(case) => case_text(case, name),
         Expr::ScalarFunction(call) => function_text(call.name(), &call.args, name),
-        Expr::AggregateFunction(call) => match (call.func.name(), call.params.args.as_slice()) {
-            ("count", [Expr::Literal(..)]) => "COUNT(*)".to_owned(),
-            (function, args) => format!("{}({})", function.to_uppercase(), list(args)),
-        },
+        Expr::AggregateFunction(call) => aggregate_text(call, name),
         other => other.to_string(),
     }
 }
@@ -57,6 +54,25 @@ pub(crate) fn expr_text(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String
 /// `expr` as SQL with the bare names of its columns.
 pub(crate) fn bare_text(expr: &Expr) -> String {
     expr_text(expr, &|column| column.name.clone())
+}
+
+fn aggregate_text(call: &AggregateFunction, name: &dyn Fn(&Column) -> String) -> String {
+    let text = |expr: &Expr| expr_text(expr, name);
+    let AggregateFunctionParams { args, distinct, filter, order_by, .. } = &call.params;
+    let args: Vec<String> = match (call.func.name(), args.as_slice()) {
+        ("count", [Expr::Literal(..)]) => vec!["*".to_owned()],
+        (_, args) => args.iter().map(text).collect(),
+    };
+    let distinct = if *distinct { "DISTINCT " } else { "" };
+    let order = order_by.iter().map(|sort| {
+        let (direction, first) = (if sort.asc { "" } else { " DESC" }, sort.nulls_first == sort.asc);
+        let nulls = if sort.nulls_first { " NULLS FIRST" } else { " NULLS LAST" };
+        format!("{}{direction}{}", text(&sort.expr), if first { "" } else { nulls })
+    });
+    let order = order.collect::<Vec<_>>().join(", ");
+    let order = if order.is_empty() { order } else { format!(" ORDER BY {order}") };
+    let filter = filter.as_ref().map_or_else(String::new, |filter| format!(" FILTER (WHERE {})", text(filter)));
+    format!("{}({distinct}{}{order}){filter}", call.func.name().to_uppercase(), args.join(", "))
 }
 
 /// `expr` in brackets, if it is made of parts.

@@ -230,6 +230,35 @@ fn windowed_below(unnest: &Unnest) -> Option<Windowed> {
     Some(Windowed { columns: columns.collect(), computed_with, ..below })
 }
 
+/// The place among the columns of `plan` of the time that its window is of, if it is there.
+pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
+    match plan {
+        LogicalPlan::Extension(_) => {
+            if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
+                let place = WindowColumn::ALL.iter().position(|column| *column == WindowColumn::Time)?;
+                return Some(aggregate.own_columns() + place);
+            }
+            if let Some(unnest) = as_node::<Unnest>(plan) {
+                let below = window_time_column(&unnest.input)?;
+                return (0..unnest.schema().fields().len()).find(|index| unnest.input_column(*index) == Some(below));
+            }
+            let assign = as_node::<WindowAssign>(plan)?;
+            assign.input.schema().index_of_column(&assign.time).ok()
+        }
+        LogicalPlan::SubqueryAlias(alias) => window_time_column(&alias.input),
+        LogicalPlan::Filter(filter) => window_time_column(&filter.input),
+        LogicalPlan::Projection(projection) => {
+            let below = window_time_column(&projection.input)?;
+            let is_time = |expr| {
+                let column = bare_column(expr)?;
+                Some(projection.input.schema().index_of_column(column).ok()? == below)
+            };
+            projection.expr.iter().position(|expr| is_time(expr) == Some(true))
+        }
+        _ => None,
+    }
+}
+
 /// Whether some part of `plan` waits for event time.
 pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
     as_node::<WindowAggregate>(plan).is_some() || plan.inputs().into_iter().any(waits_for_time)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StringBuilder};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{SortOptions, prep_null_mask_filter, take};
+use arrow::compute::{SortOptions, take};
 use arrow::datatypes::DataType;
 use datafusion::common::internal_err;
 use datafusion::error::Result;
@@ -15,7 +15,7 @@ use datafusion::logical_expr::EmitTo;
 
 use super::by_group::Groups;
 use super::rows::{GroupedRows, TakenRows, item, offsets};
-use super::sums::valid_rows;
+use super::sums::{true_rows, valid_rows};
 
 /// What becomes of the values.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,12 +38,7 @@ pub(super) struct Collect {
 
 impl Collect {
     /// Values of type `value`, given as the first of `arguments` columns, behind which come those of ORDER BY.
-    pub(super) fn new(
-        what: Collected,
-        value: DataType,
-        arguments: usize,
-        order: Vec<(DataType, SortOptions)>,
-    ) -> Self {
+    pub(super) fn new(what: Collected, value: DataType, arguments: usize, order: Vec<(DataType, SortOptions)>) -> Self {
         let (types, order): (Vec<_>, Vec<_>) = order.into_iter().unzip();
         let rows = GroupedRows::new(std::iter::once(value).chain(types).collect());
         Self { what, arguments, order, rows }
@@ -87,10 +82,8 @@ impl Groups for Collect {
         self.rows.grow(total);
         let Some(value) = values.first() else { return Ok(()) };
         let keep = match self.what {
-            Collected::Array => filter.map(prep_null_mask_filter),
-            Collected::Text(_) => {
-                valid_rows(value, filter).map(|valid| BooleanArray::new(valid.into_inner(), None))
-            }
+            Collected::Array => filter.map(true_rows),
+            Collected::Text(_) => valid_rows(value, filter).map(|valid| BooleanArray::new(valid.into_inner(), None)),
         };
         let order = values.iter().skip(self.arguments);
         self.rows.push(groups, std::iter::once(value).chain(order).cloned().collect(), keep.as_ref())

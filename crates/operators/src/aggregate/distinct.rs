@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::{filter, prep_null_mask_filter};
+use arrow::compute::filter;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, UInt32Type};
 use datafusion::common::{internal_err, not_impl_err};
 use datafusion::error::Result;
@@ -15,6 +15,7 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::scalar::ScalarValue;
 
 use super::rows::{TakenRows, item, unlist};
+use super::sums::true_rows;
 
 /// Makes the aggregate that gets each value once.
 pub(crate) type MakeInner = Arc<dyn Fn() -> Result<Box<dyn GroupsAccumulator>> + Send + Sync>;
@@ -95,7 +96,7 @@ impl GroupsAccumulator for Distinct {
         self.total = self.total.max(total_num_groups);
         let Some(values) = values.first() else { return internal_err!("DISTINCT without an argument") };
         let groups = UInt32Array::from_iter_values(group_indices.iter().map(|group| *group as u32));
-        match opt_filter.map(prep_null_mask_filter) {
+        match opt_filter.map(true_rows) {
             None => self.add(groups, values.clone()),
             Some(keep) => {
                 let groups = filter(&groups, &keep)?;

@@ -3,7 +3,7 @@
 //! The key is the ORDER BY inside the call; windows put the event time there if none is written. Of equal keys the
 //! least value is first and the greatest last, so the order in which rows came does not show. NULLs do not count.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use arrow::row::{Row, RowConverter, SortField};

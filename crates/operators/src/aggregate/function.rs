@@ -8,9 +8,7 @@ use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
-};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::scalar::ScalarValue;
@@ -292,9 +290,17 @@ impl AggregateUDFImpl for Ours {
         self.make::<Many>(&args)
     }
 
+    fn supports_null_handling_clause(&self) -> bool {
+        matches!(self.kind, Kind::FirstValue | Kind::LastValue | Kind::ArrayAgg)
+    }
+
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         // They sort by themselves, but must be given the columns.
-        if is_ordered(self.name()) { AggregateOrderSensitivity::Beneficial } else { AggregateOrderSensitivity::Insensitive }
+        if is_ordered(self.name()) {
+            AggregateOrderSensitivity::Beneficial
+        } else {
+            AggregateOrderSensitivity::Insensitive
+        }
     }
 
     fn with_beneficial_ordering(self: Arc<Self>, _ordered: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
@@ -332,7 +338,8 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_sentences() {
-        let error = |name: &str, types: &[DataType]| function(name).inner().coerce_types(types).unwrap_err().to_string();
+        let error =
+            |name: &str, types: &[DataType]| function(name).inner().coerce_types(types).unwrap_err().to_string();
         assert!(error("stddev", &[DataType::Utf8]).contains("STDDEV_SAMP needs a number, not STRING"));
         assert!(error("listagg", &[]).contains("LISTAGG takes a string and perhaps a separator, not 0 arguments"));
     }

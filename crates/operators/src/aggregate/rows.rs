@@ -48,12 +48,7 @@ impl GroupedRows {
     }
 
     /// Adds a row to each group of `groups` where `keep` is true.
-    pub(super) fn push(
-        &mut self,
-        groups: &[usize],
-        columns: Vec<ArrayRef>,
-        keep: Option<&BooleanArray>,
-    ) -> Result<()> {
+    pub(super) fn push(&mut self, groups: &[usize], columns: Vec<ArrayRef>, keep: Option<&BooleanArray>) -> Result<()> {
         let columns = match keep {
             None => {
                 self.groups.extend(groups.iter().map(|group| *group as u32));

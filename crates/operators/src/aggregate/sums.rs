@@ -132,11 +132,12 @@ impl<T: Total> GroupSums<T> {
 pub(super) fn valid_rows(column: &ArrayRef, filter: Option<&BooleanArray>) -> Option<NullBuffer> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
     let Some(filter) = filter else { return nulls.cloned() };
-    let kept = match filter.null_count() {
-        0 => filter.values().clone(),
-        _ => prep_null_mask_filter(filter).values().clone(),
-    };
-    NullBuffer::union(nulls, Some(&NullBuffer::new(kept)))
+    NullBuffer::union(nulls, Some(&NullBuffer::new(true_rows(filter).values().clone())))
+}
+
+/// The filter without NULLs: what is NULL is not kept.
+pub(super) fn true_rows(filter: &BooleanArray) -> BooleanArray {
+    if filter.null_count() == 0 { filter.clone() } else { prep_null_mask_filter(filter) }
 }
 
 impl<T: Feed> GroupsAccumulator for GroupSums<T> {

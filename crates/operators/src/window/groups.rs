@@ -9,14 +9,17 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int8Array, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use ruslo_core::error::{Error, Result, ResultExt};
 use ruslo_core::key_group::{KeyGroup, key_groups};
 
+use crate::aggregate::{Distinct, DistinctInput, MakeInner};
 use crate::expression::{NamedExpr, evaluate, evaluate_condition, execution_error};
 
 /// One aggregate of a GROUP BY.
@@ -24,12 +27,20 @@ use crate::expression::{NamedExpr, evaluate, evaluate_condition, execution_error
 pub struct AggregateCall {
     function: Arc<AggregateFunctionExpr>,
     filter: Option<Arc<dyn PhysicalExpr>>,
+    distinct: Option<DistinctCall>,
+}
+
+/// What `DISTINCT` is about.
+#[derive(Debug, Clone)]
+struct DistinctCall {
+    value: DataType,
+    inputs: Vec<DistinctInput>,
 }
 
 impl AggregateCall {
     /// `function`, whose alias names the column that comes out.
     pub fn new(function: Arc<AggregateFunctionExpr>) -> Self {
-        Self { function, filter: None }
+        Self { function, filter: None, distinct: None }
     }
 
     /// `function FILTER (WHERE condition)`.
@@ -38,14 +49,67 @@ impl AggregateCall {
         Self { filter: Some(condition), ..self }
     }
 
-    /// The function's own accumulator for many groups, or one row accumulator a group where it has none.
-    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
-        if self.function.groups_accumulator_supported() {
-            return self.function.create_groups_accumulator().map_err(execution_error);
+    /// `function(DISTINCT ..)` over rows of `input`: each value of its first argument counts once. The function itself
+    /// must not have been made distinct.
+    ///
+    /// # Errors
+    /// `Usage`, if another argument is no constant, or it is ordered by something else than the argument.
+    pub fn distinct(self, input: &Schema) -> Result<Self> {
+        let name = self.function.fun().name().to_uppercase();
+        let arguments = self.function.expressions();
+        let Some(value) = arguments.first() else {
+            return Err(Error::usage(format!("{name}(DISTINCT) needs an argument")));
+        };
+        let mut inputs = vec![DistinctInput::Value];
+        for other in arguments.iter().skip(1) {
+            let Some(constant) = other.downcast_ref::<Literal>() else {
+                return Err(Error::usage(format!("{name}(DISTINCT ..) takes one column and constants")));
+            };
+            inputs.push(DistinctInput::Constant(constant.value().clone()));
         }
-        let function = Arc::clone(&self.function);
-        Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+        for order in self.function.order_bys() {
+            if !order.expr.eq(value) {
+                return Err(Error::usage(format!("{name}(DISTINCT ..) can be ordered only by what is distinct")));
+            }
+            inputs.push(DistinctInput::Value);
+        }
+        let distinct = Some(DistinctCall { value: value.data_type(input).map_err(execution_error)?, inputs });
+        Ok(Self { distinct, ..self })
     }
+
+    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        let Some(distinct) = &self.distinct else { return plain(&self.function).map_err(execution_error) };
+        let function = Arc::clone(&self.function);
+        let inner: MakeInner = Arc::new(move || plain(&function));
+        let made = Distinct::new(inner, distinct.inputs.clone(), distinct.value.clone()).map_err(execution_error)?;
+        Ok(Box::new(made))
+    }
+
+    /// What [`Self::accumulator`] is given of each row: the arguments, then what it is ordered by.
+    fn inputs(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        let mut inputs = self.function.expressions();
+        match self.distinct {
+            Some(_) => inputs.truncate(1),
+            None => inputs.extend(self.function.order_bys().iter().map(|order| Arc::clone(&order.expr))),
+        }
+        inputs
+    }
+
+    fn state_fields(&self) -> Result<Vec<FieldRef>> {
+        match &self.distinct {
+            Some(distinct) => Ok(vec![Distinct::state_field(&distinct.value)]),
+            None => self.function.state_fields().map_err(execution_error),
+        }
+    }
+}
+
+/// The function's own accumulator for many groups, or one row accumulator a group where it has none.
+fn plain(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
 }
 
 /// What a GROUP BY computes; shared by all its group sets.
@@ -183,16 +247,13 @@ fn plan_aggregates(calls: Vec<AggregateCall>, sealed: &mut Vec<FieldRef>) -> Res
     let mut aggregates = Vec::with_capacity(calls.len());
     for (at, call) in calls.into_iter().enumerate() {
         let name = call.function.fun().name();
-        if !call.function.order_bys().is_empty() {
-            return Err(Error::usage(format!("{name}(.. ORDER BY ..) in a window is not supported yet")));
-        }
-        let states = call.function.state_fields().map_err(execution_error).context(|| name.to_owned())?;
+        let states = call.state_fields().context(|| name.to_owned())?;
         for (column, state) in states.iter().enumerate() {
             let column = format!("aggregate{at}_{column}");
             sealed.push(Arc::new(state.as_ref().clone().with_name(column).with_nullable(true)));
         }
         call.accumulator().context(|| name.to_owned())?;
-        let arguments = call.function.expressions();
+        let arguments = call.inputs();
         aggregates.push(Aggregate { arguments, state_columns: states.len(), call });
     }
     Ok(aggregates)
