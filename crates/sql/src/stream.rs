@@ -206,7 +206,7 @@ impl Columns {
 }
 
 /// Whether the order of rows shows in a call's result and none is asked for.
-fn goes_by_time(function: &AggregateUDF, params: &AggregateFunctionParams) -> bool {
+pub(crate) fn goes_by_time(function: &AggregateUDF, params: &AggregateFunctionParams) -> bool {
     params.order_by.is_empty() && !params.distinct && is_ordered(function.name())
 }
 
@@ -232,7 +232,8 @@ fn event_time(
     }
 }
 
-fn no_event_time(function: &str) -> SqlError {
+/// Says that `function` lacks the event time.
+pub(crate) fn no_event_time(function: &str) -> SqlError {
     let name = function.to_uppercase();
     SqlError::new(format!("{name} goes by event time, but the window's time column is not among the columns below it"))
         .help(format!("SELECT the time column, too, or write {name}(.. ORDER BY ..)"))

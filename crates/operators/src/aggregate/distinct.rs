@@ -2,19 +2,22 @@
 //!
 //! State is the list of a group's values; the aggregate itself sees them only when the result is asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, UInt32Type};
-use datafusion::common::{internal_err, not_impl_err};
+use datafusion::common::{internal_err, plan_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::scalar::ScalarValue;
 
-use super::rows::{TakenRows, item, unlist};
+use super::rows::{GroupedRows, TakenRows, item, unlist};
 use super::sums::true_rows;
 
 /// Makes the aggregate that gets each value once.
@@ -53,23 +56,29 @@ impl Distinct {
         Arc::new(Field::new("distinct", DataType::List(item(value)), true))
     }
 
+    /// The same under the name that DataFusion gives the state of the aggregate `name`.
+    pub(super) fn named_state_field(name: &str, value: &DataType) -> FieldRef {
+        Arc::new(Self::state_field(value).as_ref().clone().with_name(format_state_name(name, "distinct")))
+    }
+
     fn add(&mut self, groups: UInt32Array, values: ArrayRef) -> Result<()> {
         self.seen.intern(&[Arc::new(groups), values], &mut self.places)
     }
 
     fn take(&mut self, emit: EmitTo) -> Result<TakenRows> {
-        if !matches!(emit, EmitTo::All) {
-            return not_impl_err!("DISTINCT aggregates leave all at once");
-        }
         let seen = std::mem::replace(&mut self.seen, pairs(&self.value)?).emit(EmitTo::All)?;
-        let total = std::mem::take(&mut self.total);
-        match seen.as_slice() {
-            [groups, values] => {
-                let groups = groups.as_primitive::<UInt32Type>().values().to_vec();
-                Ok(TakenRows { groups, columns: vec![values.clone()], total })
-            }
-            _ => internal_err!("distinct values lost their groups"),
+        let [groups, values] = seen.as_slice() else { return internal_err!("distinct values lost their groups") };
+        let groups: Vec<usize> = groups.as_primitive::<UInt32Type>().values().iter().map(|at| *at as usize).collect();
+        let mut rows = GroupedRows::new(vec![self.value.clone()]);
+        rows.grow(std::mem::take(&mut self.total));
+        rows.push(&groups, vec![values.clone()], None)?;
+        let taken = rows.take(emit)?;
+        if matches!(emit, EmitTo::First(_)) {
+            let rest = rows.take(EmitTo::All)?;
+            self.total = rest.total;
+            rest.columns.into_iter().try_for_each(|values| self.add(rest.groups.clone().into(), values))?;
         }
+        Ok(taken)
     }
 
     fn input(&self, input: &DistinctInput, values: &ArrayRef) -> Result<ArrayRef> {
@@ -83,6 +92,70 @@ impl Distinct {
 fn pairs(value: &DataType) -> Result<Box<dyn GroupValues>> {
     let fields = vec![Field::new("group", DataType::UInt32, false), Field::new("value", value.clone(), true)];
     new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)
+}
+
+/// What a distinct aggregate of ours is made of, when DataFusion itself asks for one: its `args`, and the aggregate that
+/// gets each value once.
+pub(super) fn distinct_of(args: &AccumulatorArgs<'_>, inner: MakeInner) -> Result<Distinct> {
+    let name = args.name;
+    let (Some(value), Some(field)) = (args.exprs.first(), args.expr_fields.first()) else {
+        return plan_err!("{name} needs an argument");
+    };
+    let mut inputs = vec![DistinctInput::Value];
+    for other in args.exprs.iter().skip(1) {
+        match other.downcast_ref::<Literal>() {
+            Some(constant) => inputs.push(DistinctInput::Constant(constant.value().clone())),
+            None => return plan_err!("{name} takes one column and constants"),
+        }
+    }
+    if args.order_bys.iter().any(|order| !order.expr.eq(value)) {
+        return plan_err!("{name} can be ordered only by what is distinct");
+    }
+    inputs.extend(args.order_bys.iter().map(|_| DistinctInput::Value));
+    Distinct::new(inner, inputs, field.data_type().clone())
+}
+
+/// A [`Distinct`] with one group, for DataFusion's plans without GROUP BY. Nobody but the lock's owner uses it; the lock
+/// makes it `Sync`.
+#[derive(Debug)]
+pub(super) struct DistinctAlone(pub(super) Mutex<Distinct>);
+
+impl DistinctAlone {
+    fn get(&mut self) -> &mut Distinct {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Accumulator for DistinctAlone {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let rows = values.first().map_or(0, |column| column.len());
+        self.get().update_batch(values, &vec![0; rows], None, 1)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.get().total = 1;
+        ScalarValue::try_from_array(&self.get().evaluate(EmitTo::All)?, 0)
+    }
+
+    fn size(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.get().total = 1;
+        self.get().state(EmitTo::All)?.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let rows = states.first().map_or(0, |column| column.len());
+        self.get().merge_batch(states, &vec![0; rows], 1)
+    }
+}
+
+impl std::fmt::Debug for Distinct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Distinct").field("value", &self.value).finish_non_exhaustive()
+    }
 }
 
 impl GroupsAccumulator for Distinct {

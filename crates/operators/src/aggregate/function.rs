@@ -17,6 +17,7 @@ use super::AVG_SCALE_MIN;
 use super::approx_distinct::ApproxDistinct;
 use super::by_group::{Alone, ByGroup, Groups};
 use super::collect::{Collect, Collected};
+use super::distinct::{Distinct, DistinctAlone, MakeInner, distinct_of};
 use super::first_last::FirstLast;
 use super::percentile::ApproxPercentile;
 use super::rows::item;
@@ -197,6 +198,16 @@ impl Visit for One {
     }
 }
 
+/// Makes what [`Many`] makes, again and again.
+struct Inner;
+
+impl Visit for Inner {
+    type Made = MakeInner;
+    fn visit<G: Groups + std::fmt::Debug + Sync>(groups: G) -> Self::Made {
+        Arc::new(move || Ok(Box::new(ByGroup(groups.empty()?))))
+    }
+}
+
 /// The types and directions of ORDER BY.
 fn order(args: &AccumulatorArgs<'_>) -> Result<Vec<(DataType, SortOptions)>> {
     args.order_bys.iter().map(|sort| Ok((sort.expr.data_type(args.schema)?, sort.options))).collect()
@@ -271,6 +282,9 @@ impl AggregateUDFImpl for Ours {
         let Some(argument) = args.input_fields.first() else {
             return exec_err!("{} without an argument", self.name().to_uppercase());
         };
+        if args.is_distinct {
+            return Ok(vec![Distinct::named_state_field(args.name, argument.data_type())]);
+        }
         let types = self.kind.states(argument.data_type(), args.ordering_fields);
         let fields = types.into_iter().enumerate().map(|(at, data_type)| {
             Arc::new(Field::new(format_state_name(args.name, &format!("state{at}")), data_type, true))
@@ -279,14 +293,20 @@ impl AggregateUDFImpl for Ours {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct {
+            return Ok(Box::new(DistinctAlone(distinct_of(&args, self.make::<Inner>(&args)?)?.into())));
+        }
         self.make::<One>(&args)
     }
 
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !args.is_distinct
+    fn groups_accumulator_supported(&self, _args: AccumulatorArgs<'_>) -> bool {
+        true
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        if args.is_distinct {
+            return Ok(Box::new(distinct_of(&args, self.make::<Inner>(&args)?)?));
+        }
         self.make::<Many>(&args)
     }
 

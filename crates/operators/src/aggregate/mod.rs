@@ -28,7 +28,7 @@ mod variance;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef};
-use datafusion::common::{not_impl_err, plan_err};
+use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -37,6 +37,7 @@ use datafusion::logical_expr::{
 };
 
 pub(crate) use self::distinct::{Distinct, DistinctInput, MakeInner};
+use self::distinct::{DistinctAlone, distinct_of};
 pub use self::function::{collecting_udafs, is_ordered};
 use self::numeric::{is_exact, sql_name, total_type};
 use self::sums::{GroupSums, OneGroup};
@@ -93,11 +94,17 @@ impl TypedSum {
         Self { function, signature: Signature::user_defined(Volatility::Immutable) }
     }
 
-    fn refuse_distinct(&self, args: &AccumulatorArgs<'_>) -> Result<()> {
-        if args.is_distinct {
-            return not_impl_err!("{}(DISTINCT ..) is not supported yet", self.function.name().to_uppercase());
-        }
-        Ok(())
+    /// Each value once.
+    fn distinct(&self, args: &AccumulatorArgs<'_>) -> Result<Distinct> {
+        let (function, argument) = (self.function, argument_type(args.expr_fields)?.clone());
+        let is_exact = is_exact(&argument);
+        let inner: MakeInner = Arc::new(move || {
+            Ok(match is_exact {
+                true => Box::new(GroupSums::<i128>::new(function, argument.clone())),
+                false => Box::new(GroupSums::<f64>::new(function, argument.clone())),
+            })
+        });
+        distinct_of(args, inner)
     }
 }
 
@@ -156,7 +163,11 @@ impl AggregateUDFImpl for TypedSum {
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let total = total_type(argument_type(args.input_fields)?);
+        let argument = argument_type(args.input_fields)?;
+        if args.is_distinct {
+            return Ok(vec![Distinct::named_state_field(args.name, argument)]);
+        }
+        let total = total_type(argument);
         let mut fields = vec![Arc::new(Field::new(format_state_name(args.name, "sum"), total, true))];
         if self.function == Function::Avg {
             fields.push(Arc::new(Field::new(format_state_name(args.name, "count"), DataType::Int64, true)));
@@ -165,7 +176,9 @@ impl AggregateUDFImpl for TypedSum {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        self.refuse_distinct(&args)?;
+        if args.is_distinct {
+            return Ok(Box::new(DistinctAlone(self.distinct(&args)?.into())));
+        }
         let argument = argument_type(args.expr_fields)?;
         let (function, argument) = (self.function, argument.clone());
         Ok(if is_exact(&argument) {
@@ -175,12 +188,14 @@ impl AggregateUDFImpl for TypedSum {
         })
     }
 
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !args.is_distinct
+    fn groups_accumulator_supported(&self, _args: AccumulatorArgs<'_>) -> bool {
+        true
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        self.refuse_distinct(&args)?;
+        if args.is_distinct {
+            return Ok(Box::new(self.distinct(&args)?));
+        }
         let argument = argument_type(args.expr_fields)?;
         let (function, argument) = (self.function, argument.clone());
         Ok(if is_exact(&argument) {
@@ -284,9 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn distinct_is_refused_by_name() {
-        let ints: ArrayRef = Arc::new(Int64Array::from(vec![1, 1]));
-        let error = sql(vec![("i", ints)], "SELECT sum(DISTINCT i), avg(DISTINCT i + 1) FROM t").unwrap_err();
-        assert!(error.to_string().contains("(DISTINCT ..) is not supported yet"), "{error}");
+    fn datafusion_runs_them_over_distinct_values() {
+        let ints: ArrayRef = Arc::new(Int64Array::from(vec![1, 4, 1, 4, 4]));
+        let keys: ArrayRef = Arc::new(Int64Array::from(vec![0, 0, 0, 0, 1]));
+        let text = "SELECT sum(DISTINCT i), avg(DISTINCT i + 1), sum(i) FROM t";
+        let made = sql(vec![("i", ints.clone())], text).unwrap();
+        let value = |at: usize| made.column(at).as_primitive::<Int64Type>().value(0);
+        assert_eq!([value(0), value(1), value(2)], [5, 3, 14]);
+        let made = sql(vec![("i", ints), ("k", keys)], "SELECT sum(DISTINCT i), avg(i) FROM t GROUP BY k ORDER BY k");
+        assert_eq!(made.unwrap().column(0).as_primitive::<Int64Type>().values(), &[5, 4]);
     }
 }

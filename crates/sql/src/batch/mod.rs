@@ -11,6 +11,7 @@
 //! A [`BatchQuery`] is made while the script is planned and run by the caller, who writes the rows to the sink.
 
 mod lower;
+mod order;
 mod run;
 mod scan;
 mod unnest;
@@ -98,7 +99,8 @@ pub(crate) struct BatchPlanned {
 pub(crate) fn plan(plan: LogicalPlan, connections: Connections<'_>, shape: BatchShape) -> Sql<BatchPlanned> {
     let schema = plan.schema().inner().clone();
     let lowering = Lowering::new(connections, shape.parallelism);
-    let lowered = lowering.lower(plan).map_err(|error| from_datafusion(&error, &[]))?;
+    let lowered =
+        order::ordered(plan).and_then(|plan| lowering.lower(plan)).map_err(|error| from_datafusion(&error, &[]))?;
     let config = config(shape);
     let (optimized, physical) = planned(&lowered, &config).map_err(|error| from_datafusion(&error, &[]))?;
     let text = format!(

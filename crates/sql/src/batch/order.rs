@@ -1,0 +1,60 @@
+//! Orders that a stream's operators bring by themselves and DataFusion must be given: the event time inside FIRST_VALUE
+//! and its like over a window, and the order of equal rows under ROW_NUMBER.
+
+use std::sync::Arc;
+
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Window, WindowFunctionDefinition};
+
+use crate::errors::carried;
+use crate::stream::{goes_by_time, no_event_time};
+use crate::window::{window_time_column, windowed};
+
+/// `plan` with those orders; every column keeps its name.
+pub(super) fn ordered(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let ordered = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Aggregate(aggregate) => by_time(aggregate).map(Transformed::yes),
+        LogicalPlan::Window(window) => by_all_columns(window).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    });
+    ordered.map(|plan| plan.data)
+}
+
+fn by_time(aggregate: Aggregate) -> DfResult<LogicalPlan> {
+    if windowed(&aggregate.input).is_none() {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let time = window_time_column(&aggregate.input);
+    let time = time.map(|place| Expr::Column(aggregate.input.schema().qualified_field(place).into()));
+    let calls = aggregate.aggr_expr.into_iter().map(|expr| match expr {
+        Expr::AggregateFunction(call) if goes_by_time(&call.func, &call.params) => {
+            let name = Expr::AggregateFunction(call.clone()).schema_name().to_string();
+            let AggregateFunction { func, mut params } = call;
+            let time = time.clone().ok_or_else(|| carried(no_event_time(func.name())))?;
+            params.order_by.push(time.sort(true, true));
+            Ok(Expr::AggregateFunction(AggregateFunction { func, params }).alias(name))
+        }
+        other => Ok(other),
+    });
+    let calls = calls.collect::<DfResult<Vec<_>>>()?;
+    Aggregate::try_new(aggregate.input, aggregate.group_expr, calls).map(LogicalPlan::Aggregate)
+}
+
+/// Equal rows are numbered by their columns from left to right.
+fn by_all_columns(window: Window) -> DfResult<LogicalPlan> {
+    let columns: Vec<Sort> =
+        window.input.schema().columns().into_iter().map(|column| Expr::Column(column).sort(true, true)).collect();
+    let exprs = window.window_expr.into_iter().map(|expr| match expr {
+        Expr::WindowFunction(mut call)
+            if matches!(&call.fun, WindowFunctionDefinition::WindowUDF(function) if function.name() == "row_number") =>
+        {
+            let name = Expr::WindowFunction(call.clone()).schema_name().to_string();
+            call.params.order_by.extend(columns.iter().cloned());
+            Expr::WindowFunction(call).alias(name)
+        }
+        other => other,
+    });
+    Window::try_new(exprs.collect(), Arc::clone(&window.input)).map(LogicalPlan::Window)
+}
