@@ -94,22 +94,22 @@ fn pairs(value: &DataType) -> Result<Box<dyn GroupValues>> {
     new_group_values(Arc::new(Schema::new(fields)), &GroupOrdering::None)
 }
 
-/// What a distinct aggregate of ours is made of, when DataFusion itself asks for one: its `args`, and the aggregate that
+/// What a distinct aggregate of ours is made of, when DataFusion itself asks for one: its name and `args`, and the aggregate that
 /// gets each value once.
-pub(super) fn distinct_of(args: &AccumulatorArgs<'_>, inner: MakeInner) -> Result<Distinct> {
-    let name = args.name;
+pub(super) fn distinct_of(name: &str, args: &AccumulatorArgs<'_>, inner: MakeInner) -> Result<Distinct> {
+    let name = name.to_uppercase();
     let (Some(value), Some(field)) = (args.exprs.first(), args.expr_fields.first()) else {
-        return plan_err!("{name} needs an argument");
+        return plan_err!("{name}(DISTINCT) needs an argument");
     };
     let mut inputs = vec![DistinctInput::Value];
     for other in args.exprs.iter().skip(1) {
         match other.downcast_ref::<Literal>() {
             Some(constant) => inputs.push(DistinctInput::Constant(constant.value().clone())),
-            None => return plan_err!("{name} takes one column and constants"),
+            None => return plan_err!("{name}(DISTINCT ..) takes one column and constants"),
         }
     }
     if args.order_bys.iter().any(|order| !order.expr.eq(value)) {
-        return plan_err!("{name} can be ordered only by what is distinct");
+        return plan_err!("{name}(DISTINCT ..) can be ordered only by what is distinct");
     }
     inputs.extend(args.order_bys.iter().map(|_| DistinctInput::Value));
     Distinct::new(inner, inputs, field.data_type().clone())

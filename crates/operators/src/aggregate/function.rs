@@ -294,7 +294,7 @@ impl AggregateUDFImpl for Ours {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if args.is_distinct {
-            return Ok(Box::new(DistinctAlone(distinct_of(&args, self.make::<Inner>(&args)?)?.into())));
+            return Ok(Box::new(DistinctAlone(distinct_of(self.name(), &args, self.make::<Inner>(&args)?)?.into())));
         }
         self.make::<One>(&args)
     }
@@ -305,7 +305,7 @@ impl AggregateUDFImpl for Ours {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         if args.is_distinct {
-            return Ok(Box::new(distinct_of(&args, self.make::<Inner>(&args)?)?));
+            return Ok(Box::new(distinct_of(self.name(), &args, self.make::<Inner>(&args)?)?));
         }
         self.make::<Many>(&args)
     }

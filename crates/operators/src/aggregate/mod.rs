@@ -104,7 +104,7 @@ impl TypedSum {
                 false => Box::new(GroupSums::<f64>::new(function, argument.clone())),
             })
         });
-        distinct_of(args, inner)
+        distinct_of(self.function.name(), args, inner)
     }
 }
 
