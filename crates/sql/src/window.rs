@@ -236,7 +236,7 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
         LogicalPlan::Extension(_) => {
             if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
                 let place = WindowColumn::ALL.iter().position(|column| *column == WindowColumn::Time)?;
-                return Some(aggregate.own_columns() + place);
+                return Some(aggregate.keys.len() + aggregate.aggregates.len() + place);
             }
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 let below = window_time_column(&unnest.input)?;
