@@ -177,9 +177,11 @@ impl SessionAggregate {
         self.directory.intern(&keys, times.len(), &mut self.row_keys)?;
         self.assign(times)?;
         self.current.add_keys(&keys, std::mem::take(&mut self.opened))?;
-        self.carry()?;
         self.current.may_end_at(first.saturating_add(self.spec.gap_ms));
-        self.current.update(rows, &self.row_groups)
+        // Rows first: each new group has one here. DataFusion's accumulators take every group up to the number that they
+        // are told for one that has a value, if a batch has no NULL; merging some groups alone would make NULLs values.
+        self.current.update(rows, &self.row_groups)?;
+        self.carry()
     }
 
     fn check(&self, first: i64, last: i64) -> Result<()> {
