@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
+use ruslo_core::clock::Instant;
 use ruslo_core::element::{Barrier, EndReason};
 use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
@@ -22,6 +23,7 @@ use ruslo_state::table::{RunState, TableSnapshot};
 
 use crate::exchange::Outlet;
 use crate::input::Event;
+use crate::latency::Latency;
 
 /// What one operator subtask puts into a checkpoint.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ pub struct MemberSpec {
     pub memory: Reservation,
     /// What it counts.
     pub metrics: Arc<OperatorMetrics>,
+    /// How old its rows are.
+    pub latency: Arc<Latency>,
 }
 
 struct Member {
@@ -89,6 +93,8 @@ pub struct Chain {
     snapshots: Vec<MemberSnapshot>,
     /// The last epoch whose barrier came in.
     epoch: Epoch,
+    /// When a source read the oldest row of what came in last.
+    born: Instant,
 }
 
 impl Chain {
@@ -109,6 +115,7 @@ impl Chain {
             leaving: VecDeque::new(),
             snapshots: Vec::new(),
             epoch,
+            born: Instant::ZERO,
         };
         for index in 0..chain.members.len() {
             let mut committables = Vec::new();
@@ -120,8 +127,10 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Gives the first operator an event; one that has none passes it on.
-    pub fn push(&mut self, event: Event) {
+    /// Gives the first operator an event, made of rows that a source read from `born` on; a chain without operators
+    /// passes it on.
+    pub fn push(&mut self, event: Event, born: Instant) {
+        self.born = born;
         if let (true, Event::Barrier(barrier)) = (self.members.is_empty(), &event) {
             self.epoch = barrier.epoch;
         }
@@ -181,6 +190,7 @@ impl Chain {
             Event::Batch(input, batch) => {
                 if let Some(member) = self.members.get(index) {
                     member.spec.metrics.rows_in.add(batch.num_rows());
+                    member.spec.latency.record(self.born, self.environment.clock.now());
                 }
                 let progress =
                     self.call_emitting(index, |operator, ctx, out| operator.on_batch(input, batch, ctx, out))?;
@@ -389,6 +399,7 @@ mod tests {
             watermark: Timestamp(watermark),
             memory: MemoryPool::unbounded().reserve("drip"),
             metrics: Arc::default(),
+            latency: Arc::default(),
         }
     }
 
@@ -410,8 +421,8 @@ mod tests {
     #[test]
     fn a_watermark_waits_for_the_rows_before_it() {
         let mut chain = chain(vec![spec(0, i64::MIN), spec(1, i64::MIN)]);
-        chain.push(Event::Batch(0, batch(3)));
-        chain.push(Event::Watermark(Timestamp(5)));
+        chain.push(Event::Batch(0, batch(3)), Instant::ZERO);
+        chain.push(Event::Watermark(Timestamp(5)), Instant::ZERO);
         let left = run(&mut chain);
         assert_eq!(left.len(), 4);
         assert_eq!(left[3], Leaving::Control(Event::Watermark(Timestamp(5))));
@@ -420,10 +431,10 @@ mod tests {
     #[test]
     fn a_barrier_passes_an_operator_that_is_in_the_middle_of_its_work() {
         let mut chain = chain(vec![spec(0, i64::MIN)]);
-        chain.push(Event::Batch(0, batch(3)));
+        chain.push(Event::Batch(0, batch(3)), Instant::ZERO);
         chain.step().unwrap();
         assert!(chain.is_head_busy());
-        chain.push(barrier(1));
+        chain.push(barrier(1), Instant::ZERO);
         let left = run(&mut chain);
         assert_eq!(left[1], Leaving::Control(barrier(1)));
         assert_eq!((left.len(), chain.take_snapshots().len()), (4, 1));
@@ -432,20 +443,20 @@ mod tests {
     #[test]
     fn the_end_brings_a_last_snapshot_of_the_next_epoch_and_nothing_may_follow() {
         let mut chain = chain(vec![spec(0, i64::MIN), spec(1, i64::MIN)]);
-        chain.push(barrier(4));
+        chain.push(barrier(4), Instant::ZERO);
         run(&mut chain);
         assert_eq!(chain.take_snapshots().len(), 2);
-        chain.push(Event::End(0, EndReason::Drain));
+        chain.push(Event::End(0, EndReason::Drain), Instant::ZERO);
         assert_eq!(run(&mut chain), [Leaving::Control(Event::End(0, EndReason::Drain))]);
         assert_eq!(chain.take_snapshots().iter().map(|s| s.node).collect::<Vec<_>>(), [0, 1]);
-        chain.push(Event::Batch(0, batch(1)));
+        chain.push(Event::Batch(0, batch(1)), Instant::ZERO);
         assert!(chain.step().is_err());
     }
 
     #[test]
     fn a_chain_without_operators_knows_its_epoch() {
         let mut chain = chain(Vec::new());
-        chain.push(barrier(4));
+        chain.push(barrier(4), Instant::ZERO);
         assert_eq!((run(&mut chain), chain.epoch()), (vec![Leaving::Control(barrier(4))], Epoch(4)));
     }
 
@@ -453,7 +464,7 @@ mod tests {
     fn a_restored_watermark_goes_downstream_once_the_old_work_is_done() {
         let mut chain = chain(vec![spec(0, 9)]);
         assert_eq!(run(&mut chain), [Leaving::Control(Event::Watermark(Timestamp(9)))]);
-        chain.push(Event::Watermark(Timestamp(8)));
+        chain.push(Event::Watermark(Timestamp(8)), Instant::ZERO);
         assert_eq!(run(&mut chain), []);
     }
 
@@ -479,8 +490,8 @@ mod tests {
         let fork = |node| MemberSpec { operator: Box::new(Fork), ..spec(node, i64::MIN) };
         let mut chain = chain(vec![fork(4), fork(7)]);
         let metrics = Arc::clone(&chain.members[0].spec.metrics);
-        chain.push(Event::Batch(0, batch(3)));
-        chain.push(barrier(1));
+        chain.push(Event::Batch(0, batch(3)), Instant::ZERO);
+        chain.push(barrier(1), Instant::ZERO);
         let aside = |node, rows| Leaving::Batch(Outlet::Side(node, Port::LATE), batch(rows));
         let expected = [aside(4, 3), aside(7, 1), Leaving::Batch(Outlet::Main, batch(1)), Leaving::Control(barrier(1))];
         assert_eq!(run(&mut chain), expected);
@@ -490,8 +501,8 @@ mod tests {
     #[test]
     fn an_epoch_that_comes_twice_is_an_internal_error_that_names_the_operator() {
         let mut chain = chain(vec![spec(0, i64::MIN)]);
-        chain.push(barrier(1));
-        chain.push(barrier(1));
+        chain.push(barrier(1), Instant::ZERO);
+        chain.push(barrier(1), Instant::ZERO);
         chain.step().unwrap();
         let error = chain.step().unwrap_err();
         assert!(error.to_string().contains("in 'drip 0': the barrier of epoch 1 came again"), "{error}");

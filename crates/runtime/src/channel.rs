@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use ruslo_core::clock::{Clock, Instant};
+
 use ruslo_core::element::{Element, Watermark};
 use ruslo_core::error::Result;
 use ruslo_core::memory::Reservation;
@@ -30,11 +32,42 @@ impl Default for Credit {
     }
 }
 
+/// An element, and how old it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stamped {
+    /// What flows.
+    pub element: Element,
+    /// When a source read the oldest row that went into it.
+    pub born: Instant,
+}
+
+impl From<Element> for Stamped {
+    fn from(element: Element) -> Self {
+        Self { element, born: Instant::ZERO }
+    }
+}
+
+/// How full a channel is, and what has gone through it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Rows waiting.
+    pub rows: usize,
+    /// Bytes waiting.
+    pub bytes: usize,
+    /// How long the element in front has waited.
+    pub age: Instant,
+    /// Rows that were sent so far.
+    pub rows_sent: u64,
+    /// Bytes that were sent so far.
+    pub bytes_sent: u64,
+}
+
 /// What waits for one receiving subtask.
 pub struct Gate {
     credit: Credit,
     receiver: TaskIndex,
     scheduler: Arc<dyn Scheduler>,
+    clock: Arc<dyn Clock>,
     memory: Reservation,
     waiting: Mutex<Waiting>,
 }
@@ -48,8 +81,10 @@ struct Waiting {
 
 struct Channel {
     sender: TaskIndex,
-    queue: VecDeque<Element>,
+    /// Each element with the time at which it began to wait.
+    queue: VecDeque<(Stamped, Instant)>,
     batches: usize,
+    fill: Fill,
     /// The sender was refused and wants to know when there is room.
     refused: bool,
 }
@@ -60,19 +95,26 @@ pub enum Sent {
     /// It waits for the receiver.
     Taken,
     /// There is no room; the sender is woken when there is.
-    Full(Element),
+    Full(Stamped),
 }
 
 impl Gate {
     /// An empty gate of the subtask `receiver`.
-    pub fn new(credit: Credit, receiver: TaskIndex, scheduler: Arc<dyn Scheduler>, memory: Reservation) -> Self {
-        Self { credit, receiver, scheduler, memory, waiting: Mutex::default() }
+    pub fn new(
+        credit: Credit,
+        receiver: TaskIndex,
+        scheduler: Arc<dyn Scheduler>,
+        clock: Arc<dyn Clock>,
+        memory: Reservation,
+    ) -> Self {
+        Self { credit, receiver, scheduler, clock, memory, waiting: Mutex::default() }
     }
 
     /// Adds a channel from the task `sender`; its number.
     pub fn add_channel(&self, sender: TaskIndex) -> usize {
         let mut waiting = lock(&self.waiting);
-        waiting.channels.push(Channel { sender, queue: VecDeque::new(), batches: 0, refused: false });
+        let (queue, fill) = (VecDeque::new(), Fill::default());
+        waiting.channels.push(Channel { sender, queue, batches: 0, fill, refused: false });
         waiting.channels.len() - 1
     }
 
@@ -86,6 +128,15 @@ impl Gate {
         lock(&self.waiting).rows
     }
 
+    /// How full a channel is now.
+    pub fn fill(&self, channel: usize) -> Fill {
+        let now = self.clock.now();
+        let waiting = lock(&self.waiting);
+        let Some(channel) = waiting.channels.get(channel) else { return Fill::default() };
+        let age = channel.queue.front().map_or(Instant::ZERO, |(_, since)| now.saturating_sub(*since));
+        Fill { age, ..channel.fill }
+    }
+
     /// Whether some sender was refused since the receiver last took something from it.
     pub fn is_refusing(&self) -> bool {
         lock(&self.waiting).channels.iter().any(|channel| channel.refused)
@@ -95,58 +146,65 @@ impl Gate {
     ///
     /// # Errors
     /// `Resource`, if the pipeline's memory limit is reached.
-    pub fn send(&self, channel: usize, element: Element) -> Result<Sent> {
-        let (rows, bytes) = (element.rows(), element.bytes());
+    pub fn send(&self, channel: usize, sent: impl Into<Stamped>) -> Result<Sent> {
+        let stamped = sent.into();
+        let (rows, bytes) = (stamped.element.rows(), stamped.element.bytes());
+        let now = self.clock.now();
         let mut waiting = lock(&self.waiting);
         let has_credit = waiting.rows < self.credit.rows_max && waiting.bytes < self.credit.bytes_max;
         let Waiting { rows: waiting_rows, bytes: waiting_bytes, channels } = &mut *waiting;
         let Some(to) = channels.get_mut(channel) else { return Ok(Sent::Taken) };
-        if let Element::Batch(_) = element {
+        if let Element::Batch(_) = stamped.element {
             if !has_credit && to.batches > 0 {
                 to.refused = true;
-                return Ok(Sent::Full(element));
+                return Ok(Sent::Full(stamped));
             }
             self.memory.resize((*waiting_bytes + bytes) as u64)?;
             to.batches += 1;
+            to.fill.rows += rows;
+            to.fill.bytes += bytes;
+            to.fill.rows_sent += rows as u64;
+            to.fill.bytes_sent += bytes as u64;
             *waiting_rows += rows;
             *waiting_bytes += bytes;
         }
-        push(&mut to.queue, element);
+        push(&mut to.queue, stamped, now);
         drop(waiting);
         self.scheduler.wake(self.receiver);
         Ok(Sent::Taken)
     }
 
     /// Takes the front of a channel if `wanted` says so.
-    pub fn receive_if(&self, channel: usize, wanted: impl FnOnce(&Element) -> bool) -> Result<Option<Element>> {
+    pub fn receive_if(&self, channel: usize, wanted: impl FnOnce(&Element) -> bool) -> Result<Option<Stamped>> {
         let mut waiting = lock(&self.waiting);
         let Some(from) = waiting.channels.get_mut(channel) else { return Ok(None) };
-        if !from.queue.front().is_some_and(wanted) {
+        if !from.queue.front().is_some_and(|(stamped, _)| wanted(&stamped.element)) {
             return Ok(None);
         }
-        let Some(element) = from.queue.pop_front() else { return Ok(None) };
-        if let Element::Batch(_) = element {
+        let Some((stamped, _)) = from.queue.pop_front() else { return Ok(None) };
+        if let Element::Batch(_) = stamped.element {
+            let (rows, bytes) = (stamped.element.rows(), stamped.element.bytes());
             from.batches -= 1;
-            waiting.rows -= element.rows();
-            waiting.bytes -= element.bytes();
+            from.fill.rows -= rows;
+            from.fill.bytes -= bytes;
+            waiting.rows -= rows;
+            waiting.bytes -= bytes;
             self.memory.resize(waiting.bytes as u64)?;
             let wake = |channel: &mut Channel| std::mem::take(&mut channel.refused).then_some(channel.sender);
             let senders: Vec<_> = waiting.channels.iter_mut().filter_map(wake).collect();
             drop(waiting);
             senders.into_iter().for_each(|sender| self.scheduler.wake(sender));
         }
-        Ok(Some(element))
+        Ok(Some(stamped))
     }
 }
 
 /// A watermark right behind a watermark replaces it: control elements stay few however slow the receiver is.
-fn push(queue: &mut VecDeque<Element>, element: Element) {
-    if let (Element::Watermark(Watermark::At(_)), Some(last @ Element::Watermark(Watermark::At(_)))) =
-        (&element, queue.back_mut())
-    {
-        *last = element;
-    } else {
-        queue.push_back(element);
+fn push(queue: &mut VecDeque<(Stamped, Instant)>, stamped: Stamped, now: Instant) {
+    let is_watermark = |stamped: &Stamped| matches!(stamped.element, Element::Watermark(Watermark::At(_)));
+    match queue.back_mut() {
+        Some((last, _)) if is_watermark(last) && is_watermark(&stamped) => *last = stamped,
+        _ => queue.push_back((stamped, now)),
     }
 }
 
@@ -156,6 +214,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, Int64Array};
     use arrow::record_batch::RecordBatch;
+    use ruslo_core::clock::VirtualClock;
     use ruslo_core::memory::MemoryPool;
     use ruslo_core::time::Timestamp;
 
@@ -173,7 +232,8 @@ mod tests {
     fn gate(rows_max: usize, pool: &Arc<MemoryPool>) -> (Gate, Arc<Wakes>) {
         let wakes = Arc::new(Wakes::default());
         let credit = Credit { rows_max, bytes_max: 1 << 20 };
-        let gate = Gate::new(credit, 0, wakes.clone(), pool.reserve("edge"));
+        let clock = Arc::new(VirtualClock::default());
+        let gate = Gate::new(credit, 0, wakes.clone(), clock, pool.reserve("edge"));
         gate.add_channel(1);
         gate.add_channel(2);
         (gate, wakes)
@@ -221,7 +281,8 @@ mod tests {
         for element in [watermark(1), watermark(2), rows(1), watermark(3)] {
             assert!(taken(&gate, 0, element));
         }
-        let got: Vec<_> = std::iter::from_fn(|| gate.receive_if(0, |_| true).unwrap()).collect();
+        let got: Vec<_> =
+            std::iter::from_fn(|| gate.receive_if(0, |_| true).unwrap()).map(|stamped| stamped.element).collect();
         assert_eq!(got, [watermark(2), rows(1), watermark(3)]);
     }
 

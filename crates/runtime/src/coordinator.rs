@@ -111,6 +111,12 @@ pub struct CheckpointReport {
     pub took: Duration,
     /// When it was done.
     pub at: Instant,
+    /// Bytes of state that it wrote.
+    pub bytes_written: u64,
+    /// Bytes of state that it consists of, older checkpoints' files among them.
+    pub bytes: u64,
+    /// How many checkpoints this start of the job has completed.
+    pub completed: u64,
 }
 
 /// A sink's committer, shared with the job that is committing.
@@ -162,6 +168,7 @@ pub struct Coordinator {
     /// What ended tasks put into every later checkpoint.
     remains: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
     stop_wanted: bool,
+    completed: u64,
 }
 
 /// The checkpoint that is under way.
@@ -175,6 +182,15 @@ struct Checkpoint {
     subtasks: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
     committables: BTreeMap<NodeIndex, Vec<Committable>>,
     phase: Phase,
+}
+
+impl Checkpoint {
+    /// Bytes of state that were written for it, and of all that it refers to.
+    fn bytes(&self) -> (u64, u64) {
+        let runs = || self.subtasks.values().flat_map(|entry| entry.tables.values().flatten());
+        let own = runs().filter(|run| run.is_of(self.epoch)).map(|run| run.length).sum();
+        (own, runs().map(|run| run.length).sum())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +211,7 @@ impl Coordinator {
             farewells: Vec::new(),
             remains: BTreeMap::new(),
             stop_wanted: false,
+            completed: 0,
             spec,
         }
     }
@@ -386,7 +403,10 @@ impl Coordinator {
         let current = self.current.take()?;
         let now = self.spec.environment.clock.now();
         let took = now.saturating_sub(current.begun);
-        *lock(&self.spec.report) = Some(CheckpointReport { epoch: current.epoch, took, at: now });
+        self.completed += 1;
+        let (bytes_written, bytes) = current.bytes();
+        let (epoch, completed) = (current.epoch, self.completed);
+        *lock(&self.spec.report) = Some(CheckpointReport { epoch, took, at: now, bytes_written, bytes, completed });
         tracing::debug!(epoch = current.epoch.0, took_ms = took.as_millis() as u64, "checkpoint");
         self.due = None;
         if self.is_finished() {

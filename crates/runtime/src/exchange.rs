@@ -18,7 +18,7 @@ use ruslo_core::key_group;
 use ruslo_core::memory::Reservation;
 use ruslo_core::operator::Port;
 
-use crate::channel::{Gate, Sent};
+use crate::channel::{Gate, Sent, Stamped};
 use crate::planted::{Bug, planted};
 
 /// Rows in an exchanged batch, at most.
@@ -59,8 +59,10 @@ struct OutputChannel {
     /// Rows too few to be sent yet.
     small: Vec<RecordBatch>,
     small_rows: usize,
+    /// When the oldest of them was read by a source.
+    small_born: Instant,
     /// What there was no room for, in order.
-    pending: VecDeque<Element>,
+    pending: VecDeque<Stamped>,
 }
 
 impl OutputEdge {
@@ -72,30 +74,31 @@ impl OutputEdge {
             channel,
             small: Vec::new(),
             small_rows: 0,
+            small_born: Instant::ZERO,
             pending: VecDeque::new(),
         });
         Self { outlet, partitioning, channels: channels.collect(), turn: 0 }
     }
 
-    fn route(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn route(&mut self, batch: &RecordBatch, born: Instant) -> Result<()> {
         let receivers = self.channels.len();
         match &self.partitioning {
             Partitioning::KeyGroup(columns) if receivers > 1 => {
                 let keys = columns.iter().filter_map(|column| batch.columns().get(*column).cloned());
                 let groups = key_group::key_groups(&keys.collect::<Vec<_>>(), batch.num_rows())?;
-                self.scatter(batch, &groups)
+                self.scatter(batch, &groups, born)
             }
             Partitioning::Rebalance => {
                 self.turn = (self.turn + 1) % receivers.max(1);
-                self.channels.get_mut(self.turn).map_or(Ok(()), |channel| channel.add(batch.clone()))
+                self.channels.get_mut(self.turn).map_or(Ok(()), |channel| channel.add(batch.clone(), born))
             }
             Partitioning::Forward | Partitioning::KeyGroup(_) => {
-                self.channels.first_mut().map_or(Ok(()), |channel| channel.add(batch.clone()))
+                self.channels.first_mut().map_or(Ok(()), |channel| channel.add(batch.clone(), born))
             }
         }
     }
 
-    fn scatter(&mut self, batch: &RecordBatch, groups: &[key_group::KeyGroup]) -> Result<()> {
+    fn scatter(&mut self, batch: &RecordBatch, groups: &[key_group::KeyGroup], born: Instant) -> Result<()> {
         let receivers = self.channels.len();
         let mut rows_of: Vec<Vec<u32>> = vec![Vec::with_capacity(batch.num_rows() / receivers + 1); receivers];
         for (row, group) in groups.iter().enumerate() {
@@ -105,7 +108,7 @@ impl OutputEdge {
         }
         for (channel, rows) in self.channels.iter_mut().zip(rows_of) {
             if !rows.is_empty() {
-                channel.add(take_record_batch(batch, &UInt32Array::from(rows))?)?;
+                channel.add(take_record_batch(batch, &UInt32Array::from(rows))?, born)?;
             }
         }
         Ok(())
@@ -114,15 +117,16 @@ impl OutputEdge {
 
 impl OutputChannel {
     /// Queues full batches at once and keeps the rest until there is enough of it.
-    fn add(&mut self, batch: RecordBatch) -> Result<()> {
+    fn add(&mut self, batch: RecordBatch, born: Instant) -> Result<()> {
         if self.small_rows == 0 && batch.num_rows() == BATCH_ROWS_MAX {
-            self.pending.push_back(Element::Batch(batch));
+            self.pending.push_back(Stamped { element: Element::Batch(batch), born });
             return Ok(());
         }
         let same = self.small.first().is_none_or(|first| first.schema_ref() == batch.schema_ref());
         if !same {
             self.flush_small()?;
         }
+        self.small_born = if self.small_rows == 0 { born } else { self.small_born.min(born) };
         self.small_rows += batch.num_rows();
         self.small.push(batch);
         if self.small_rows >= BATCH_ROWS_MAX { self.flush_small() } else { Ok(()) }
@@ -138,15 +142,16 @@ impl OutputChannel {
         self.small_rows = 0;
         for offset in (0..joined.num_rows()).step_by(BATCH_ROWS_MAX) {
             let length = BATCH_ROWS_MAX.min(joined.num_rows() - offset);
-            self.pending.push_back(Element::Batch(joined.slice(offset, length)));
+            let element = Element::Batch(joined.slice(offset, length));
+            self.pending.push_back(Stamped { element, born: self.small_born });
         }
         Ok(())
     }
 
     fn send_pending(&mut self) -> Result<bool> {
-        while let Some(element) = self.pending.pop_front() {
-            if let Sent::Full(element) = self.gate.send(self.channel, element)? {
-                self.pending.push_front(element);
+        while let Some(stamped) = self.pending.pop_front() {
+            if let Sent::Full(stamped) = self.gate.send(self.channel, stamped)? {
+                self.pending.push_front(stamped);
                 return Ok(false);
             }
         }
@@ -168,15 +173,15 @@ impl Outputs {
         Self { edges, memory, waiting_since: None }
     }
 
-    /// Routes rows that left at `outlet` at the time `now`.
+    /// Routes rows that left at `outlet` at the time `now`, and that a source read at `born`.
     ///
     /// # Errors
     /// `Internal`, if nobody takes what is given aside.
-    pub fn batch(&mut self, outlet: Outlet, batch: &RecordBatch, now: Instant) -> Result<()> {
+    pub fn batch(&mut self, outlet: Outlet, batch: &RecordBatch, born: Instant, now: Instant) -> Result<()> {
         let mut listeners = 0;
         for edge in self.edges.iter_mut().filter(|edge| edge.outlet == outlet) {
             listeners += 1;
-            edge.route(batch)?;
+            edge.route(batch, born)?;
         }
         if let (0, Outlet::Side(node, port)) = (listeners, outlet) {
             return Err(Error::internal(format!("node {node} gave rows through port {} and nobody listens", port.0)));
@@ -186,13 +191,13 @@ impl Outputs {
     }
 
     /// Sends a control element to every channel, behind the rows that came before it.
-    pub fn control(&mut self, element: &Element) -> Result<()> {
+    pub fn control(&mut self, element: &Element, born: Instant) -> Result<()> {
         for channel in self.edges.iter_mut().flat_map(|edge| &mut edge.channels) {
             let is_barrier = matches!(element, Element::Barrier(_));
             if !(is_barrier && planted(Bug::FlushAfterBarrier)) {
                 channel.flush_small()?;
             }
-            channel.pending.push_back(element.clone());
+            channel.pending.push_back(Stamped { element: element.clone(), born });
         }
         Ok(())
     }
@@ -203,7 +208,10 @@ impl Outputs {
         for channel in self.edges.iter_mut().flat_map(|edge| &mut edge.channels) {
             all &= channel.send_pending()?;
         }
-        let waiting = self.channels().flat_map(|channel| channel.pending.iter().map(Element::bytes)).sum::<usize>();
+        let waiting = self
+            .channels()
+            .flat_map(|channel| channel.pending.iter().map(|stamped| stamped.element.bytes()))
+            .sum::<usize>();
         self.memory.resize(waiting as u64)?;
         Ok(all)
     }
@@ -243,6 +251,7 @@ pub(crate) fn watermark(at: ruslo_core::time::Timestamp) -> Element {
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
+    use ruslo_core::clock::VirtualClock;
     use ruslo_core::element::{Barrier, BarrierKind};
     use ruslo_core::epoch::Epoch;
     use ruslo_core::memory::MemoryPool;
@@ -257,12 +266,16 @@ mod tests {
         fn wake(&self, _: TaskIndex) {}
     }
 
+    fn clock() -> Arc<VirtualClock> {
+        Arc::default()
+    }
+
     fn gates(count: usize, rows_max: usize) -> Vec<(Arc<Gate>, usize)> {
         let pool = MemoryPool::unbounded();
         let credit = Credit { rows_max, bytes_max: 1 << 30 };
         (0..count)
             .map(|index| {
-                let gate = Arc::new(Gate::new(credit, index, Arc::new(NoScheduler), pool.reserve("edge")));
+                let gate = Arc::new(Gate::new(credit, index, Arc::new(NoScheduler), clock(), pool.reserve("edge")));
                 let channel = gate.add_channel(9);
                 (gate, channel)
             })
@@ -280,7 +293,8 @@ mod tests {
     }
 
     fn received(gate: &(Arc<Gate>, usize)) -> Vec<Element> {
-        std::iter::from_fn(|| gate.0.receive_if(gate.1, |_| true).unwrap()).collect()
+        let received = std::iter::from_fn(|| gate.0.receive_if(gate.1, |_| true).unwrap());
+        received.map(|stamped| stamped.element).collect()
     }
 
     fn values(elements: &[Element]) -> Vec<i64> {
@@ -296,7 +310,7 @@ mod tests {
         let gates = gates(3, 1 << 20);
         let mut outputs = outputs(Partitioning::KeyGroup(vec![0]), &gates);
         for start in (0..9_000).step_by(1_000) {
-            outputs.batch(Outlet::Main, &batch(start..start + 1_000), Duration::ZERO).unwrap();
+            outputs.batch(Outlet::Main, &batch(start..start + 1_000), Duration::ZERO, Duration::ZERO).unwrap();
         }
         outputs.flush().unwrap();
         assert!(outputs.send().unwrap());
@@ -320,11 +334,11 @@ mod tests {
         let gates = gates(2, 1);
         let mut outputs = outputs(Partitioning::Rebalance, &gates);
         for start in 0..3 {
-            outputs.batch(Outlet::Main, &batch(start..start + 1), Duration::ZERO).unwrap();
+            outputs.batch(Outlet::Main, &batch(start..start + 1), Duration::ZERO, Duration::ZERO).unwrap();
             outputs.flush().unwrap();
         }
         let barrier = Element::Barrier(Barrier { epoch: Epoch(1), kind: BarrierKind::Checkpoint });
-        outputs.control(&barrier).unwrap();
+        outputs.control(&barrier, Duration::ZERO).unwrap();
         assert!(!outputs.send().unwrap(), "channel 1 has two batches and room for one");
         assert_eq!(received(&gates[0]).last(), Some(&barrier));
         assert_eq!(values(&received(&gates[1])), [0]);
@@ -337,11 +351,11 @@ mod tests {
     fn rows_wait_for_company_but_not_for_ever() {
         let gates = gates(1, 1 << 20);
         let mut outputs = outputs(Partitioning::Rebalance, &gates);
-        outputs.batch(Outlet::Main, &batch(0..5), Duration::ZERO).unwrap();
+        outputs.batch(Outlet::Main, &batch(0..5), Duration::ZERO, Duration::ZERO).unwrap();
         outputs.send().unwrap();
         assert!(received(&gates[0]).is_empty() && outputs.has_small());
         assert!(!outputs.is_due(Duration::from_millis(4)) && outputs.is_due(LINGER));
-        outputs.control(&watermark(Timestamp(1))).unwrap();
+        outputs.control(&watermark(Timestamp(1)), Duration::ZERO).unwrap();
         outputs.send().unwrap();
         assert_eq!(received(&gates[0]), [Element::Batch(batch(0..5)), watermark(Timestamp(1))]);
     }

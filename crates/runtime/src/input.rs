@@ -7,13 +7,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
+use ruslo_core::clock::{Clock, Instant};
 use ruslo_core::element::{Barrier, Element, EndReason, Watermark};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::InputId;
 use ruslo_core::time::Timestamp;
 
-use crate::channel::Gate;
+use crate::channel::{Gate, Stamped};
 use crate::planted::{Bug, planted};
+use crate::task::TaskStatus;
 
 /// What the first operator of a chain is told; also what flows inside a chain.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +51,14 @@ pub struct Inputs {
     aligning: Option<Barrier>,
     /// The channel to look at first, so that all get their turn.
     next: usize,
-    events: VecDeque<Event>,
+    /// Each with the age of what brought it about.
+    events: VecDeque<(Event, Instant)>,
+    /// Of the element at hand.
+    born: Instant,
+    /// When the first barrier of the alignment under way came.
+    aligning_since: Option<Instant>,
+    clock: Arc<dyn Clock>,
+    status: Arc<TaskStatus>,
 }
 
 struct ChannelState {
@@ -74,12 +83,23 @@ impl ChannelState {
 
 impl Inputs {
     /// The channels of `gate`; `inputs` says to which input each belongs.
-    pub fn new(gate: Arc<Gate>, inputs: Vec<InputId>) -> Self {
+    pub fn new(gate: Arc<Gate>, inputs: Vec<InputId>, clock: Arc<dyn Clock>, status: Arc<TaskStatus>) -> Self {
         let channels = inputs
             .into_iter()
             .map(|input| ChannelState { input, watermark: Timestamp::MIN, idle: false, blocked: false, ended: None })
             .collect();
-        Self { gate, channels, watermark: Timestamp::MIN, aligning: None, next: 0, events: VecDeque::new() }
+        Self {
+            gate,
+            channels,
+            watermark: Timestamp::MIN,
+            aligning: None,
+            next: 0,
+            events: VecDeque::new(),
+            born: Instant::ZERO,
+            aligning_since: None,
+            clock,
+            status,
+        }
     }
 
     /// Where this task's elements wait.
@@ -87,8 +107,8 @@ impl Inputs {
         &self.gate
     }
 
-    /// The next event, if there is one.
-    pub fn next(&mut self, accept: Accept) -> Result<Option<Event>> {
+    /// The next event, if there is one, and when a source read the oldest row that went into it.
+    pub fn next(&mut self, accept: Accept) -> Result<Option<(Event, Instant)>> {
         loop {
             if let Some(event) = self.ready(accept) {
                 return Ok(Some(event));
@@ -96,24 +116,30 @@ impl Inputs {
             if !self.events.is_empty() {
                 return Ok(None);
             }
-            let Some((channel, element)) = self.receive(accept)? else { return Ok(None) };
+            let Some((channel, Stamped { element, born })) = self.receive(accept)? else { return Ok(None) };
+            self.born = born;
             self.on_element(channel, element)?;
         }
     }
 
-    fn ready(&mut self, accept: Accept) -> Option<Event> {
-        let fits = |event: &Event| accept == Accept::All || matches!(event, Event::Barrier(_));
+    fn ready(&mut self, accept: Accept) -> Option<(Event, Instant)> {
+        let fits = |(event, _): &(Event, Instant)| accept == Accept::All || matches!(event, Event::Barrier(_));
         self.events.front().is_some_and(fits).then(|| self.events.pop_front()).flatten()
     }
 
-    fn receive(&mut self, accept: Accept) -> Result<Option<(usize, Element)>> {
+    /// Something has come of the element at hand.
+    fn put(&mut self, event: Event) {
+        self.events.push_back((event, self.born));
+    }
+
+    fn receive(&mut self, accept: Accept) -> Result<Option<(usize, Stamped)>> {
         let wanted = |element: &Element| accept == Accept::All || matches!(element, Element::Barrier(_));
         let count = self.channels.len();
         for channel in (self.next..count).chain(0..self.next) {
             let open = self.channels.get(channel).is_some_and(|state| !state.blocked && state.ended.is_none());
-            if open && let Some(element) = self.gate.receive_if(channel, wanted)? {
+            if open && let Some(stamped) = self.gate.receive_if(channel, wanted)? {
                 self.next = (channel + 1) % count;
-                return Ok(Some((channel, element)));
+                return Ok(Some((channel, stamped)));
             }
         }
         Ok(None)
@@ -125,7 +151,7 @@ impl Inputs {
             Element::Batch(batch) => {
                 state.idle = false;
                 let input = state.input;
-                self.events.push_back(Event::Batch(input, batch));
+                self.put(Event::Batch(input, batch));
             }
             Element::Watermark(Watermark::At(at)) => {
                 state.idle = false;
@@ -145,7 +171,7 @@ impl Inputs {
     fn on_idle(&mut self) {
         let open = || self.channels.iter().filter(|state| state.ended.is_none());
         if open().all(|state| state.idle) {
-            self.events.push_back(Event::Idle);
+            self.put(Event::Idle);
         } else {
             self.merge_watermarks();
         }
@@ -156,18 +182,21 @@ impl Inputs {
         let merged = if planted(Bug::WatermarkIsMaximum) { holding.max() } else { holding.min() };
         if let Some(merged) = merged.filter(|merged| *merged > self.watermark) {
             self.watermark = merged;
-            self.events.push_back(Event::Watermark(merged));
+            self.put(Event::Watermark(merged));
         }
     }
 
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Result<()> {
         if planted(Bug::NoAlignment) {
             if self.aligning.replace(barrier).is_none_or(|before| before.epoch < barrier.epoch) {
-                self.events.push_back(Event::Barrier(barrier));
+                self.put(Event::Barrier(barrier));
             }
             return Ok(());
         }
         let current = *self.aligning.get_or_insert(barrier);
+        if self.aligning_since.is_none() {
+            self.aligning_since = Some(self.clock.now());
+        }
         if current != barrier {
             return Err(Error::internal(format!(
                 "the barrier of epoch {} overtook that of epoch {}",
@@ -187,7 +216,9 @@ impl Inputs {
         }
         if let Some(barrier) = self.aligning.take() {
             self.channels.iter_mut().for_each(|state| state.blocked = false);
-            self.events.push_back(Event::Barrier(barrier));
+            let since = self.aligning_since.take().unwrap_or_default();
+            self.status.aligned(self.clock.now().saturating_sub(since));
+            self.put(Event::Barrier(barrier));
         }
     }
 
@@ -201,7 +232,7 @@ impl Inputs {
         if self.channels.iter().all(|state| state.ended.is_some()) {
             self.on_last_end(input);
         } else if let Some(reason) = self.end_of(input) {
-            self.events.push_back(Event::InputEnd(input, reason));
+            self.put(Event::InputEnd(input, reason));
         }
     }
 
@@ -215,15 +246,16 @@ impl Inputs {
         let reason = self.channels.iter().filter_map(|state| state.ended).max().unwrap_or(EndReason::Drain);
         if reason == EndReason::Drain {
             self.watermark = Timestamp::MAX;
-            self.events.push_back(Event::Watermark(Timestamp::MAX));
+            self.put(Event::Watermark(Timestamp::MAX));
         }
-        self.events.push_back(Event::End(input, reason));
+        self.put(Event::End(input, reason));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, Int64Array};
+    use ruslo_core::clock::VirtualClock;
     use ruslo_core::element::BarrierKind;
     use ruslo_core::epoch::Epoch;
     use ruslo_core::memory::MemoryPool;
@@ -239,13 +271,18 @@ mod tests {
 
     fn inputs(of_channels: &[InputId]) -> Inputs {
         let memory = MemoryPool::unbounded().reserve("edge");
-        let gate = Gate::new(Credit::default(), 0, Arc::new(NoScheduler), memory);
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::default());
+        let gate = Gate::new(Credit::default(), 0, Arc::new(NoScheduler), Arc::clone(&clock), memory);
         of_channels.iter().for_each(|_| _ = gate.add_channel(1));
-        Inputs::new(Arc::new(gate), of_channels.to_vec())
+        Inputs::new(Arc::new(gate), of_channels.to_vec(), clock, Arc::default())
     }
 
     fn send(inputs: &Inputs, channel: usize, element: Element) {
         inputs.gate.send(channel, element).unwrap();
+    }
+
+    fn next(inputs: &mut Inputs, accept: Accept) -> Option<Event> {
+        inputs.next(accept).unwrap().map(|(event, _)| event)
     }
 
     fn barrier(epoch: u64) -> Barrier {
@@ -262,7 +299,7 @@ mod tests {
     }
 
     fn drain(inputs: &mut Inputs) -> Vec<Event> {
-        std::iter::from_fn(|| inputs.next(Accept::All).unwrap()).collect()
+        std::iter::from_fn(|| next(inputs, Accept::All)).collect()
     }
 
     #[test]
@@ -332,9 +369,9 @@ mod tests {
         let mut inputs = inputs(&[0]);
         send(&inputs, 0, Element::Barrier(barrier(1)));
         send(&inputs, 0, Element::Batch(batch(1)));
-        assert_eq!(inputs.next(Accept::Barriers).unwrap(), Some(Event::Barrier(barrier(1))));
-        assert_eq!(inputs.next(Accept::Barriers).unwrap(), None);
-        assert_eq!(inputs.next(Accept::All).unwrap(), Some(Event::Batch(0, batch(1))));
+        assert_eq!(next(&mut inputs, Accept::Barriers), Some(Event::Barrier(barrier(1))));
+        assert_eq!(next(&mut inputs, Accept::Barriers), None);
+        assert_eq!(next(&mut inputs, Accept::All), Some(Event::Batch(0, batch(1))));
     }
 
     #[test]

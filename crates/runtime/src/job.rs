@@ -7,7 +7,7 @@ use std::time::Duration;
 use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result, ResultExt};
-use ruslo_core::graph::{Graph, Node, NodeIndex, NodeKind, Partitioning, SourceNode};
+use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, Partitioning, SourceNode};
 use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
@@ -23,6 +23,7 @@ use crate::channel::{Credit, Gate};
 use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, SharedCommitter};
 use crate::exchange::{Outlet, OutputEdge, Outputs};
 use crate::input::Inputs;
+use crate::latency::Latency;
 use crate::layout::{ChainLayout, Layout};
 use crate::ledger::SourceLedger;
 use crate::planted::{Bug, planted};
@@ -30,7 +31,7 @@ use crate::scheduler::{Scheduler, TaskIndex};
 use crate::sink::SinkOperator;
 use crate::source::{Barriers, SourceHead, SourceSpec};
 use crate::splits::SplitBook;
-use crate::status::{JobStatus, OperatorStatus, Role};
+use crate::status::{ChannelStatus, EdgeStatus, JobStatus, OperatorStatus, Role};
 use crate::task::{Head, Task, TaskSpec, TaskStatus};
 
 /// How a job runs, whatever it computes.
@@ -176,6 +177,8 @@ struct Builder<'a> {
     committers: BTreeMap<NodeIndex, SharedCommitter>,
     barriers: Vec<(TaskIndex, Barriers)>,
     metrics: Vec<Vec<Arc<OperatorMetrics>>>,
+    latencies: Vec<Vec<Arc<Latency>>>,
+    edges: Vec<EdgeStatus>,
     statuses: Vec<Arc<TaskStatus>>,
 }
 
@@ -196,6 +199,13 @@ impl<'a> Builder<'a> {
                 .iter()
                 .map(|node| (0..node.parallelism).map(|_| Arc::default()).collect())
                 .collect(),
+            latencies: spec
+                .graph
+                .nodes
+                .iter()
+                .map(|node| (0..node.parallelism).map(|_| Arc::default()).collect())
+                .collect(),
+            edges: Vec::new(),
             statuses: (0..layout.tasks()).map(|_| Arc::default()).collect(),
             books: BTreeMap::new(),
             ledgers: BTreeMap::new(),
@@ -223,6 +233,7 @@ impl<'a> Builder<'a> {
             self.publish_beginning()?;
         }
         let (mut gates, mut routes) = self.connect();
+        self.edges = self.edge_statuses(&routes);
         let mut tasks = Vec::new();
         for chain in self.layout.chains.clone() {
             for index in 0..chain.parallelism {
@@ -321,9 +332,13 @@ impl<'a> Builder<'a> {
                 let task = chain.first_task + index;
                 let name = self.spec.graph.nodes.get(head).map(|node| node.name.as_str()).unwrap_or_default();
                 let memory = self.pool.reserve(format!("the rows waiting for '{name}' #{index}"));
-                let gate = Arc::new(Gate::new(self.spec.config.credit, task, Arc::clone(&self.scheduler), memory));
+                let clock = &self.spec.environment.clock;
+                let gate =
+                    Gate::new(self.spec.config.credit, task, Arc::clone(&self.scheduler), Arc::clone(clock), memory);
+                let gate = Arc::new(gate);
                 let ids = self.add_channels(head, index, &gate, &mut routes);
-                inputs.insert(task, Inputs::new(gate, ids));
+                let status = self.statuses.get(task).cloned().unwrap_or_default();
+                inputs.insert(task, Inputs::new(gate, ids, Arc::clone(clock), status));
             }
         }
         (inputs, routes)
@@ -343,6 +358,25 @@ impl<'a> Builder<'a> {
             }
         }
         ids
+    }
+
+    fn edge_statuses(&self, routes: &Routes) -> Vec<EdgeStatus> {
+        let status = |(number, edge): (usize, &Edge)| {
+            let senders = self.spec.graph.nodes.get(edge.from).map_or(0, |node| node.parallelism);
+            let channels = (0..senders).flat_map(|from| {
+                let receivers = routes.get(&(number, from)).into_iter().flatten().enumerate();
+                let is_forward = edge.partitioning == Partitioning::Forward;
+                receivers.map(move |(to, (gate, channel))| ChannelStatus {
+                    from,
+                    to: if is_forward { from } else { to },
+                    gate: Arc::clone(gate),
+                    channel: *channel,
+                })
+            });
+            let partitioning = edge.partitioning.clone();
+            EdgeStatus { from: edge.from, to: edge.to, partitioning, channels: channels.collect() }
+        };
+        self.spec.graph.edges.iter().enumerate().map(status).collect()
     }
 
     fn task(&mut self, chain: &ChainLayout, index: usize, inputs: Option<Inputs>, routes: &mut Routes) -> Result<Task> {
@@ -424,10 +458,11 @@ impl<'a> Builder<'a> {
             watermark: restore.watermark(),
             memory: self.pool.reserve(format!("'{}' #{}", node.name, subtask.index)),
             metrics,
+            latency: self.latencies.get(index).and_then(|of| of.get(subtask.index)).cloned().unwrap_or_default(),
         }))
     }
 
-    fn status(&self) -> Arc<JobStatus> {
+    fn status(&mut self) -> Arc<JobStatus> {
         let operators = self.spec.graph.nodes.iter().enumerate().map(|(index, node)| {
             let chain = self.layout.chain_of(index);
             let tasks = chain.map(|chain| chain.first_task..chain.first_task + chain.parallelism).unwrap_or_default();
@@ -436,11 +471,14 @@ impl<'a> Builder<'a> {
                 name: node.name.clone(),
                 role: Role::of(&self.spec.graph, index),
                 metrics: self.metrics.get(index).cloned().unwrap_or_default(),
+                latencies: self.latencies.get(index).cloned().unwrap_or_default(),
                 tasks: tasks.filter_map(|task| self.statuses.get(task).cloned()).collect(),
             }
         });
         Arc::new(JobStatus {
             operators: operators.collect(),
+            edges: std::mem::take(&mut self.edges),
+            clock: Arc::clone(&self.spec.environment.clock),
             memory: Arc::clone(&self.pool),
             checkpoint: Arc::default(),
         })

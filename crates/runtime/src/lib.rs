@@ -12,6 +12,7 @@
 //! [`coordinator::Coordinator::step`] never block; [`executor::threads`] runs them on threads, [`executor::seeded`]
 //! in an order that follows from a seed.
 
+pub mod activity;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;
@@ -19,6 +20,7 @@ pub mod exchange;
 pub mod executor;
 pub mod input;
 pub mod job;
+pub mod latency;
 pub mod layout;
 pub mod ledger;
 pub mod planted;

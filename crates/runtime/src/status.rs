@@ -1,13 +1,17 @@
 //! What people and tests may see of a job while it runs.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use ruslo_core::graph::{Graph, NodeIndex, NodeKind, OperatorId};
+use ruslo_core::clock::{Clock, Instant};
+use ruslo_core::graph::{Graph, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
 use ruslo_core::time::Timestamp;
 
+use crate::channel::{Fill, Gate};
 use crate::coordinator::CheckpointReport;
+use crate::latency::{Latency, quantiles};
 use crate::scheduler::lock;
 use crate::task::TaskStatus;
 
@@ -49,6 +53,8 @@ pub struct OperatorStatus {
     pub metrics: Vec<Arc<OperatorMetrics>>,
     /// The task of each subtask.
     pub tasks: Vec<Arc<TaskStatus>>,
+    /// How old the rows are that each subtask takes.
+    pub latencies: Vec<Arc<Latency>>,
 }
 
 impl OperatorStatus {
@@ -62,9 +68,64 @@ impl OperatorStatus {
         self.tasks.iter().map(|task| task.watermark()).min().unwrap_or(Timestamp::MIN)
     }
 
+    /// How long rows have been in the stream when it takes them, lately: of a half and of 99 in 100 batches not longer.
+    pub fn latency(&self, now: Instant) -> Option<(Duration, Duration)> {
+        quantiles(self.latencies.iter().map(Arc::as_ref), now)
+    }
+
     /// Whether some subtask waits for a full receiver.
     pub fn is_backpressured(&self) -> bool {
         self.tasks.iter().any(|task| task.is_backpressured())
+    }
+}
+
+/// One edge of a running job, between two of its operators.
+pub struct EdgeStatus {
+    /// The sender, by place in [`JobStatus::operators`].
+    pub from: NodeIndex,
+    /// The receiver.
+    pub to: NodeIndex,
+    /// How rows get from one to the other.
+    pub partitioning: Partitioning,
+    /// Each pair of subtasks that it connects; none, where both are one task.
+    pub channels: Vec<ChannelStatus>,
+}
+
+/// What waits between two subtasks.
+pub struct ChannelStatus {
+    /// The sending subtask.
+    pub from: usize,
+    /// The receiving subtask.
+    pub to: usize,
+    /// Where it waits.
+    pub(crate) gate: Arc<Gate>,
+    /// Which of the gate's channels.
+    pub(crate) channel: usize,
+}
+
+impl ChannelStatus {
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        self.gate.fill(self.channel)
+    }
+}
+
+impl EdgeStatus {
+    /// How full all its channels are together; the age is of the oldest.
+    pub fn fill(&self) -> Fill {
+        self.channels.iter().map(ChannelStatus::fill).fold(Fill::default(), |sum, fill| Fill {
+            rows: sum.rows + fill.rows,
+            bytes: sum.bytes + fill.bytes,
+            age: sum.age.max(fill.age),
+            rows_sent: sum.rows_sent + fill.rows_sent,
+            bytes_sent: sum.bytes_sent + fill.bytes_sent,
+        })
+    }
+}
+
+impl std::fmt::Debug for EdgeStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EdgeStatus").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
     }
 }
 
@@ -73,6 +134,10 @@ impl OperatorStatus {
 pub struct JobStatus {
     /// Its operators, in the order of the graph.
     pub operators: Vec<OperatorStatus>,
+    /// Its edges, in the order of the graph.
+    pub edges: Vec<EdgeStatus>,
+    /// Time, as its tasks have it.
+    pub clock: Arc<dyn Clock>,
     /// What it holds in memory.
     pub memory: Arc<MemoryPool>,
     /// Its last checkpoint.

@@ -4,7 +4,8 @@
 //! in it blocks, so the same code runs on threads and under a seeded scheduler.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ruslo_core::clock::{Clock, Instant};
 use ruslo_core::element::{Element, EndReason, Watermark};
@@ -14,6 +15,7 @@ use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::operator::{Port, Subtask};
 use ruslo_core::time::Timestamp;
 
+use crate::activity::{Activity, Doing};
 use crate::chain::{Chain, Leaving, MemberSnapshot};
 use crate::coordinator::{Ack, Mailbox, Message};
 use crate::exchange::{Outlet, Outputs, watermark};
@@ -49,7 +51,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct TaskStatus {
     watermark: AtomicI64,
-    backpressured: AtomicBool,
+    alignment_nanos: AtomicU64,
+    activity: Activity,
 }
 
 impl TaskStatus {
@@ -60,13 +63,28 @@ impl TaskStatus {
 
     /// Whether the task waits for a full receiver.
     pub fn is_backpressured(&self) -> bool {
-        self.backpressured.load(Ordering::Relaxed)
+        self.activity.doing() == Doing::Backpressured
+    }
+
+    /// What the task spends its time on.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// How long the last barrier waited from the first input to the last.
+    pub fn alignment(&self) -> Duration {
+        Duration::from_nanos(self.alignment_nanos.load(Ordering::Relaxed))
+    }
+
+    /// A barrier has come on every input, so long after the first.
+    pub(crate) fn aligned(&self, took: Duration) {
+        self.alignment_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
 impl Default for TaskStatus {
     fn default() -> Self {
-        Self { watermark: AtomicI64::new(i64::MIN), backpressured: AtomicBool::new(false) }
+        Self { watermark: AtomicI64::new(i64::MIN), alignment_nanos: AtomicU64::new(0), activity: Activity::default() }
     }
 }
 
@@ -100,6 +118,8 @@ pub struct Task {
     status: Arc<TaskStatus>,
     /// Of the barrier or end that is on its way through the chain.
     source_snapshot: Option<SourceSnapshot>,
+    /// When a source read the oldest row of what the chain is working on.
+    born: Instant,
 }
 
 /// What a task is made of.
@@ -127,7 +147,8 @@ impl Task {
     pub fn new(spec: TaskSpec) -> Self {
         let TaskSpec { index, name, head, chain, outputs, clock, coordinator, status } = spec;
         let state = TaskState::Running;
-        Self { index, name, state, head, chain, outputs, clock, coordinator, status, source_snapshot: None }
+        let (source_snapshot, born) = (None, Instant::ZERO);
+        Self { index, name, state, head, chain, outputs, clock, coordinator, status, source_snapshot, born }
     }
 
     /// What a person calls it.
@@ -145,13 +166,27 @@ impl Task {
         if self.state >= TaskState::Finished {
             return Step::Finished;
         }
+        self.turn_to(Doing::Busy);
         match self.try_step() {
-            Ok(step) => step,
+            Ok(step) => {
+                self.turn_to(match step {
+                    Step::Worked => Doing::Busy,
+                    Step::Blocked(_) if self.outputs.has_pending() => Doing::Backpressured,
+                    Step::Blocked(_) | Step::Finished => Doing::Idle,
+                });
+                step
+            }
             Err(error) => {
                 self.state = TaskState::Failed;
                 self.coordinator.post(Message::Failed(error));
                 Step::Finished
             }
+        }
+    }
+
+    fn turn_to(&self, doing: Doing) {
+        if self.status.activity.doing() != doing {
+            self.status.activity.turn_to(doing, self.clock.now());
         }
     }
 
@@ -208,12 +243,19 @@ impl Task {
         match &mut self.head {
             Head::Source { head, node, .. } => {
                 let polled = head.poll(now, accept == Accept::Barriers)?;
+                self.born = now;
                 if let Some(letters) = head.take_aside() {
-                    self.outputs.batch(Outlet::Side(*node, Port::DEAD_LETTER), &letters, now)?;
+                    self.outputs.batch(Outlet::Side(*node, Port::DEAD_LETTER), &letters, now, now)?;
                 }
                 Ok(polled)
             }
-            Head::Inputs(inputs) => Ok(inputs.next(accept)?.map_or(SourcePoll::Blocked(None), SourcePoll::Event)),
+            Head::Inputs(inputs) => Ok(match inputs.next(accept)? {
+                Some((event, born)) => {
+                    self.born = born;
+                    SourcePoll::Event(event)
+                }
+                None => SourcePoll::Blocked(None),
+            }),
         }
     }
 
@@ -222,31 +264,29 @@ impl Task {
             // At this very point of the stream, not when the barrier has found its way through the chain.
             self.source_snapshot = Some(head.snapshot());
         }
-        self.chain.push(event);
+        self.chain.push(event, self.born);
     }
 
     fn send(&mut self) -> Result<bool> {
-        let sent = self.outputs.send()?;
-        self.status.backpressured.store(!sent, Ordering::Relaxed);
-        Ok(sent)
+        self.outputs.send()
     }
 
     fn dispatch(&mut self, leaving: Leaving) -> Result<()> {
         match leaving {
-            Leaving::Batch(outlet, batch) => self.outputs.batch(outlet, &batch, self.clock.now()),
+            Leaving::Batch(outlet, batch) => self.outputs.batch(outlet, &batch, self.born, self.clock.now()),
             Leaving::Control(Event::Watermark(at)) => {
                 self.status.watermark.store(at.millis(), Ordering::Relaxed);
-                self.outputs.control(&watermark(at))
+                self.outputs.control(&watermark(at), self.born)
             }
-            Leaving::Control(Event::Idle) => self.outputs.control(&Element::Watermark(Watermark::Idle)),
+            Leaving::Control(Event::Idle) => self.outputs.control(&Element::Watermark(Watermark::Idle), self.born),
             Leaving::Control(Event::Barrier(barrier)) => {
-                self.outputs.control(&Element::Barrier(barrier))?;
+                self.outputs.control(&Element::Barrier(barrier), self.born)?;
                 let members = self.chain.take_snapshots();
                 self.acknowledge(barrier.epoch, members, None);
                 Ok(())
             }
             Leaving::Control(Event::End(_, reason)) => {
-                self.outputs.control(&Element::End(reason))?;
+                self.outputs.control(&Element::End(reason), self.born)?;
                 let members = self.chain.take_snapshots();
                 self.acknowledge(self.chain.epoch().next(), members, Some(reason));
                 self.transition(TaskState::Finishing)

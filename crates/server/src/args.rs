@@ -1,5 +1,6 @@
 //! What can be asked of the command.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -68,6 +69,14 @@ pub(crate) struct Run {
     /// Start from the beginning, even if an interrupted run could be resumed
     #[arg(long)]
     pub(crate) fresh: bool,
+
+    /// Serve /metrics, /api/v1/jobs and /healthz on this address, such as 127.0.0.1:9249, while the job runs
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// Let --http listen where others than this machine can read
+    #[arg(long, requires = "http")]
+    pub(crate) insecure: bool,
 
     /// How the summary is told: text on standard error, or one line of JSON, the last one on standard output
     #[arg(long, value_name = "FORM", default_value = "text")]

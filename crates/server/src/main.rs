@@ -7,6 +7,7 @@
 mod args;
 mod command;
 mod exit;
+mod http;
 mod live;
 mod log;
 mod plain;

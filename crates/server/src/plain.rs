@@ -78,7 +78,14 @@ mod tests {
     fn a_new_checkpoint_is_told_but_not_too_often() {
         let report = |epoch| {
             let second = Duration::from_secs(1);
-            Some(CheckpointReport { epoch: Epoch(epoch), took: second, at: second })
+            Some(CheckpointReport {
+                epoch: Epoch(epoch),
+                took: second,
+                at: second,
+                bytes_written: 0,
+                bytes: 0,
+                completed: 1,
+            })
         };
         let mut lines = Lines::default();
         let mut due = |epoch, second| lines.due(epoch, Duration::from_secs(second)).map(|report| report.epoch.0);

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use ruslo::{Ended, Error, Job, Pipeline, State};
+use ruslo::{Ended, Error, Job, Pipeline, Result, State};
 
 use crate::args::{Output, Run};
 use crate::command::say;
+use crate::http::{self, Listening};
 use crate::screen::Screen;
 use crate::view::{View, heading};
 use crate::{exit, resume, signals, summary};
@@ -13,6 +14,10 @@ use crate::{exit, resume, signals, summary};
 /// Runs a pipeline to its end, or until it is stopped.
 pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitCode {
     let heading = heading(&pipeline);
+    let listening = match arguments.http.map(|address| http::listen(address, arguments.insecure)).transpose() {
+        Ok(listening) => listening,
+        Err(error) => return fail(&error, screen),
+    };
     let job = match pipeline.start(arguments.mode(), arguments.checkpoint_dir.as_deref()) {
         Ok(job) => job,
         Err(error) => return fail(&error, screen),
@@ -25,8 +30,20 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
         screen.line(&format!("warning: {notice}"));
     }
     screen.line(&begun(&job, &heading));
+    if let Some(listening) = listening
+        && let Err(error) = answer(listening, &job, screen)
+    {
+        return fail(&error, screen);
+    }
     View::new(screen).follow(&job, &asked);
     tell(arguments, &job.end(), screen)
+}
+
+fn answer(listening: Listening, job: &Job, screen: &Screen) -> Result<()> {
+    if let Some(address) = listening.address() {
+        screen.line(&format!("listening on http://{address}"));
+    }
+    listening.answer_for(job)
 }
 
 fn fail(error: &Error, screen: &Screen) -> ExitCode {

@@ -123,6 +123,11 @@ pub struct RunRef {
 }
 
 impl RunRef {
+    /// Whether it was written for the checkpoint `epoch`: the name of its file begins with it.
+    pub fn is_of(&self, epoch: Epoch) -> bool {
+        self.file.strip_prefix(&epoch.to_string()).is_some_and(|rest| rest.starts_with('-'))
+    }
+
     /// A reference for tests of this crate.
     #[cfg(test)]
     pub(crate) fn for_test(file: &str, bucket: i64, groups: KeyGroupRange) -> Self {

@@ -8,5 +8,6 @@ mod bad_input;
 mod bad_machine;
 mod commands;
 mod home;
+mod http;
 mod kill;
 mod resume;

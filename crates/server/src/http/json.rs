@@ -1,0 +1,95 @@
+//! `/api/v1/jobs`: the graph and its figures. Names are Flink's where it has them; times are in milliseconds.
+
+use std::time::Duration;
+
+use ruslo::Role;
+use serde_json::{Value, json};
+
+use super::figures::{EdgeFigures, Figures, OperatorFigures, SubtaskFigures};
+
+/// All jobs of this process: one, or none that can be watched.
+pub(super) fn jobs(figures: &Option<Figures>) -> Value {
+    json!({ "jobs": figures.iter().map(job).collect::<Vec<_>>() })
+}
+
+fn job(figures: &Figures) -> Value {
+    let checkpoint = figures.checkpoint.map(|(report, age)| {
+        json!({
+            "lastCheckpointId": report.epoch.0,
+            "lastCheckpointDuration": millis(report.took),
+            "lastCheckpointSize": report.bytes_written,
+            "lastCheckpointFullSize": report.bytes,
+            "lastCheckpointAge": millis(age),
+            "numberOfCompletedCheckpoints": report.completed,
+        })
+    });
+    json!({
+        "name": figures.name,
+        "state": "RUNNING",
+        "uptime": millis(figures.uptime),
+        "memory": { "usedBytes": figures.memory_used_bytes, "peakBytes": figures.memory_peak_bytes },
+        "checkpoint": checkpoint,
+        "operators": figures.operators.iter().map(operator).collect::<Vec<_>>(),
+        "edges": figures.edges.iter().map(edge).collect::<Vec<_>>(),
+    })
+}
+
+/// What a role is called.
+pub(super) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Source => "source",
+        Role::Operator => "operator",
+        Role::Sink => "sink",
+        Role::SideSink => "side sink",
+    }
+}
+
+fn operator(operator: &OperatorFigures) -> Value {
+    json!({
+        "id": operator.id,
+        "name": operator.name,
+        "role": role(operator.role),
+        "parallelism": operator.subtasks.len(),
+        "latencyP50": operator.latency.map(|(half, _)| millis(half)),
+        "latencyP99": operator.latency.map(|(_, most)| millis(most)),
+        "subtasks": operator.subtasks.iter().map(subtask).collect::<Vec<_>>(),
+    })
+}
+
+fn subtask(subtask: &SubtaskFigures) -> Value {
+    json!({
+        "numRecordsIn": subtask.counts.rows_in,
+        "numRecordsOut": subtask.counts.rows_out,
+        "numRecordsInPerSecond": subtask.rates.0,
+        "numRecordsOutPerSecond": subtask.rates.1,
+        "numBytesIn": subtask.bytes_in,
+        "numBytesOut": subtask.bytes_out,
+        "numLateRecords": subtask.counts.late_rows,
+        "numSkippedRecords": subtask.counts.skipped_rows,
+        "numDeadLetters": subtask.counts.dead_letter_rows,
+        "numRecordsAhead": subtask.counts.ahead_rows,
+        "busyTimeMsPerSecond": subtask.busy_ms,
+        "idleTimeMsPerSecond": subtask.idle_ms,
+        "backPressuredTimeMsPerSecond": subtask.backpressured_ms,
+        "currentOutputWatermark": subtask.watermark.map(|at| at.millis()),
+        "watermarkLag": subtask.watermark_lag.map(millis),
+        "checkpointAlignmentTime": millis(subtask.alignment),
+    })
+}
+
+fn edge(edge: &EdgeFigures) -> Value {
+    json!({
+        "from": edge.from,
+        "to": edge.to,
+        "partitioning": edge.partitioning,
+        "queuedRecords": edge.fill.rows,
+        "queuedBytes": edge.fill.bytes,
+        "queuedAge": millis(edge.fill.age),
+        "numRecords": edge.fill.rows_sent,
+        "numBytes": edge.fill.bytes_sent,
+    })
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
+}
