@@ -12,7 +12,7 @@ use crate::diagnostic::{Position, Sql, SqlError};
 use crate::weight::Weight;
 
 /// A table that CREATE TABLE declared.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Table {
     pub(crate) name: At<String>,
     /// Its columns in order, computed ones too.
@@ -23,6 +23,8 @@ pub(crate) struct Table {
     pub(crate) primary_key: Vec<String>,
     /// The WITH clause.
     pub(crate) options: Vec<(At<String>, At<String>)>,
+    /// How many subtasks read or write it, where a hint says so.
+    pub(crate) parallelism: Option<usize>,
     /// The declaration, laid out in one way: what a fingerprint is made of.
     pub(crate) canonical: String,
 }
@@ -95,6 +97,8 @@ impl Relation {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     relations: BTreeMap<String, Relation>,
+    /// Tables with hints, by name and hint.
+    hinted: BTreeMap<String, Relation>,
 }
 
 impl Catalog {
@@ -107,6 +111,11 @@ impl Catalog {
         self.check_new(name)?;
         self.relations.insert(name.value.clone(), relation);
         Ok(())
+    }
+
+    /// Adds a table under the name that a hint gave it.
+    pub(crate) fn add_hinted(&mut self, name: String, table: Arc<Table>) {
+        self.hinted.insert(name, Relation::Table(table));
     }
 
     /// Whether there is a relation `name`.
@@ -133,7 +142,7 @@ impl Catalog {
 
     /// The relation `name`.
     pub(crate) fn get(&self, name: &str) -> Sql<&Relation> {
-        self.relations.get(name).ok_or_else(|| {
+        self.relations.get(name).or_else(|| self.hinted.get(name)).ok_or_else(|| {
             let error = SqlError::new(format!("there is no table or view '{name}'"));
             error.near(name, self.relations.keys().map(String::as_str))
         })

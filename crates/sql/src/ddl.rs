@@ -188,7 +188,8 @@ fn later_clause(cursor: &Cursor<'_>) -> SqlError {
     }
 }
 
-fn parse_options(cursor: &mut Cursor<'_>) -> Sql<Vec<(At<String>, At<String>)>> {
+/// `('key' = 'value', ..)`.
+pub(crate) fn parse_options(cursor: &mut Cursor<'_>) -> Sql<Vec<(At<String>, At<String>)>> {
     let mut options: Vec<(At<String>, At<String>)> = Vec::new();
     cursor.expect_token(&Token::LParen)?;
     loop {

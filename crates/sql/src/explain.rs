@@ -1,9 +1,12 @@
 //! EXPLAIN: the logical plan and the physical one, as a tree that a person reads from the sink down.
 
+use std::collections::HashSet;
+
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use ruslo_core::graph::{Graph, NodeIndex};
+use ruslo_core::graph::{Graph, NodeIndex, Partitioning};
 
+use crate::physical::Target;
 use crate::text::bare_text;
 use crate::types::sql_name;
 
@@ -43,24 +46,52 @@ impl Detail {
 }
 
 /// The text of EXPLAIN.
-pub(crate) fn explain(plan: &LogicalPlan, graph: &Graph, details: &[Detail]) -> String {
-    let mut text = format!("== Logical plan ==\n{}\n\n== Physical plan ==\n", plan.display_indent());
-    if let Some(last) = graph.nodes.len().checked_sub(1) {
-        write_node(&mut text, graph, details, last, 0);
+pub(crate) fn explain(flows: &[(&LogicalPlan, Target<'_>)], graph: &Graph, details: &[Detail]) -> String {
+    let mut text = "== Logical plan ==\n".to_owned();
+    for (plan, target) in flows {
+        if let (Target::Table(table), true) = (target, flows.len() > 1) {
+            text.push_str(&format!("INSERT INTO {}\n", table.name.value));
+        }
+        text.push_str(&format!("{}\n\n", plan.display_indent()));
     }
-    text
+    text.push_str("== Physical plan ==\n");
+    let mut tree = Tree { graph, details, text, shown: HashSet::new() };
+    let ends = (0..graph.nodes.len()).filter(|index| graph.outputs(*index).next().is_none());
+    ends.for_each(|index| tree.write(index, 0));
+    tree.text
 }
 
-fn write_node(text: &mut String, graph: &Graph, details: &[Detail], index: NodeIndex, depth: usize) {
-    let (Some(node), Some(detail)) = (graph.nodes.get(index), details.get(index)) else { return };
-    let indent = "  ".repeat(depth);
-    let input = if detail.input.is_empty() { String::new() } else { format!(", input {}", detail.input) };
-    text.push_str(&format!("{indent}{} (parallelism {}{input}, changelog append)\n", node.name, node.parallelism));
-    for (key, value) in &detail.lines {
-        text.push_str(&format!("{indent}| {key}: {value}\n"));
-    }
-    for edge in graph.inputs(index) {
-        write_node(text, graph, details, edge.from, depth + 1);
+/// The physical plan as it is written.
+struct Tree<'a> {
+    graph: &'a Graph,
+    details: &'a [Detail],
+    text: String,
+    /// What was written already: several operators may have the same input.
+    shown: HashSet<NodeIndex>,
+}
+
+impl Tree<'_> {
+    fn write(&mut self, index: NodeIndex, depth: usize) {
+        let (Some(node), Some(detail)) = (self.graph.nodes.get(index), self.details.get(index)) else { return };
+        let indent = "  ".repeat(depth);
+        if !self.shown.insert(index) {
+            self.text.push_str(&format!("{indent}{} (shared, see above)\n", node.name));
+            return;
+        }
+        let rebalanced = self.graph.inputs(index).any(|edge| edge.partitioning == Partitioning::Rebalance);
+        let input = match (detail.input.as_str(), rebalanced) {
+            ("", _) => String::new(),
+            (_, true) => ", input rebalanced".to_owned(),
+            (input, false) => format!(", input {input}"),
+        };
+        let parallelism = node.parallelism;
+        let line = format!("{indent}{} (parallelism {parallelism}{input}, changelog append)\n", node.name);
+        self.text.push_str(&line);
+        for (key, value) in &detail.lines {
+            self.text.push_str(&format!("{indent}| {key}: {value}\n"));
+        }
+        let inputs: Vec<NodeIndex> = self.graph.inputs(index).map(|edge| edge.from).collect();
+        inputs.into_iter().for_each(|input| self.write(input, depth + 1));
     }
 }
 

@@ -28,6 +28,7 @@ use ruslo_core::key_group::{HASH_VERSION, hash_bytes};
 use crate::care::{LATE_DATA_TABLE, ON_ERROR_TABLE};
 use crate::catalog::Catalog;
 use crate::ddl::{ColumnKind, TableDdl};
+use crate::hint;
 use crate::types::sql_name;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -42,8 +43,8 @@ pub(crate) fn operator_id(text: &str) -> OperatorId {
 
 /// `tokens` with one blank between.
 pub(crate) fn canonical(tokens: &[TokenWithSpan]) -> String {
-    let words: Vec<String> = tokens.iter().map(|token| token.token.to_string()).collect();
-    words.join(" ")
+    let words = tokens.iter().map(|token| hint::canonical(token).unwrap_or_else(|| token.token.to_string()));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// What a table's declaration says, laid out in one way, without what only tunes.

@@ -34,12 +34,15 @@ mod errors;
 mod explain;
 mod flink;
 mod functions;
+mod hint;
 mod ids;
 mod insert;
 mod interval;
+mod job;
 mod logical;
 mod nested;
 mod nodes;
+mod parallelism;
 mod physical;
 mod planner;
 mod program;
@@ -47,6 +50,7 @@ mod scan;
 mod script;
 mod session;
 mod settings;
+mod share;
 mod side;
 mod statement;
 mod stream;
@@ -72,7 +76,8 @@ pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
 pub use settings::{RuntimeMode, SETTINGS, SettingSpec, Settings};
 
 use connect::Connections;
-use program::{PlannedJob, Program};
+use job::PlannedJob;
+use program::Program;
 
 /// Stack for planning: enough for the deepest text that the limits of [`Script`]s allow.
 const STACK_BYTES: usize = 128 << 20;
@@ -169,7 +174,7 @@ fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
         (false, true) => JobKind::Insert,
         (false, false) => JobKind::Select,
     };
-    let schema = Some(job.schema.clone());
+    let schema = job.schema;
     let PlannedJob { graph, batch, explain, fingerprint, .. } = job;
     Ok(Planned { kind, graph, batch, settings, explain, fingerprint, schema })
 }

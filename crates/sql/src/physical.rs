@@ -2,7 +2,7 @@
 //!
 //! One arm of [`Physical::node`] per kind of node; every arm ends in a spec of `ruslo_operators` and a line for people.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
@@ -49,6 +49,10 @@ pub(crate) struct Physical<'a> {
     pub(crate) details: Vec<Detail>,
     /// How many operators have ids of each text.
     texts: HashMap<String, usize>,
+    /// What was planned so far: an equal part is not planned twice.
+    planned: HashMap<LogicalPlan, NodeIndex>,
+    /// Sources whose parallelism a hint gives: what follows has its own.
+    hinted: HashSet<NodeIndex>,
 }
 
 /// Where the rows of a query go.
@@ -68,20 +72,21 @@ impl Target<'_> {
     }
 }
 
-/// The graph of `plan` into `target`.
+/// The graph of plans into their targets. Equal parts are planned once.
 pub(crate) fn graph(
-    plan: &LogicalPlan,
-    target: &Target<'_>,
+    flows: &[(&LogicalPlan, Target<'_>)],
     connections: Connections<'_>,
     catalog: &Catalog,
     parallelism: usize,
 ) -> Sql<(Graph, Vec<Detail>)> {
     let mut physical = Physical::new(connections, catalog, parallelism);
-    physical.needs_time = waits_for_time(plan);
-    let last = physical.node(plan)?;
-    physical.side_sinks(target.name().as_slice())?;
-    physical.sink(last, target)?;
-    physical.graph.validate()?;
+    physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
+    for (plan, target) in flows {
+        let last = physical.node(plan)?;
+        physical.sink(last, target)?;
+    }
+    let written: Vec<&str> = flows.iter().filter_map(|(_, target)| target.name()).collect();
+    physical.side_sinks(&written)?;
     Ok((physical.graph, physical.details))
 }
 
@@ -104,11 +109,22 @@ pub(crate) fn batch_sink(
 impl<'a> Physical<'a> {
     fn new(connections: Connections<'a>, catalog: &'a Catalog, parallelism: usize) -> Self {
         let (graph, asides, details, texts) = Default::default();
-        Self { connections, catalog, parallelism, needs_time: false, graph, asides, details, texts }
+        let (planned, hinted) = Default::default();
+        let needs_time = false;
+        Self { connections, catalog, parallelism, needs_time, graph, asides, details, texts, planned, hinted }
     }
 
-    /// Adds the nodes of `plan`; the last of them is the answer.
+    /// Adds the nodes of `plan`, where they are not there already; the last of them is the answer.
     pub(crate) fn node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
+        if let Some(index) = self.planned.get(plan) {
+            return Ok(*index);
+        }
+        let index = self.new_node(plan)?;
+        self.planned.insert(plan.clone(), index);
+        Ok(index)
+    }
+
+    fn new_node(&mut self, plan: &LogicalPlan) -> Sql<NodeIndex> {
         match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
@@ -204,7 +220,8 @@ impl<'a> Physical<'a> {
     fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {
         let (schema, parallelism) = self.output(input)?;
         let (node, detail) = self.sink_node(schema, parallelism, target)?;
-        self.add(node, Some((input, Partitioning::Forward)), detail);
+        let partitioning = self.between(input, node.parallelism);
+        self.add(node, Some((input, partitioning)), detail);
         Ok(())
     }
 
@@ -221,6 +238,10 @@ impl<'a> Physical<'a> {
             .line("columns", column_names(&schema));
         let id = self.fresh_id(&name.replacen("Sink", "sink", 1));
         let kind = NodeKind::Sink(sink);
+        let parallelism = match target {
+            Target::Table(table) => table.parallelism.unwrap_or(parallelism),
+            Target::Result => parallelism,
+        };
         Ok((Node { id, name, parallelism, schema, kind }, detail))
     }
 
@@ -276,7 +297,8 @@ impl<'a> Physical<'a> {
         let kind = detail.name.split(' ').next().unwrap_or_default().to_lowercase();
         let id = self.fresh_id(&format!("{kind} of {before}"));
         let node = Node { id, name: detail.name.clone(), parallelism, schema, kind: NodeKind::Operator(factory) };
-        Ok(self.add(node, Some((input, Partitioning::Forward)), detail))
+        let partitioning = self.between(input, parallelism);
+        Ok(self.add(node, Some((input, partitioning)), detail))
     }
 
     /// Adds a node and the edge that leads to it.
@@ -289,10 +311,16 @@ impl<'a> Physical<'a> {
         index
     }
 
-    /// The columns and the parallelism of a node.
+    /// Notes that a hint gave the source `index` its parallelism.
+    pub(crate) fn is_hinted(&mut self, index: NodeIndex) {
+        self.hinted.insert(index);
+    }
+
+    /// The columns of a node, and the parallelism of what follows it.
     fn output(&self, index: NodeIndex) -> Sql<(SchemaRef, usize)> {
         let node = self.graph.nodes.get(index).ok_or_else(|| SqlError::internal("a node of the plan is missing"))?;
-        Ok((node.schema.clone(), node.parallelism))
+        let parallelism = if self.hinted.contains(&index) { self.parallelism } else { node.parallelism };
+        Ok((node.schema.clone(), parallelism))
     }
 }
 

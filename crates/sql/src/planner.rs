@@ -18,7 +18,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, TableFactor};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, TableAlias, TableFactor};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -34,7 +34,7 @@ use crate::tvf::{self, WindowCall};
 use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
-use crate::{flink, nested, typing, unnest, window};
+use crate::{flink, hint, nested, typing, unnest, window};
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.
 const PARSER_STEPS_MAX: usize = 4_096;
@@ -240,7 +240,12 @@ impl RelationPlanner for WindowRelations {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let ident = Ident::with_quote_and_span('`', call.table_span, call.table.value.clone());
-        let input = context.plan(table_named(ident))?;
+        let mut table = table_named(ident);
+        if let (TableFactor::Table { alias, .. }, Some(base)) = (&mut table, hint::base_name(&call.table.value)) {
+            let name = Ident::with_quote('`', base);
+            *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+        }
+        let input = context.plan(table)?;
         let plan = window::assign(input, call)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }

@@ -1,52 +1,41 @@
 //! A script from its first statement to its last: tables and views into the catalog, settings, and the one job.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Column as DfColumn;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, cast};
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
-use ruslo_core::graph::Graph;
 
-use crate::batch::{BatchQuery, BatchShape, RUNTIME_MODE};
+use crate::batch::RUNTIME_MODE;
 use crate::catalog::{Catalog, Column, Relation, Table, TableWatermark, View};
 use crate::connect::Connections;
 use crate::cursor::At;
 use crate::ddl::{ColumnKind, TableDdl, WatermarkDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
-use crate::explain::explain;
-use crate::physical::{self, Target};
+use crate::job::PlannedJob;
 use crate::planner::{Planner, unqualified};
 use crate::script::{Statement, split};
 use crate::settings::{Rejected, RuntimeMode, Settings};
-use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
+use crate::statement::{Insert, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
-use crate::{batch, cursor, ids, insert, logical, stream};
-
-/// A script's only job, planned.
-pub(crate) struct PlannedJob {
-    pub(crate) graph: Graph,
-    pub(crate) batch: Option<BatchQuery>,
-    pub(crate) explain: String,
-    pub(crate) fingerprint: String,
-    pub(crate) schema: SchemaRef,
-    pub(crate) is_insert: bool,
-    pub(crate) is_explain: bool,
-}
-
-/// Graph, batch query, EXPLAIN's text, the sink's columns.
-type Plans = (Graph, Option<BatchQuery>, String, SchemaRef);
+use crate::{cursor, ids, stream};
 
 /// What a script has said so far.
 pub(crate) struct Program<'a> {
-    planner: Planner,
-    catalog: Catalog,
-    connections: Connections<'a>,
+    pub(crate) planner: Planner,
+    pub(crate) catalog: Catalog,
+    pub(crate) connections: Connections<'a>,
     overrides: &'a [(String, String)],
-    default_parallelism: usize,
+    pub(crate) default_parallelism: usize,
     pub(crate) settings: Settings,
+    /// Where each setting of an operator was SET.
+    pub(crate) set_at: HashMap<String, Position>,
+    /// The statement set that is open, and where it begins.
+    pub(crate) set: Option<(Vec<Insert>, bool, Position)>,
     pub(crate) job: Option<PlannedJob>,
 }
 
@@ -58,7 +47,17 @@ impl<'a> Program<'a> {
     ) -> Self {
         let (planner, catalog) = (Planner::new(), Catalog::default());
         let settings = Settings::default();
-        Self { planner, catalog, connections, overrides, default_parallelism, settings, job: None }
+        Self {
+            planner,
+            catalog,
+            connections,
+            overrides,
+            default_parallelism,
+            settings,
+            set_at: HashMap::new(),
+            set: None,
+            job: None,
+        }
     }
 
     /// Reads every statement of `text`.
@@ -68,12 +67,15 @@ impl<'a> Program<'a> {
         for statement in split(text)? {
             self.statement(&statement)?;
         }
+        if let Some((_, _, at)) = self.set {
+            return Err(SqlError::new("the statement set has no END").at(at).help("write END behind its last ';'"));
+        }
         self.settings = self.with_overrides()?;
         Ok(())
     }
 
     /// The settings with the caller's over the script's.
-    fn with_overrides(&self) -> Sql<Settings> {
+    pub(crate) fn with_overrides(&self) -> Sql<Settings> {
         let mut settings = self.settings.clone();
         for (key, value) in self.overrides {
             settings.set(key, value)?;
@@ -82,21 +84,34 @@ impl<'a> Program<'a> {
     }
 
     fn statement(&mut self, statement: &Statement) -> Sql<()> {
-        match parse(statement)? {
+        let parsed = parse(statement)?;
+        if self.set.is_some() {
+            return self.in_set(parsed, statement.start());
+        }
+        match parsed {
+            Parsed::BeginSet { is_explain, first } => {
+                self.set = Some((Vec::new(), is_explain, statement.start()));
+                self.in_set(*first, statement.start())
+            }
+            Parsed::EndSet => Err(SqlError::new("END closes no statement set").at(statement.start())),
+            Parsed::SetIsEmpty => Err(SqlError::new("the statement set is empty").at(statement.start())),
             Parsed::CreateTable(ddl) => self.create_table(&ddl),
             Parsed::CreateView(ddl) => self.create_view(&ddl, statement),
             Parsed::Set { key, .. } if key.value == RUNTIME_MODE && self.catalog.has_views() => {
                 let sentence = format!("'{RUNTIME_MODE}' is set behind a view, which was planned for another mode");
                 Err(SqlError::new(sentence).at(key.at).help("SET it before the first CREATE VIEW"))
             }
-            Parsed::Set { key, value } => self.settings.set(&key.value, &value.value).map_err(|error| match error {
-                Rejected::Key(error) => error.at(key.at),
-                Rejected::Value(error) => error.at(value.at),
-            }),
+            Parsed::Set { key, value } => {
+                self.set_at.insert(key.value.clone(), key.at);
+                self.settings.set(&key.value, &value.value).map_err(|error| match error {
+                    Rejected::Key(error) => error.at(key.at),
+                    Rejected::Value(error) => error.at(value.at),
+                })
+            }
             Parsed::Reset(None) => self.settings.reset(None),
             Parsed::Reset(Some(key)) => self.settings.reset(Some(&key.value)).map_err(|error| error.at(key.at)),
-            Parsed::Run(job) => self.run(&job, false, statement),
-            Parsed::Explain(job) => self.run(&job, true, statement),
+            Parsed::Run(job) => self.run(&job, false, statement.start()),
+            Parsed::Explain(job) => self.run(&job, true, statement.start()),
         }
     }
 
@@ -118,6 +133,7 @@ impl<'a> Program<'a> {
             watermark,
             primary_key: ddl.primary_key.iter().map(|key| key.value.clone()).collect(),
             options: ddl.options.clone(),
+            parallelism: None,
             canonical: ids::table_text(ddl),
         })))
     }
@@ -197,8 +213,9 @@ impl<'a> Program<'a> {
     }
 
     /// The logical plan of a query: the streaming one, in batch mode DataFusion's own.
-    fn query(&self, query: &QueryText) -> Sql<(LogicalPlan, Weight)> {
+    pub(crate) fn query(&mut self, query: &QueryText) -> Sql<(LogicalPlan, Weight)> {
         let mode = self.with_overrides()?.runtime_mode;
+        let query = &self.with_hints(query, mode)?;
         let (plan, weight) = self.planner.query(query, &self.catalog, mode)?;
         if mode == RuntimeMode::Batch {
             return Ok((plan, weight));
@@ -206,77 +223,6 @@ impl<'a> Program<'a> {
         let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
         let plan = stream::streaming(plan, at).map_err(|error| from_datafusion(&error, &query.tokens))?;
         Ok((plan, weight))
-    }
-
-    fn run(&mut self, job: &Job, is_explain: bool, statement: &Statement) -> Sql<()> {
-        if self.job.is_some() {
-            let error = SqlError::new("a script runs one INSERT or SELECT; this is the second");
-            return Err(error
-                .at(statement.start())
-                .help("EXECUTE STATEMENT SET comes later; put it into another script"));
-        }
-        let settings = self.with_overrides()?;
-        let (plan, table) = match job {
-            Job::Insert(insert) => self.insert(insert)?,
-            Job::Select(query) => (insert::shown(self.query(query)?.0, query.start())?, None),
-        };
-        let query = match job {
-            Job::Insert(insert) => &insert.query,
-            Job::Select(query) => query,
-        };
-        let planned = self.plan(plan, table.as_deref(), &settings);
-        let (graph, batch, explain, schema) = planned.map_err(|error| error.or_at(query.start()))?;
-        let text = match settings.runtime_mode {
-            RuntimeMode::Streaming => job_text(job),
-            // No engine goes on from the other's checkpoints.
-            RuntimeMode::Batch => format!("BATCH {}", job_text(job)),
-        };
-        let fingerprint = ids::fingerprint(&text, &self.catalog);
-        let is_insert = table.is_some();
-        self.job = Some(PlannedJob { graph, batch, explain, fingerprint, schema, is_insert, is_explain });
-        Ok(())
-    }
-
-    fn insert(&self, insert: &Insert) -> Sql<(LogicalPlan, Option<Arc<Table>>)> {
-        let table = self.catalog.sink(&insert.table)?.clone();
-        let (plan, _) = self.query(&insert.query)?;
-        let plan = insert::conform(plan, &table, insert.columns.as_deref(), insert.table.at)?;
-        Ok((plan, Some(table)))
-    }
-
-    fn plan(&self, plan: LogicalPlan, table: Option<&Table>, settings: &Settings) -> Sql<Plans> {
-        let parallelism = settings.parallelism.unwrap_or(self.default_parallelism);
-        let target = table.map_or(Target::Result, Target::Table);
-        if settings.runtime_mode == RuntimeMode::Batch {
-            let shape = BatchShape { parallelism, batch_rows: settings.batch_rows };
-            let planned = batch::plan(plan, self.connections, shape)?;
-            let schema = planned.query.schema().clone();
-            let (graph, text) = physical::batch_sink(
-                planned.graph,
-                planned.details,
-                &schema,
-                &target,
-                self.connections,
-                &self.catalog,
-            )?;
-            return Ok((graph, Some(planned.query), format!("{}\n\n{text}", planned.text.trim_end()), schema));
-        }
-        let plan = logical::optimize(plan, &self.planner)?;
-        let (graph, details) = physical::graph(&plan, &target, self.connections, &self.catalog, parallelism)?;
-        let text = explain(&plan, &graph, &details);
-        Ok((graph, None, text, plan.schema().inner().clone()))
-    }
-}
-
-/// What a job says, laid out in one way.
-fn job_text(job: &Job) -> String {
-    match job {
-        Job::Select(query) => ids::canonical(&query.tokens),
-        Job::Insert(insert) => {
-            let columns = insert.columns.iter().flatten().map(|column| format!("`{}`", column.value));
-            let columns = columns.collect::<Vec<_>>().join(" ");
-            format!("INSERT INTO `{}` ( {columns} ) {}", insert.table.value, ids::canonical(&insert.query.tokens))
-        }
     }
 }
 

@@ -49,13 +49,16 @@ impl Physical<'_> {
         let node = Node {
             id: self.fresh_id(&name.replacen("Source", "source", 1)),
             name,
-            parallelism: self.parallelism,
+            parallelism: table.parallelism.unwrap_or(self.parallelism),
             schema,
             kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second, on_error }),
         };
         let index = self.add(node, None, reading.detail()?);
         let letters = dead_letters.map(|table| Aside { from: index, port: Port::DEAD_LETTER, table });
         self.asides.extend(letters);
+        if table.parallelism.is_some() {
+            self.is_hinted(index);
+        }
         if reading.made.len() == reading.wanted.len() {
             return Ok(index);
         }

@@ -1,13 +1,14 @@
-//! From text to statements: tokens with their places, limits, hints refused, split at semicolons.
+//! From text to statements: tokens with their places, limits, hints as tokens, split at semicolons.
 //!
 //! The limits are what keeps a hostile text from taking the stack or the machine: size, nesting, and operators in a
 //! row (`1+1+1+…` nests as deep as parentheses do once it is a tree).
 
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::dialect::FlinkDialect;
+use crate::{hint, ids};
 
 /// Longest script, in bytes.
 pub const SCRIPT_BYTES_MAX: usize = 1 << 20;
@@ -31,8 +32,7 @@ impl Statement {
 
     /// The text of the tokens with one blank between: the same for every layout and comment.
     pub(crate) fn canonical(&self) -> String {
-        let words: Vec<String> = self.tokens.iter().map(|token| token.token.to_string()).collect();
-        words.join(" ")
+        ids::canonical(&self.tokens)
     }
 }
 
@@ -67,10 +67,7 @@ fn tokenize(text: &str) -> Sql<Vec<TokenWithSpan>> {
     let mut kept = Vec::with_capacity(tokens.len());
     for token in tokens {
         match &token.token {
-            Token::Whitespace(Whitespace::MultiLineComment(comment)) if comment.starts_with('+') => {
-                return Err(SqlError::not_yet("hints (/*+ .. */)", Position::of(&token)));
-            }
-            Token::Whitespace(_) | Token::EOF => {}
+            Token::Whitespace(_) | Token::EOF => kept.extend(hint::of_comment(&token)),
             Token::DoubleQuotedString(text) => return Err(double_quotes(text, &token)),
             _ => kept.push(token),
         }
@@ -177,10 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn hints_are_refused_and_comments_are_not() {
-        assert!(split("SELECT /* + no hint */ x FROM t").is_ok());
-        let hint = "SELECT * FROM t /*+ OPTIONS('a'='b') */";
-        assert_eq!(message(hint), "hints (/*+ .. */) are not supported yet (line 1, column 17)");
+    fn hints_stay_and_comments_do_not() {
+        assert_eq!(split("SELECT /* + no hint */ x FROM t").unwrap()[0].tokens.len(), 4);
+        assert_eq!(split("SELECT x FROM t /*+ OPTIONS('a'='b') */").unwrap()[0].tokens.len(), 5);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `SET 'key' = 'value'`: the keys there are, their types and defaults. The command line's `--set` comes the same way.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::diagnostic::{Sql, SqlError};
+use crate::diagnostic::{Sql, SqlError, nearest};
+use crate::parallelism::PREFIX;
 
 /// Which engine runs a script's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub channel_rows: Option<usize>,
     /// `execution.channel.bytes`: bytes that wait on an edge at most; none leaves it to the runtime.
     pub channel_bytes: Option<u64>,
+    /// `parallelism.<operator>`: subtasks of operators, by the name or id that EXPLAIN shows.
+    pub operator_parallelism: BTreeMap<String, usize>,
 }
 
 /// A key that SET knows.
@@ -125,6 +129,14 @@ pub const SETTINGS: &[SettingSpec] = &[
 impl Settings {
     /// Sets `key` to `value`.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Rejected> {
+        if let Some(operator) = operator(key) {
+            let most = usize::from(ruslo_core::key_group::KEY_GROUPS);
+            let subtasks = number(value, 1, most);
+            let subtasks =
+                subtasks.map_err(|sentence| Rejected::Value(SqlError::new(format!("'{key}': {sentence}"))))?;
+            self.operator_parallelism.insert(operator.to_owned(), subtasks);
+            return Ok(());
+        }
         let spec = spec(key).ok_or_else(|| Rejected::Key(unknown(key)))?;
         (spec.apply)(self, value).map_err(|sentence| Rejected::Value(SqlError::new(format!("'{key}': {sentence}"))))
     }
@@ -133,6 +145,9 @@ impl Settings {
     pub(crate) fn reset(&mut self, key: Option<&str>) -> Sql<()> {
         match key {
             None => *self = Self::default(),
+            Some(key) if operator(key).is_some() => {
+                operator(key).map(|operator| self.operator_parallelism.remove(operator));
+            }
             Some(key) => (spec(key).ok_or_else(|| unknown(key))?.reset)(self),
         }
         Ok(())
@@ -152,6 +167,12 @@ impl From<Rejected> for SqlError {
             Rejected::Key(error) | Rejected::Value(error) => error,
         }
     }
+}
+
+/// The operator in `parallelism.<operator>`; a key that is nearly another one is not of an operator.
+fn operator(key: &str) -> Option<&str> {
+    let operator = key.strip_prefix(PREFIX)?;
+    nearest(key, ["parallelism.default"]).is_none().then_some(operator)
 }
 
 fn spec(key: &str) -> Option<&'static SettingSpec> {
@@ -263,6 +284,7 @@ mod tests {
             batch_rows: Some(7),
             channel_rows: Some(1),
             channel_bytes: Some(64 << 10),
+            ..Settings::default()
         };
         assert_eq!(settings, expected);
         settings.reset(Some("parallelism.default")).unwrap();

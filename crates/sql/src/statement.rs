@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::cursor::{At, Cursor, unquoted};
 use crate::ddl::{self, TableDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
+use crate::hint::is_hint;
 use crate::script::Statement;
 
 /// A query's tokens, and where the text behind them begins.
@@ -37,6 +38,8 @@ pub(crate) struct ViewDdl {
 #[derive(Debug, Clone)]
 pub(crate) struct Insert {
     pub(crate) table: At<String>,
+    /// The hint behind the table's name.
+    pub(crate) hint: Option<TokenWithSpan>,
     pub(crate) columns: Option<Vec<At<String>>>,
     pub(crate) query: QueryText,
 }
@@ -46,6 +49,8 @@ pub(crate) struct Insert {
 pub(crate) enum Job {
     Insert(Insert),
     Select(QueryText),
+    /// A statement set.
+    Set(Vec<Insert>),
 }
 
 /// What a statement says.
@@ -55,7 +60,19 @@ pub(crate) enum Parsed {
     CreateView(ViewDdl),
     Run(Job),
     Explain(Job),
-    Set { key: At<String>, value: At<String> },
+    /// `EXECUTE STATEMENT SET BEGIN` or `EXPLAIN STATEMENT SET BEGIN`, and the statement behind it.
+    BeginSet {
+        is_explain: bool,
+        first: Box<Parsed>,
+    },
+    /// Nothing stands behind BEGIN.
+    SetIsEmpty,
+    /// `END`.
+    EndSet,
+    Set {
+        key: At<String>,
+        value: At<String>,
+    },
     Reset(Option<At<String>>),
 }
 
@@ -78,10 +95,37 @@ pub(crate) fn parse(statement: &Statement) -> Sql<Parsed> {
         let key = if cursor.is_done() { None } else { Some(parse_text(&mut cursor, None)?) };
         return Ok(Parsed::Reset(key));
     }
+    for (words, is_explain) in SETS {
+        if cursor.eat(words) {
+            let first = if cursor.is_done() { Parsed::SetIsEmpty } else { parse_in_set(&mut cursor)? };
+            return Ok(Parsed::BeginSet { is_explain, first: Box::new(first) });
+        }
+    }
+    if cursor.peeks(0, "END") {
+        return parse_in_set(&mut cursor);
+    }
+    if cursor.peeks(0, "EXECUTE") && cursor.peeks(1, "INSERT") {
+        cursor.advance();
+    }
     if cursor.eat(&["EXPLAIN"]) {
         return parse_explain(&mut cursor).map(Parsed::Explain);
     }
     parse_job(&mut cursor).map(Parsed::Run)
+}
+
+/// What opens a statement set, and whether its plan is only shown.
+const SETS: [(&[&str], bool); 3] = [
+    (&["EXECUTE", "STATEMENT", "SET", "BEGIN"], false),
+    (&["BEGIN", "STATEMENT", "SET"], false),
+    (&["EXPLAIN", "STATEMENT", "SET", "BEGIN"], true),
+];
+
+/// A statement in a set: END, or a job.
+fn parse_in_set(cursor: &mut Cursor<'_>) -> Sql<Parsed> {
+    if cursor.eat(&["END"]) {
+        return cursor.expect_done().map(|()| Parsed::EndSet);
+    }
+    parse_job(cursor).map(Parsed::Run)
 }
 
 fn parse_create(cursor: &mut Cursor<'_>) -> Sql<Parsed> {
@@ -148,12 +192,16 @@ fn parse_insert(cursor: &mut Cursor<'_>) -> Sql<Insert> {
     }
     cursor.expect(&["INTO"])?;
     let table = cursor.table_name("the name of the table to write")?;
+    let hint = match cursor.rest().first() {
+        Some(token) if is_hint(&token.token) => cursor.advance().cloned(),
+        _ => None,
+    };
     if cursor.peeks(0, "PARTITION") {
         return Err(SqlError::not_yet("PARTITION clauses", cursor.position()));
     }
     let is_list = cursor.peek(0) == Some(&Token::LParen) && !cursor.peeks(1, "SELECT") && !cursor.peeks(1, "WITH");
     let columns = if is_list { Some(ddl::parse_names(cursor)?) } else { None };
-    Ok(Insert { table, columns, query: parse_query(cursor)? })
+    Ok(Insert { table, hint, columns, query: parse_query(cursor)? })
 }
 
 /// Everything that is left.
@@ -246,7 +294,7 @@ mod tests {
     fn what_comes_later_is_refused_by_name() {
         let cases = [
             ("ALTER TABLE t RENAME TO u", "ALTER statements are not supported yet (line 1, column 1)"),
-            ("EXECUTE STATEMENT SET BEGIN", "EXECUTE statements are not supported yet (line 1, column 1)"),
+            ("EXECUTE PLAN 'p'", "EXECUTE statements are not supported yet (line 1, column 1)"),
             ("CREATE CATALOG c", "CREATE CATALOG statements are not supported yet (line 1, column 8)"),
             ("CREATE TEMPORARY FUNCTION f", "CREATE FUNCTION statements are not supported yet (line 1, column 18)"),
             ("INSERT OVERWRITE t SELECT 1", "INSERT OVERWRITE statements are not supported yet (line 1, column 8)"),

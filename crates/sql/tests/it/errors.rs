@@ -266,9 +266,7 @@ fn what_comes_later_is_refused_in_one_sentence() {
         ("SELECT auction FROM db.bid", "catalogs and databases in table names", "2:21"),
         ("ALTER TABLE bid RENAME TO b", "ALTER statements", "2:1"),
         ("USE CATALOG c", "USE statements", "2:1"),
-        ("EXECUTE STATEMENT SET BEGIN", "EXECUTE statements", "2:1"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED statements", "2:8"),
-        ("SELECT auction FROM bid /*+ OPTIONS('a'='b') */", "hints (/*+ .. */)", "2:25"),
         (
             "SELECT auction FROM bid MATCH_RECOGNIZE (ORDER BY t PATTERN (A) DEFINE A AS A.x > 1)",
             "MATCH_RECOGNIZE clauses",

@@ -1,0 +1,78 @@
+//! Plans that read the same tables read them once: the scans of a table become equal, over all columns that one of them
+//! wants, and each narrows its rows right above. [`crate::physical`] plans equal parts once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result as DfResult};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan, TableScanBuilder};
+
+use crate::window::bare_column;
+
+/// What is read of each table; none is all of its columns.
+type Wanted = BTreeMap<String, Option<BTreeSet<usize>>>;
+
+/// `plans` with one scan for each table.
+pub(crate) fn share_scans(plans: Vec<LogicalPlan>) -> DfResult<Vec<LogicalPlan>> {
+    let mut wanted = Wanted::new();
+    for plan in &plans {
+        plan.apply(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                want(&mut wanted, scan);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    plans.into_iter().map(|plan| widen(plan, &wanted)).collect()
+}
+
+fn want(wanted: &mut Wanted, scan: &TableScan) {
+    let places = scan.projection.as_ref().map(|places| places.iter().copied().collect::<BTreeSet<_>>());
+    let name = scan.table_name.to_string();
+    match (wanted.get_mut(&name), places) {
+        (None, places) => drop(wanted.insert(name, places)),
+        (Some(Some(all)), Some(places)) => all.extend(places),
+        (Some(all), _) => *all = None,
+    }
+}
+
+fn widen(plan: LogicalPlan, wanted: &Wanted) -> DfResult<LogicalPlan> {
+    let widened = plan.transform_up(|node| match node {
+        LogicalPlan::TableScan(scan) => wide(scan, wanted),
+        LogicalPlan::Projection(projection) => without_narrowing(projection),
+        other => Ok(Transformed::no(other)),
+    });
+    widened.map(|plan| plan.data)
+}
+
+/// The scan over all that is wanted of its table, and a projection to what it wants itself.
+fn wide(scan: TableScan, wanted: &Wanted) -> DfResult<Transformed<LogicalPlan>> {
+    let all = wanted.get(&scan.table_name.to_string()).cloned().flatten();
+    let all = all.map(|places| places.into_iter().collect::<Vec<_>>());
+    if scan.projection == all {
+        return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+    }
+    let own: Vec<Expr> = scan.projected_schema.columns().into_iter().map(Expr::Column).collect();
+    let wide = TableScanBuilder::from(scan).with_projection(all).build()?;
+    let narrow = Projection::try_new(own, Arc::new(LogicalPlan::TableScan(wide)))?;
+    Ok(Transformed::yes(LogicalPlan::Projection(narrow)))
+}
+
+/// A projection over one that only leaves columns of a table out takes what it needs from the table itself.
+fn without_narrowing(projection: Projection) -> DfResult<Transformed<LogicalPlan>> {
+    let LogicalPlan::Projection(below) = projection.input.as_ref() else {
+        return Ok(Transformed::no(LogicalPlan::Projection(projection)));
+    };
+    let is_narrowing = matches!(below.input.as_ref(), LogicalPlan::TableScan(_))
+        && below.expr.iter().zip(below.schema.columns()).all(|(expr, column)| is_same(expr, &column));
+    if !is_narrowing {
+        return Ok(Transformed::no(LogicalPlan::Projection(projection)));
+    }
+    let made = Projection::try_new_with_schema(projection.expr, below.input.clone(), projection.schema)?;
+    Ok(Transformed::yes(LogicalPlan::Projection(made)))
+}
+
+fn is_same(expr: &Expr, column: &Column) -> bool {
+    matches!(expr, Expr::Column(_)) && bare_column(expr) == Some(column)
+}
