@@ -29,12 +29,12 @@ pub(crate) fn check_query(
     functions: &Functions,
     mode: RuntimeMode,
 ) -> Result<(), SqlError> {
-    finish(query.visit(&mut Check { tokens, functions, mode }))
+    finish(query.visit(&mut Check { tokens, functions, mode, is_outermost: true }))
 }
 
 /// Refuses what is not supported in an expression of a table's definition: also aggregates.
 pub(crate) fn check_expr(expr: &Expr, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
-    finish(expr.visit(&mut Check { tokens, functions, mode: RuntimeMode::Streaming }))?;
+    finish(expr.visit(&mut Check { tokens, functions, mode: RuntimeMode::Streaming, is_outermost: false }))?;
     finish(expr.visit(&mut NoAggregates { functions }))
 }
 
@@ -49,6 +49,8 @@ struct Check<'a> {
     tokens: &'a [TokenWithSpan],
     functions: &'a Functions,
     mode: RuntimeMode,
+    /// Whether the next query is the outermost one.
+    is_outermost: bool,
 }
 
 impl Check<'_> {
@@ -69,7 +71,9 @@ impl Check<'_> {
     fn query(&self, query: &Query) -> Result<(), SqlError> {
         self.refuse(query.with.as_ref().is_some_and(|with| with.recursive), "recursive queries", "RECURSIVE")?;
         self.set(&query.body)?;
-        self.only_in_batch(query.order_by.is_some(), "ORDER BY clauses", "ORDER")?;
+        // The outermost one is looked at when columns are known: see `sort`.
+        let inner = query.order_by.is_some() && !self.is_outermost;
+        self.only_in_batch(inner, "ORDER BY clauses", "ORDER")?;
         let limit = if find_keyword(self.tokens, "LIMIT").is_some() { "LIMIT" } else { "OFFSET" };
         self.only_in_batch(query.limit_clause.is_some(), &format!("{limit} clauses"), limit)?;
         self.only_in_batch(query.fetch.is_some(), "FETCH clauses", "FETCH")?;
@@ -311,7 +315,9 @@ impl Visitor for Check<'_> {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &Query) -> Flow {
-        flow(self.query(query))
+        let checked = self.query(query);
+        self.is_outermost = false;
+        flow(checked)
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Flow {

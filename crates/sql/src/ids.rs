@@ -11,6 +11,7 @@
 //! | hopping window | `hop slide=<ms> size=<ms> offset=<ms> keys=[…] inputs=[…]` |
 //! | cumulating window | `cumulate step=<ms> size=<ms> offset=<ms> keys=[…] inputs=[…]` |
 //! | session window | `session gap=<ms> keys=[…] inputs=[…]` |
+//! | event-time sort | `sort keys=[<table>.<column> ASC NULLS FIRST, …] inputs=[source <table>]` |
 //! | sink | `sink <table>` |
 //! | others, which keep no state | `<kind> of <input's id>`; `union of <input's id>, …` |
 //!

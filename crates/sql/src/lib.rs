@@ -15,6 +15,7 @@
 //! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
+//! | `sort` | ORDER BY on a stream |
 //! | `physical`, `scan`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `batch` | the plan for DataFusion's batch engine, and its execution |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
@@ -52,6 +53,7 @@ mod session;
 mod settings;
 mod share;
 mod side;
+mod sort;
 mod statement;
 mod stream;
 mod text;

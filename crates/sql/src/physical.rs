@@ -133,6 +133,7 @@ impl<'a> Physical<'a> {
             LogicalPlan::Union(union) => self.union(union),
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::EmptyRelation(empty) => self.no_from(empty),
+            LogicalPlan::Sort(sort) => self.sort(sort),
             LogicalPlan::Extension(_) => {
                 if let Some(assign) = as_node::<WindowAssign>(plan) {
                     self.assign(assign)

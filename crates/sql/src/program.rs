@@ -22,7 +22,7 @@ use crate::settings::{Rejected, RuntimeMode, Settings};
 use crate::statement::{Insert, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
-use crate::{cursor, ids, stream};
+use crate::{cursor, ids, sort, stream};
 
 /// What a script has said so far.
 pub(crate) struct Program<'a> {
@@ -222,6 +222,7 @@ impl<'a> Program<'a> {
         }
         let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
         let plan = stream::streaming(plan, at).map_err(|error| from_datafusion(&error, &query.tokens))?;
+        sort::check(&plan, cursor::find_keyword(&query.tokens, "ORDER"))?;
         Ok((plan, weight))
     }
 }

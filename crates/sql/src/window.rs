@@ -261,5 +261,6 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
 
 /// Whether some part of `plan` waits for event time.
 pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
-    as_node::<WindowAggregate>(plan).is_some() || plan.inputs().into_iter().any(waits_for_time)
+    let waits = matches!(plan, LogicalPlan::Sort(_)) || as_node::<WindowAggregate>(plan).is_some();
+    waits || plan.inputs().into_iter().any(waits_for_time)
 }

@@ -123,15 +123,19 @@ impl Query {
         let oracle = format!("WITH s AS (SELECT *, {} AS x FROM t{})", computed.oracle, filter.oracle);
         let base = Self { kind: "plain", views, select: String::new(), columns: Vec::new(), oracle };
         match rng.below(8) {
-            0 => base.plain(),
+            0 => base.plain(rng),
             1 => base.windowed_rows(rng, features),
             _ => base.aggregated(rng, features),
         }
     }
 
-    fn plain(mut self) -> Self {
+    fn plain(mut self, rng: &mut Rng) -> Self {
         self.columns = vec![Kind::Text, Kind::Int, Kind::Int, Kind::Money, Kind::Time];
         self.select = "SELECT k, g, x, d, ts FROM s".to_owned();
+        if rng.one_in(2) {
+            self.kind = "ORDER BY";
+            self.select.push_str(["\nORDER BY ts", "\nORDER BY ts, d DESC, k"][rng.below(2)]);
+        }
         self.oracle.push_str("\nSELECT k, g, x, d, m FROM s");
         self
     }

@@ -24,7 +24,7 @@
 //!
 //! === error data                  instead of rows: the kind of error, and parts of its message, one a line
 //!
-//! === rows in order               instead of `rows`: in batch mode they come in this order
+//! === rows in order               instead of `rows`: they come in this order
 //!
 //! === batch only                  why the file is run in batch mode alone
 //!

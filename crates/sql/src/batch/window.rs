@@ -25,7 +25,7 @@ use datafusion::functions_window::lead_lag::lag;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Projection, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast, lit, when,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, cast, lit, when,
 };
 
 use crate::nodes::{WindowAssign, WindowColumn};
@@ -106,8 +106,10 @@ fn session(assign: &WindowAssign, gap_ms: i64) -> DfResult<LogicalPlan> {
     let is_first = column("$before").is_null().or((column("$time") - column("$before")).gt(lit(gap_ms)));
     let opens = when(is_first, lit(1_i64)).otherwise(lit(0_i64))?.alias("$opens");
     let opened = project(and(vec![column("$time"), opens]), behind)?;
-    // Rows of the same time are peers: each sees the sum of all of them.
-    let number = over(sum_udaf(), "$opens").partition_by(keys()).order_by(in_time()).build()?;
+    // A RANGE: rows of the same time are peers, and each sees the sum of all of them, whichever of them opens.
+    let until_peers = WindowFrame::new(Some(false));
+    let number = over(sum_udaf(), "$opens").partition_by(keys()).order_by(in_time()).window_frame(until_peers);
+    let number = number.build()?;
     let numbered = LogicalPlanBuilder::from(opened).window([number.alias("$session")])?.build()?;
     let session = || keys().into_iter().chain([column("$session")]).collect::<Vec<_>>();
     let least = over(min_udaf(), "$time").partition_by(session()).build()?.alias("$least");

@@ -20,7 +20,9 @@ fn plans_are_as_reviewed() {
         let name = script.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&script).unwrap();
         let planned = planned_with(&name, &text, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
-        planned.graph.validate().unwrap();
+        if planned.batch.is_none() {
+            planned.graph.validate().unwrap();
+        }
         let golden = script.with_extension("plan");
         if update {
             std::fs::write(&golden, &planned.explain).unwrap();

@@ -1,0 +1,454 @@
+//! Event-time sort: the whole stream in the order of its event time, for `ORDER BY ts`.
+//!
+//! Rows are held until the watermark has reached their time: from then on no earlier one can come. A row whose time its
+//! split's watermark had reached before it is late: it is dropped and counted. One subtask sorts all rows.
+//!
+//! ```text
+//! batch ─ sorted ─▶ runs ──────────────▶ up to the watermark, bucket by bucket ─▶ firing ─▶ out, in pieces
+//!                    └ at a barrier ─▶ table "sort" ─ as the watermark comes near ─┘
+//! ```
+//!
+//! Between two barriers rows wait in memory, in sorted runs. At a barrier they go into the table, under the bucket (a
+//! minute) of their time, and memory is forgotten; a bucket is read again when the watermark comes to it. Then the table
+//! holds what is not out, and nothing else: a bucket of which a part is out is written anew, so that a checkpoint uploads
+//! each row once, but for the minute that the watermark is in. What was on its way out at the barrier is kept in the
+//! table "sort_firing".
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::Array;
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{
+    SortColumn, SortOptions, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch,
+};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use ruslo_core::epoch::Epoch;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::key_group::KeyGroup;
+use ruslo_core::memory::batch_bytes;
+use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
+use ruslo_core::schema::{split_watermarks, visible};
+use ruslo_core::state::OperatorState;
+use ruslo_core::time::Timestamp;
+
+use crate::event_time::millis;
+
+/// Rows that wait, by the minute of their time. Stored in checkpoints.
+const TABLE: &str = "sort";
+/// Rows that were on their way out, in bucket 0. Stored in checkpoints.
+const FIRING: &str = "sort_firing";
+/// The length of a bucket. Stored in checkpoints.
+const BUCKET_MS: i64 = 60_000;
+/// From so many runs in memory on they become one.
+const RUNS_MAX: usize = 64;
+
+/// A column to sort by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortKey {
+    /// By place.
+    pub column: usize,
+    /// DESC.
+    pub descending: bool,
+    /// NULLS FIRST.
+    pub nulls_first: bool,
+}
+
+/// What is sorted by what; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventTimeSortSpec {
+    schema: SchemaRef,
+    keys: Arc<[SortKey]>,
+    time_column: usize,
+}
+
+impl EventTimeSortSpec {
+    /// Sorts rows of `schema` by `keys`, of which the first is the event time, ascending.
+    ///
+    /// # Errors
+    /// `Internal`, if it is not, or a column does not exist: the planner has checked that already.
+    pub fn new(schema: &Schema, keys: Vec<SortKey>) -> Result<Self> {
+        if keys.iter().any(|key| key.column >= schema.fields().len()) {
+            return Err(Error::internal("a column to sort by does not exist"));
+        }
+        match keys.first() {
+            Some(SortKey { column, descending: false, .. }) => {
+                Ok(Self { schema: Arc::new(schema.clone()), time_column: *column, keys: keys.into() })
+            }
+            _ => Err(Error::internal("a stream is sorted by its event time first, ascending")),
+        }
+    }
+
+    /// The columns that come out: those that come in.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Makes the operator of each subtask.
+    pub fn factory(self) -> SharedFactory {
+        Arc::new(move || Ok(EventTimeSort::new(self.clone())))
+    }
+
+    fn times(&self, rows: &RecordBatch) -> Result<ScalarBuffer<i64>> {
+        let column = rows.column(self.time_column);
+        if column.null_count() > 0 {
+            let name = self.schema.field(self.time_column).name();
+            return Err(Error::data(format!(
+                "the time column '{name}' is NULL; filter such rows with WHERE {name} IS NOT NULL before ORDER BY"
+            )));
+        }
+        millis(column)
+    }
+
+    fn sorted(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let columns: Vec<SortColumn> = self
+            .keys
+            .iter()
+            .map(|key| SortColumn {
+                values: Arc::clone(rows.column(key.column)),
+                options: Some(SortOptions { descending: key.descending, nulls_first: key.nulls_first }),
+            })
+            .collect();
+        Ok(take_record_batch(rows, &lexsort_to_indices(&columns, None)?)?)
+    }
+
+    fn run(&self, rows: &RecordBatch) -> Result<Run> {
+        let rows = self.sorted(rows)?;
+        let times = self.times(&rows)?;
+        let bytes = batch_bytes(&rows) + 8 * times.len();
+        Ok(Run { rows, times, bytes })
+    }
+}
+
+/// Rows in order, from the first that is not out.
+struct Run {
+    rows: RecordBatch,
+    times: ScalarBuffer<i64>,
+    bytes: usize,
+}
+
+impl Run {
+    /// Takes the rows before `end` off the front.
+    fn take_before(&mut self, end: i64) -> Option<RecordBatch> {
+        let count = self.times.partition_point(|time| *time < end);
+        let left = self.times.len() - count;
+        let taken = self.rows.slice(0, count);
+        self.rows = self.rows.slice(count, left);
+        self.times = self.times.slice(count, left);
+        (count > 0).then_some(taken)
+    }
+}
+
+struct EventTimeSort {
+    spec: EventTimeSortSpec,
+    runs: Vec<Run>,
+    /// Buckets of the table that have been read into `runs`: a part of each may be out.
+    read: BTreeSet<i64>,
+    /// Buckets of the table that have not.
+    unread: BTreeSet<i64>,
+    /// Where the watermark is.
+    target: i64,
+    firing: Option<RecordBatch>,
+    runs_bytes: usize,
+}
+
+impl EventTimeSort {
+    fn new(spec: EventTimeSortSpec) -> Self {
+        let (runs, read, unread) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        Self { spec, runs, read, unread, target: i64::MIN, firing: None, runs_bytes: 0 }
+    }
+
+    /// Keeps the rows that are not late.
+    fn hold(&mut self, batch: &RecordBatch, ctx: &OperatorContext<'_>) -> Result<()> {
+        let rows = visible(batch);
+        let times = self.spec.times(&rows)?;
+        let rows = match split_watermarks(batch) {
+            None => rows,
+            Some(marks) => {
+                let keep = times.iter().zip(marks.values()).map(|(time, mark)| Some(time > mark)).collect();
+                let kept = filter_record_batch(&rows, &keep)?;
+                ctx.metrics.late_rows.add(rows.num_rows() - kept.num_rows());
+                kept
+            }
+        };
+        if rows.num_rows() > 0 {
+            self.add(self.spec.run(&rows)?);
+        }
+        if self.runs.len() >= RUNS_MAX { self.merge_runs() } else { Ok(()) }
+    }
+
+    fn add(&mut self, run: Run) {
+        self.runs_bytes += run.bytes;
+        self.runs.push(run);
+    }
+
+    /// Makes one run of many.
+    fn merge_runs(&mut self) -> Result<()> {
+        let rows = concat_batches(&self.spec.schema, self.runs.iter().map(|run| &run.rows))?;
+        let run = self.spec.run(&rows)?;
+        self.runs_bytes = run.bytes;
+        self.runs = vec![run];
+        Ok(())
+    }
+
+    /// Emits a piece of what is on its way out; then fires the next bucket that the watermark has come to.
+    fn advance(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        if let Some(firing) = self.firing.take() {
+            let now = firing.num_rows().min(ctx.batch_rows.max(1));
+            out.emit(firing.slice(0, now));
+            if now < firing.num_rows() {
+                self.firing = Some(firing.slice(now, firing.num_rows() - now));
+            }
+            return self.accounted(ctx, Progress::More);
+        }
+        match self.next_bucket() {
+            Some(bucket) => {
+                self.fire(bucket, ctx.state)?;
+                self.accounted(ctx, Progress::More)
+            }
+            None => self.accounted(ctx, Progress::Done),
+        }
+    }
+
+    fn accounted(&self, ctx: &mut OperatorContext<'_>, progress: Progress) -> Result<Progress> {
+        let firing = self.firing.as_ref().map_or(0, batch_bytes);
+        let bytes = self.runs_bytes + firing + ctx.state.table(TABLE).bytes() + ctx.state.table(FIRING).bytes();
+        ctx.memory.resize(bytes as u64)?;
+        Ok(progress)
+    }
+
+    /// The first bucket that has a row that the watermark has come to, as far as that can be told without reading it.
+    fn next_bucket(&self) -> Option<i64> {
+        let unread = self.unread.first().copied().filter(|bucket| *bucket <= self.target);
+        let head = self.runs.iter().filter_map(|run| run.times.first().copied()).min();
+        let head = head.filter(|head| *head <= self.target);
+        unread.into_iter().chain(head.map(bucket_of)).min()
+    }
+
+    /// Takes what the watermark has come to of one bucket, and nothing is before.
+    fn fire(&mut self, bucket: i64, state: &mut dyn OperatorState) -> Result<()> {
+        if self.unread.remove(&bucket) {
+            let rows = concat_batches(&self.spec.schema, &state.table(TABLE).scan(bucket))?;
+            self.add(self.spec.run(&rows)?);
+            self.read.insert(bucket);
+        }
+        let bucket_end = bucket.saturating_add(BUCKET_MS);
+        let end = bucket_end.min(self.target.saturating_add(1));
+        let taken: Vec<_> = self.runs.iter_mut().filter_map(|run| run.take_before(end)).collect();
+        self.runs.retain(|run| !run.times.is_empty());
+        self.runs_bytes = self.runs.iter().map(|run| run.bytes).sum();
+        if !taken.is_empty() {
+            let rows = concat_batches(&self.spec.schema, &taken)?;
+            self.firing = Some(if taken.len() == 1 { rows } else { self.spec.sorted(&rows)? });
+        }
+        if end == bucket_end && self.read.remove(&bucket) {
+            state.table(TABLE).expire(bucket);
+        }
+        Ok(())
+    }
+
+    /// Writes what is not out, as far as the table does not have it untouched.
+    fn seal(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
+        let firing = state.table(FIRING);
+        firing.expire(0);
+        if let Some(rows) = &self.firing {
+            firing.append(0, &vec![group; rows.num_rows()], rows)?;
+        }
+        for bucket in std::mem::take(&mut self.read) {
+            state.table(TABLE).expire(bucket);
+        }
+        self.runs_bytes = 0;
+        for mut run in std::mem::take(&mut self.runs) {
+            while let Some(first) = run.times.first().copied() {
+                let bucket = bucket_of(first);
+                let Some(rows) = run.take_before(bucket.saturating_add(BUCKET_MS)) else {
+                    return Err(Error::internal("a row is in no bucket"));
+                };
+                state.table(TABLE).append(bucket, &vec![group; rows.num_rows()], &rows)?;
+                self.unread.insert(bucket);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bucket_of(time: i64) -> i64 {
+    time.saturating_sub(time.rem_euclid(BUCKET_MS))
+}
+
+impl Operator for EventTimeSort {
+    fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        self.unread = ctx.state.table(TABLE).buckets().into_iter().collect();
+        self.target = ctx.watermark.millis();
+        let firing = concat_batches(&self.spec.schema, &ctx.state.table(FIRING).scan(0))?;
+        self.firing = (firing.num_rows() > 0).then_some(self.spec.sorted(&firing)?);
+        self.accounted(ctx, Progress::Done).map(drop)
+    }
+
+    fn on_batch(
+        &mut self,
+        _input: InputId,
+        batch: RecordBatch,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        self.hold(&batch, ctx)?;
+        if self.firing.is_some() { self.advance(ctx, out) } else { self.accounted(ctx, Progress::Done) }
+    }
+
+    fn on_watermark(
+        &mut self,
+        watermark: Timestamp,
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
+        self.target = self.target.max(watermark.millis());
+        self.advance(ctx, out)
+    }
+
+    fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        self.advance(ctx, out)
+    }
+
+    fn snapshot(&mut self, _epoch: Epoch, ctx: &mut OperatorContext<'_>, _out: &mut Output) -> Result<()> {
+        let group = ctx.subtask.key_groups().start;
+        self.seal(ctx.state, group)?;
+        self.accounted(ctx, Progress::Done).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMillisecondArray};
+    use arrow::datatypes::{Int64Type, TimestampMillisecondType};
+    use ruslo_core::error::ErrorKind;
+    use ruslo_core::rng::Rng;
+    use ruslo_core::schema::with_split_watermarks;
+
+    use super::*;
+    use crate::testing::{TestContext, drain, run_batch, run_watermark};
+
+    fn batch(rows: &[(Option<i64>, i64)]) -> RecordBatch {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter(rows.iter().map(|row| row.0)));
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.1)));
+        RecordBatch::try_from_iter_with_nullable([("ts", times, true), ("v", values, true)]).unwrap()
+    }
+
+    fn timed(rows: &[(i64, i64)]) -> RecordBatch {
+        batch(&rows.iter().map(|(time, value)| (Some(*time), *value)).collect::<Vec<_>>())
+    }
+
+    fn rows(batches: &[RecordBatch]) -> Vec<(i64, i64)> {
+        let of = |batch: &RecordBatch| {
+            let times = batch.column(0).as_primitive::<TimestampMillisecondType>().values().to_vec();
+            let values = batch.column(1).as_primitive::<Int64Type>().values().to_vec();
+            times.into_iter().zip(values).collect::<Vec<_>>()
+        };
+        batches.iter().flat_map(of).collect()
+    }
+
+    fn key(column: usize, descending: bool) -> SortKey {
+        SortKey { column, descending, nulls_first: true }
+    }
+
+    fn opened(test: &mut TestContext) -> Box<dyn Operator> {
+        let spec = EventTimeSortSpec::new(&batch(&[]).schema(), vec![key(0, false), key(1, true)]).unwrap();
+        let mut operator = spec.factory().create().unwrap();
+        operator.open(&mut test.context()).unwrap();
+        operator
+    }
+
+    #[test]
+    fn rows_come_out_in_order_once_the_watermark_has_reached_them() {
+        let mut test = TestContext::new();
+        let mut operator = opened(&mut test);
+        assert!(run_batch(operator.as_mut(), timed(&[(30, 1), (10, 1), (20, 1)]), &mut test).unwrap().is_empty());
+        run_batch(operator.as_mut(), timed(&[(20, 2), (100_000, 5), (-5, 9)]), &mut test).unwrap();
+        let out = run_watermark(operator.as_mut(), Timestamp(20), &mut test).unwrap();
+        assert_eq!(rows(&out), [(-5, 9), (10, 1), (20, 2), (20, 1)]);
+        run_batch(operator.as_mut(), timed(&[(25, 7)]), &mut test).unwrap();
+        let out = run_watermark(operator.as_mut(), Timestamp::MAX, &mut test).unwrap();
+        assert_eq!(rows(&out), [(25, 7), (30, 1), (100_000, 5)]);
+        assert_eq!(test.memory.bytes(), 0);
+    }
+
+    #[test]
+    fn a_row_that_its_splits_watermark_had_reached_is_late() {
+        let mut test = TestContext::new();
+        let mut operator = opened(&mut test);
+        let marked = with_split_watermarks(&timed(&[(5, 1), (6, 2), (7, 3)]), Int64Array::from(vec![4, 6, 6])).unwrap();
+        run_batch(operator.as_mut(), marked, &mut test).unwrap();
+        let out = run_watermark(operator.as_mut(), Timestamp::MAX, &mut test).unwrap();
+        assert_eq!(rows(&out), [(5, 1), (7, 3)]);
+        assert_eq!(test.metrics.late_rows.get(), 1);
+    }
+
+    #[test]
+    fn a_null_time_is_the_datas_fault() {
+        let mut test = TestContext::new();
+        let mut operator = opened(&mut test);
+        let error = run_batch(operator.as_mut(), batch(&[(None, 1)]), &mut test).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("'ts' is NULL"), "{error}");
+    }
+
+    #[test]
+    fn a_stream_cannot_be_sorted_backwards() {
+        assert!(EventTimeSortSpec::new(&batch(&[]).schema(), vec![key(0, true)]).is_err());
+        assert!(EventTimeSortSpec::new(&batch(&[]).schema(), vec![key(2, false)]).is_err());
+    }
+
+    /// Random rows and watermarks; barriers and restores at random places, in the middle of a firing too.
+    #[test]
+    fn order_and_rows_survive_barriers_and_restores() {
+        for seed in 0..60 {
+            let rng = &mut Rng::seeded(seed);
+            let mut test = TestContext::new();
+            test.batch_rows = 1 + rng.below(9);
+            let mut operator = opened(&mut test);
+            let (mut watermark, mut given, mut out) = (0, Vec::new(), Vec::new());
+            let spread = [30, 5_000, 300_000][rng.below(3)];
+            for step in 0..60 {
+                match rng.below(4) {
+                    0 | 1 => {
+                        let made: Vec<_> =
+                            (0..rng.below(12)).map(|_| (watermark + 1 + rng.below(spread) as i64, step)).collect();
+                        given.extend(made.iter().copied());
+                        out.extend(run_batch(operator.as_mut(), timed(&made), &mut test).unwrap());
+                    }
+                    2 => {
+                        watermark += rng.below(spread) as i64;
+                        test.watermark = Timestamp(watermark);
+                        let mut emitted = Output::default();
+                        let wm = Timestamp(watermark);
+                        let mut progress = operator.on_watermark(wm, &mut test.context(), &mut emitted).unwrap();
+                        while progress == Progress::More {
+                            if rng.one_in(4) {
+                                operator = barrier(operator, &mut test, rng.one_in(2));
+                            }
+                            progress = operator.resume(&mut test.context(), &mut emitted).unwrap();
+                        }
+                        out.extend(emitted.take().into_iter().map(|(_, batch)| batch));
+                    }
+                    _ => {
+                        operator = barrier(operator, &mut test, rng.one_in(2));
+                        let progress = operator.resume(&mut test.context(), &mut Output::default()).unwrap();
+                        assert!(
+                            drain(operator.as_mut(), progress, &mut test, &mut Output::default()).unwrap().is_empty()
+                        );
+                    }
+                }
+            }
+            out.extend(run_watermark(operator.as_mut(), Timestamp::MAX, &mut test).unwrap());
+            given.sort_by_key(|(time, value)| (*time, -value));
+            assert_eq!(rows(&out), given, "seed {seed}");
+        }
+    }
+
+    /// A barrier; and then perhaps another operator over the state of the first.
+    fn barrier(mut operator: Box<dyn Operator>, test: &mut TestContext, restore: bool) -> Box<dyn Operator> {
+        operator.snapshot(Epoch(1), &mut test.context(), &mut Output::default()).unwrap();
+        if restore { opened(test) } else { operator }
+    }
+}
