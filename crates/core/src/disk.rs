@@ -41,6 +41,11 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn create(&self, path: &Path) -> Result<Box<dyn DiskWriter>>;
     /// What stands at `path`; nothing is `None`.
     fn kind(&self, path: &Path) -> Result<Option<FileKind>>;
+    /// When the file at `path` was last changed, in milliseconds since 1970; `None` where times are not kept.
+    fn modified(&self, path: &Path) -> Result<Option<i64>> {
+        let _ = path;
+        Ok(None)
+    }
     /// The paths in a folder, sorted; a missing folder is empty.
     fn list(&self, folder: &Path) -> Result<Vec<PathBuf>>;
     /// Gives a file another name in one step, over whatever has that name.
@@ -119,6 +124,15 @@ impl Disk for LocalDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(path.display(), &error)),
         }
+    }
+
+    fn modified(&self, path: &Path) -> Result<Option<i64>> {
+        let time = at(path, fs::metadata(path).and_then(|found| found.modified()))?;
+        let milliseconds = match time.duration_since(std::time::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()),
+            Err(before) => i64::try_from(before.duration().as_millis()).map(i64::wrapping_neg),
+        };
+        Ok(milliseconds.ok())
     }
 
     fn list(&self, folder: &Path) -> Result<Vec<PathBuf>> {

@@ -36,18 +36,22 @@ use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
 mod base64;
+mod blocks;
 mod column;
 mod csv;
 mod decode_error;
+mod fit;
 mod json;
 mod lines;
 mod moment;
 mod number;
 mod options;
+mod parquet;
 mod scan;
 mod type_name;
 mod writer;
 
+pub use blocks::{BlockFile, BlockFormat};
 pub use decode_error::DecodeError;
 
 /// The limit for one row if a [`DecoderConfig`] doesn't set another: 16 MiB.
@@ -96,6 +100,20 @@ pub trait Encoder: Send {
     /// # Errors
     /// `Internal`, if the batch is of another schema.
     fn encode(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()>;
+
+    /// Bytes of memory held for rows whose bytes were not appended yet.
+    fn buffered_bytes(&self) -> usize {
+        0
+    }
+
+    /// Appends what stands at the end of a file. What is encoded next belongs to another file.
+    ///
+    /// # Errors
+    /// `Internal`.
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let _ = out;
+        Ok(())
+    }
 }
 
 /// What a decoder is made for.
@@ -143,6 +161,11 @@ pub trait Format: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// How to read its files, if not record by record.
+    fn blocks(&self) -> Option<&dyn BlockFormat> {
+        None
+    }
+
     /// What stands before the first record, given the `start` of a file; `None` if more of the file is needed to tell,
     /// which never is so when `start` is all of it (`last`).
     ///
@@ -178,6 +201,7 @@ pub struct FormatSpec {
 pub const FORMATS: &[FormatSpec] = &[
     FormatSpec { name: "csv", doc: "Comma-separated values, one row a line", options: csv::OPTIONS },
     FormatSpec { name: "json", doc: "JSON objects, one a line", options: json::OPTIONS },
+    FormatSpec { name: "parquet", doc: "Parquet files: columns in row groups", options: parquet::OPTIONS },
 ];
 
 /// The format `name` with the options of a table; keys that don't start with the name are not looked at.
@@ -192,6 +216,7 @@ pub fn format(name: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn 
     let given = options::Given::new(spec.name, spec.options, options)?;
     match spec.name {
         "csv" => csv::format(&given),
+        "parquet" => parquet::format(&given),
         _ => json::format(&given),
     }
 }
@@ -222,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_option_names_those_there_are() {
-        assert_eq!(refusal("jsn", &[]), "there is no format 'jsn'; there are 'csv', 'json'");
+        assert_eq!(refusal("jsn", &[]), "there is no format 'jsn'; there are 'csv', 'json', 'parquet'");
         let message = refusal("json", &[("json.fail-on-missing", "true"), ("path", "x"), ("csv.header", "?")]);
         assert!(
             message.starts_with("format 'json' has no option 'json.fail-on-missing'; it has 'json.timestamp-format")

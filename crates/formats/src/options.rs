@@ -38,6 +38,16 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// A positive number of bytes with an optional unit, such as `16 mb`; `default` if not given.
+    pub(crate) fn byte_count(&self, key: &str, default: usize) -> Result<usize> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        byte_count(value).filter(|bytes| *bytes > 0).ok_or_else(|| {
+            Error::usage(format!(
+                "'{key}' is a positive number of bytes, such as '1048576', '512 kb' or '16 mb', not '{value}'"
+            ))
+        })
+    }
+
     /// One printable ASCII character or a tab (`\t` may spell it); `default` if not given.
     pub(crate) fn character(&self, key: &str, default: u8) -> Result<u8> {
         let Some(value) = self.get(key) else { return Ok(default) };
@@ -45,6 +55,34 @@ impl<'a> Given<'a> {
             b"\\t" => Ok(b'\t'),
             [byte] if *byte == b'\t' || (*byte == b' ' || byte.is_ascii_graphic()) => Ok(*byte),
             _ => Err(Error::usage(format!("'{key}' is one ASCII character, not '{value}'"))),
+        }
+    }
+}
+
+/// Units are binary.
+fn byte_count(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let (digits, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))?;
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" | "bytes" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts_are_binary() {
+        let cases = [("1", Some(1)), ("2 kb", Some(2048)), (" 16 MB ", Some(16 << 20)), ("1gib", Some(1 << 30))];
+        let bad = [("", None), ("kb", None), ("-1", None), ("1.5 mb", None), ("3 parsecs", None)];
+        for (text, expected) in cases.into_iter().chain(bad) {
+            assert_eq!(byte_count(text), expected, "{text:?}");
         }
     }
 }

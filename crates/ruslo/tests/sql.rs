@@ -25,6 +25,8 @@ mod docs;
 mod generated;
 #[path = "sql/modes.rs"]
 mod modes;
+#[path = "sql/output.rs"]
+mod output;
 #[path = "sql/world.rs"]
 mod world;
 

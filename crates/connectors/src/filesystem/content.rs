@@ -3,12 +3,12 @@
 use std::io::{self, ErrorKind as Io, Read, SeekFrom};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use memchr::memchr_iter;
 use ruslo_core::disk::Disk;
 use ruslo_core::error::{Error, Result};
 use ruslo_formats::{DecodeError, Format, Preamble, ROW_BYTES_MAX};
 
+use super::compression::Compression;
 use super::piece::Piece;
 
 /// How much is read at a time where nothing but a few bytes is wanted.
@@ -17,26 +17,31 @@ const STEP_BYTES: usize = 8 * 1024;
 /// Opens the content of the piece's file at `offset`; it ends where the file ended when it was listed.
 pub(super) fn open(disk: &dyn Disk, piece: &Piece, offset: u64) -> Result<Box<dyn Read + Send>> {
     let mut file = disk.open(Path::new(&piece.path))?;
-    if !piece.gzip {
+    let compression = piece.compression();
+    if compression == Compression::None {
         file.seek(SeekFrom::Start(offset)).map_err(|error| Error::io(&piece.path, &error))?;
         return Ok(Box::new(file.take(piece.size.saturating_sub(offset))));
     }
-    let mut content = MultiGzDecoder::new(file.take(piece.size));
+    let content = compression.unpacked(Box::new(file.take(piece.size)));
+    let mut content = content.map_err(|error| Error::io(&piece.path, &error))?;
     let skipped = io::copy(&mut (&mut content).take(offset), &mut io::sink());
     match skipped.map_err(|error| read_error(piece, 0, &error))? {
         skipped if skipped < offset => {
             Err(Error::data(format!("{}: the content ends at byte {skipped}, before byte {offset}", piece.path)))
         }
-        _ => Ok(Box::new(content)),
+        _ => Ok(content),
     }
 }
 
 /// The error of reading the content on behind its first `reached` bytes.
 pub(super) fn read_error(piece: &Piece, reached: u64, error: &io::Error) -> Error {
     let path = &piece.path;
-    let cause = match error.kind() {
-        Io::UnexpectedEof if piece.gzip => "the gzip data ends too early, the file is not whole".to_owned(),
-        Io::InvalidInput | Io::InvalidData if piece.gzip => format!("the gzip data is damaged ({error})"),
+    let name = piece.compression().name();
+    let cause = match (piece.compression(), error.kind()) {
+        (Compression::None, _) => return Error::io(path, error),
+        (_, Io::UnexpectedEof) => format!("the {name} data ends too early, the file is not whole"),
+        (_, Io::InvalidInput | Io::InvalidData) => format!("the {name} data is damaged ({error})"),
+        (Compression::Zstd, Io::Other) => format!("the {name} data is damaged ({error})"),
         _ => return Error::io(path, error),
     };
     Error::data(format!("{path}: {cause}; {reached} bytes could be decompressed"))
@@ -64,12 +69,12 @@ pub(super) fn preamble(disk: &dyn Disk, piece: &Piece, format: &dyn Format) -> R
 
 /// The error of a bad record, with its place in the file: `in.csv line 3, byte 210, column 'a': ..`.
 ///
-/// `offset` is where the slice that was decoded stands in the content. Lines are counted only now. Damaged gzip data
-/// decompresses to nonsense and shows only at its checksum: then that is the error, not the nonsense.
+/// `offset` is where the slice that was decoded stands in the content. Lines are counted only now. Damaged data may
+/// decompress to nonsense, which shows only at its checksum: then that is the error, not the nonsense.
 #[cold]
 pub(super) fn bad_record(disk: &dyn Disk, piece: &Piece, offset: u64, error: &DecodeError) -> Error {
     let byte = offset.saturating_add(error.offset as u64);
-    if let Err(damage) = check_gzip(disk, piece, byte) {
+    if let Err(damage) = check_whole(disk, piece, byte) {
         return damage;
     }
     let place = match lines_before(disk, piece, byte) {
@@ -80,9 +85,9 @@ pub(super) fn bad_record(disk: &dyn Disk, piece: &Piece, offset: u64, error: &De
     Error::data(format!("{place}{separator} {error}"))
 }
 
-/// Decompresses gzip data to its end; `reached` is how far it made sense.
-pub(super) fn check_gzip(disk: &dyn Disk, piece: &Piece, reached: u64) -> Result<()> {
-    if piece.gzip {
+/// Decompresses the data to its end; `reached` is how far it made sense.
+pub(super) fn check_whole(disk: &dyn Disk, piece: &Piece, reached: u64) -> Result<()> {
+    if piece.compression() != Compression::None {
         let mut content = open(disk, piece, 0)?;
         io::copy(&mut content, &mut io::sink()).map_err(|error| read_error(piece, reached, &error))?;
     }

@@ -1,16 +1,23 @@
-//! `'connector' = 'filesystem'`: tables in files, JSON lines or CSV, plain or (when read) gzip.
+//! `'connector' = 'filesystem'`: tables in files of any format, in one folder or in folders for partitions.
 //!
-//! Reading: `listing` finds the files, `piece` cuts them into byte ranges, `reader` reads a range through a
-//! `window` into the format's decoder, and `content` opens a file's bytes and says where in it a bad row stands.
-//! Writing: `writer` fills hidden part files and gives them up to the `committer`, which renames them once the
-//! checkpoint is durable; `part_name` is what both agree on. Exactly-once.
+//! Reading: `listing` finds the files, `piece` cuts them into byte ranges. Text is read by `reader`, a range through a
+//! `window` into the format's decoder; `content` opens a file's bytes and says where in it a bad row stands. Formats of
+//! blocks are read by `blocks`. `columns` says what is read of a file and adds what is the same for all its rows.
+//! Writing: `writer` sends rows to the `part` of their partition, a hidden file, and gives the parts up to the
+//! `committer`, which renames them once the checkpoint is durable; `part_name` is what all agree on. Exactly-once.
+//! `compression` and `partition` serve both ways.
 
+mod blocks;
+mod columns;
 mod committer;
+mod compression;
 mod content;
 mod listing;
 mod options;
 mod origins;
+mod part;
 mod part_name;
+mod partition;
 mod piece;
 mod reader;
 mod sink;
@@ -56,13 +63,13 @@ impl Connector for Filesystem {
 
     fn source(&self, table: &TableDefinition, projection: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {
         let options = FilesystemOptions::parse(&table.options)?;
-        let source = FileSource::new(options, format(table)?, table.schema.clone(), projection)?;
+        let source = FileSource::new(options, format(table)?, table, projection)?;
         Ok(Arc::new(source.on_error(table.on_error.clone())))
     }
 
     fn sink(&self, table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Sink>> {
         let options = FilesystemOptions::parse(&table.options)?;
-        let sink = FileSink::new(options, format(table)?, table.schema.clone(), environment.disk.as_ref())?;
+        let sink = FileSink::new(options, format(table)?, table, environment.disk.as_ref())?;
         Ok(Arc::new(sink))
     }
 }

@@ -3,15 +3,25 @@
 use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
+use ruslo_formats::Format;
+
 use super::NAME;
+use super::compression::Compression;
 use crate::option::{self, Options};
 
 const PATH: &str = "path";
 const SPLIT_SIZE: &str = "source.split-size";
 const SPLIT_SIZE_DEFAULT: u64 = 4 << 20;
+const COMPRESSION: &str = "compression";
+const ROLLING_SIZE: &str = "sink.rolling-policy.file-size";
+const ROLLING_SIZE_DEFAULT: u64 = 128 << 20;
+
+/// What [`COMPRESSION`] may be.
+const COMPRESSIONS: [(&str, Option<Compression>); 3] =
+    [("none", Some(Compression::None)), ("gzip", Some(Compression::Gzip)), ("zstd", Some(Compression::Zstd))];
 
 /// What a table may say.
-pub(super) const SPECS: [OptionSpec; 4] = [
+pub(super) const SPECS: [OptionSpec; 6] = [
     OptionSpec {
         key: PATH,
         required: true,
@@ -19,12 +29,24 @@ pub(super) const SPECS: [OptionSpec; 4] = [
               folders whose name begins with '.' or '_' are left out of folders and globs. Sink: a folder, created if \
               missing. Relative to the working directory; 'file:///absolute/path' is fine too.",
     },
-    OptionSpec { key: "format", required: true, doc: "How rows are written in the files: 'json' or 'csv'." },
+    OptionSpec { key: "format", required: true, doc: "How rows are written in the files: 'json', 'csv' or 'parquet'." },
+    OptionSpec {
+        key: COMPRESSION,
+        required: false,
+        doc: "How json and csv files are compressed: 'none', 'gzip' or 'zstd'. Sink: 'none' if not given. Source: as each \
+              file's first bytes or its name tell (.gz, .zst), if not given.",
+    },
     OptionSpec {
         key: SPLIT_SIZE,
         required: false,
-        doc: "Source: how many bytes of a file are read as one piece, such as '1 mb' (default '4 mb'). Gzip files are \
-              always read in one.",
+        doc: "Source: how many bytes of a file are read as one piece, such as '1 mb' (default '4 mb'). Compressed files \
+              are always read in one.",
+    },
+    OptionSpec {
+        key: ROLLING_SIZE,
+        required: false,
+        doc: "Sink: a file that has reached this size is closed and another one begun (default '128 mb'). At every \
+              checkpoint files are closed in any case.",
     },
     option::RATE_SPEC,
 ];
@@ -35,6 +57,10 @@ pub(super) struct FilesystemOptions {
     /// A path of this machine, without scheme.
     pub(super) path: String,
     pub(super) split_bytes: u64,
+    /// If given.
+    pub(super) compression: Option<Compression>,
+    /// How large a sink's file becomes.
+    pub(super) rolling_bytes: u64,
 }
 
 impl FilesystemOptions {
@@ -42,7 +68,21 @@ impl FilesystemOptions {
         Ok(Self {
             path: local_path(option::required(options, NAME, PATH)?)?,
             split_bytes: option::byte_count(options, SPLIT_SIZE, SPLIT_SIZE_DEFAULT)?,
+            compression: option::choice(options, COMPRESSION, &COMPRESSIONS, None)?,
+            rolling_bytes: option::byte_count(options, ROLLING_SIZE, ROLLING_SIZE_DEFAULT)?,
         })
+    }
+
+    /// Checks that the files of a format can be compressed as asked.
+    pub(super) fn check_compression(&self, format: &dyn Format) -> Result<()> {
+        match self.compression {
+            Some(Compression::Gzip | Compression::Zstd) if format.blocks().is_some() => {
+                let name = format.name();
+                let sentence = format!("'{COMPRESSION}' is for text; format '{name}' compresses within its files");
+                Err(Error::usage(format!("{sentence}: see the options that begin with '{name}.'")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

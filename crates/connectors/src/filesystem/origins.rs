@@ -11,7 +11,7 @@ use ruslo_core::dead_letter::{Origins, Record};
 use ruslo_core::error::{Error, Result};
 use ruslo_formats::Decoder;
 
-use super::reader::Columns;
+use super::columns::Columns;
 
 /// How many rows the search holds decoded at a time.
 const ROWS_HELD: usize = 1024;

@@ -1,6 +1,7 @@
 //! Names of part files: how they sort, and how leftovers are known.
 //!
-//! A finished part is `part-<run>-<subtask>-<epoch>.<format>`. While it is written it is
+//! A finished part is `part-<run>-<subtask>-<epoch>.<format>`; further ones of the same epoch have `_<number>` behind the
+//! epoch. While it is written it is
 //! `.part-<run>-<subtask>-after-<epoch>-<try>.tmp`, after the last epoch that its writer prepared: the writer does not
 //! know which epoch comes. Numbers have leading zeros, so that names sort as the rows came. Both are read from the
 //! right, because a run's name may contain anything that [`check_run`] lets through, dashes too.
@@ -20,9 +21,12 @@ pub(super) fn check_run(run: &str) -> Result<()> {
     }
 }
 
-/// The name of a finished part.
-pub(super) fn finished(run: &str, subtask: usize, epoch: Epoch, extension: &str) -> String {
-    format!("{PREFIX}{run}-{subtask:03}-{:08}.{extension}", epoch.0)
+/// The name of a finished part, the `number`th of its epoch, from 0.
+pub(super) fn finished(run: &str, subtask: usize, epoch: Epoch, number: usize, extension: &str) -> String {
+    match number {
+        0 => format!("{PREFIX}{run}-{subtask:03}-{:08}.{extension}", epoch.0),
+        _ => format!("{PREFIX}{run}-{subtask:03}-{:08}_{number:04}.{extension}", epoch.0),
+    }
 }
 
 /// The name of a part being written.
@@ -49,6 +53,7 @@ pub(super) fn epoch_of_finished(name: &str, run: &str) -> Option<Epoch> {
     let numbers = name.strip_prefix(PREFIX)?.strip_prefix(run)?.strip_prefix('-')?;
     let (subtask, rest) = numbers.split_once('-')?;
     let (epoch, _extension) = rest.split_once('.')?;
+    let epoch = epoch.split_once('_').map_or(epoch, |(epoch, _number)| epoch);
     subtask.parse::<u32>().ok()?;
     epoch.parse().ok().map(Epoch)
 }
@@ -59,7 +64,8 @@ mod tests {
 
     #[test]
     fn names_sort_by_subtask_and_epoch() {
-        let names = [(0, 2), (0, 10), (1, 1), (10, 1)].map(|(s, e)| finished("r", s, Epoch(e), "json"));
+        let places = [(0, 2, 0), (0, 2, 1), (0, 2, 10), (0, 10, 0), (1, 1, 0), (10, 1, 0)];
+        let names = places.map(|(subtask, epoch, number)| finished("r", subtask, Epoch(epoch), number, "json"));
         assert_eq!(names[0], "part-r-000-00000002.json");
         assert!(names.is_sorted());
     }
@@ -87,7 +93,10 @@ mod tests {
 
     #[test]
     fn finished_parts_tell_their_epoch_to_their_own_run_only() {
-        let name = finished("a-1", 7, Epoch(3), "json");
+        let name = finished("a-1", 7, Epoch(3), 12, "json.gz");
+        assert_eq!(name, "part-a-1-007-00000003_0012.json.gz");
+        assert_eq!(epoch_of_finished(&name, "a-1"), Some(Epoch(3)));
+        let name = finished("a-1", 7, Epoch(3), 0, "json");
         assert_eq!(epoch_of_finished(&name, "a-1"), Some(Epoch(3)));
         assert_eq!(epoch_of_finished(&name, "a"), None, "'1' would be the subtask and '007-00000003' no epoch");
         assert_eq!(epoch_of_finished(&unfinished("a-1", 7, Epoch(3), 0), "a-1"), None);

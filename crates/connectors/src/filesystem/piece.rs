@@ -1,7 +1,8 @@
 //! What a split of `filesystem` says: a byte range of a file, and how to tell whether it is still the same file.
 //!
 //! A file is a lineage, cut at multiples of the split size whatever the parallelism. A range owns every record that
-//! *starts* in it, so that each record has one owner without anybody looking for line ends beforehand. The size at
+//! *starts* in it, so that each record has one owner without anybody looking for line ends beforehand; so it is with
+//! the blocks of a format that has such. The size at
 //! listing is the end of the file for good: what is appended later is not read.
 
 use std::io::Read;
@@ -13,13 +14,11 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{Position, Split};
 use serde::{Deserialize, Serialize};
 
+use super::compression::Compression;
 use super::listing::FoundFile;
 
 /// How many bytes at the head of a file tell it from another one.
 const HEAD_BYTES: u64 = 1024;
-
-/// What gzip data begins with.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A byte range of a file: [`Split::description`], stored in checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +28,14 @@ pub(super) struct Piece {
     pub(super) size: u64,
     /// CRC-32 of the file's first 1,024 bytes.
     pub(super) head: u32,
-    /// Whether the bytes are compressed; then the piece is the whole file.
+    /// Whether the bytes are compressed with gzip; then the piece is the whole file.
     pub(super) gzip: bool,
+    /// Whether they are compressed with zstd; then, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) zstd: bool,
+    /// When the file was last changed, in milliseconds since 1970, if anybody asked and the disk knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) modified: Option<i64>,
     /// The first byte that belongs to it.
     pub(super) start: u64,
     /// The byte after the last.
@@ -41,6 +46,26 @@ pub(super) struct Piece {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Offset {
     offset: u64,
+}
+
+/// [`Position`] in a piece of a format of blocks: the next row, counted from the start of its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BlockPosition {
+    pub(super) block: usize,
+    pub(super) row: u64,
+}
+
+impl BlockPosition {
+    /// Notes it.
+    pub(super) fn note(self) -> Position {
+        serde_json::json!({ "block": self.block, "row": self.row })
+    }
+
+    /// Reads a noted one.
+    pub(super) fn of(position: &Position) -> Result<Self> {
+        serde_json::from_value(position.clone())
+            .map_err(|error| Error::corrupt(format!("position of a file split: {error}")))
+    }
 }
 
 /// Notes an offset.
@@ -69,7 +94,16 @@ impl Piece {
 
     /// Whether the piece reaches the end of its file.
     pub(super) fn is_last(&self) -> bool {
-        self.gzip || self.end >= self.size
+        self.compression() != Compression::None || self.end >= self.size
+    }
+
+    /// How the bytes are compressed.
+    pub(super) fn compression(&self) -> Compression {
+        match (self.gzip, self.zstd) {
+            (true, _) => Compression::Gzip,
+            (_, true) => Compression::Zstd,
+            _ => Compression::None,
+        }
     }
 
     /// Checks that the file begins as it did and has not become smaller.
@@ -97,20 +131,34 @@ impl Piece {
     }
 }
 
+/// How files are cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    /// The size of a piece in bytes; the last one of a file may be smaller.
+    pub(super) split_bytes: u64,
+    /// How the files are compressed; `None`: as each file's name or first bytes tell.
+    pub(super) compression: Option<Compression>,
+    /// Whether to note when a file was last changed.
+    pub(super) modified: bool,
+}
+
 /// The pieces of a file, in order; an empty file has none.
-pub(super) fn cut(disk: &dyn Disk, file: &FoundFile, split_bytes: u64) -> Result<Vec<Split>> {
+pub(super) fn cut(disk: &dyn Disk, file: &FoundFile, cut: Cut) -> Result<Vec<Split>> {
     if file.size == 0 {
         return Ok(Vec::new());
     }
     let path = utf8(&file.path)?;
     let head = head(disk, &file.path, file.size)?;
-    let gzip = head.is_gzip || path.ends_with(".gz");
-    let step = if gzip { file.size } else { split_bytes.max(1) };
+    let compression = cut.compression.unwrap_or_else(|| head.compression.or(Compression::of_name(&path)));
+    let step = if compression == Compression::None { cut.split_bytes.max(1) } else { file.size };
+    let (gzip, zstd) = (compression == Compression::Gzip, compression == Compression::Zstd);
+    let modified = if cut.modified { disk.modified(&file.path)? } else { None };
     (0..file.size.div_ceil(step))
         .map(|sequence| {
             let start = sequence.saturating_mul(step);
             let end = start.saturating_add(step).min(file.size);
-            Piece { path: path.clone(), size: file.size, head: head.crc, gzip, start, end }.split(sequence)
+            let (path, size, head) = (path.clone(), file.size, head.crc);
+            Piece { path, size, head, gzip, zstd, modified, start, end }.split(sequence)
         })
         .collect()
 }
@@ -123,7 +171,7 @@ fn utf8(path: &Path) -> Result<String> {
 /// What the first bytes of a file tell.
 struct Head {
     crc: u32,
-    is_gzip: bool,
+    compression: Compression,
 }
 
 /// Looks at the head of a file that had `size` bytes when it was listed.
@@ -133,7 +181,7 @@ fn head(disk: &dyn Disk, path: &Path, size: u64) -> Result<Head> {
     read.map_err(|error| Error::io(path.display(), &error))?;
     let mut crc = Crc::new();
     crc.update(&bytes);
-    Ok(Head { crc: crc.sum(), is_gzip: bytes.starts_with(&GZIP_MAGIC) })
+    Ok(Head { crc: crc.sum(), compression: Compression::of_bytes(&bytes) })
 }
 
 #[cfg(test)]
@@ -149,19 +197,21 @@ mod tests {
         let path = folder.path().join(name);
         LocalDisk.write_synced(&path, bytes).unwrap();
         let file = FoundFile { path, size: bytes.len() as u64 };
-        let splits = cut(&LocalDisk, &file, split_bytes).unwrap();
+        let splits = cut(&LocalDisk, &file, Cut { split_bytes, compression: None, modified: false }).unwrap();
         (folder, splits)
     }
 
     #[test]
-    fn ranges_are_adjacent_and_gzip_is_one() {
-        let cases: [(&str, &[u8], &[(u64, u64)]); 6] = [
+    fn ranges_are_adjacent_and_what_is_compressed_is_one() {
+        let cases: [(&str, &[u8], &[(u64, u64)]); 8] = [
             ("a", b"", &[]),
             ("a", b"x", &[(0, 1)]),
             ("a", b"0123", &[(0, 4)]),
             ("a", b"012345678", &[(0, 4), (4, 8), (8, 9)]),
             ("a", &[0x1f, 0x8b, 8, 0, 0, 0], &[(0, 6)]),
             ("a.gz", b"012345678", &[(0, 9)]),
+            ("a", &[0x28, 0xb5, 0x2f, 0xfd, 0, 0], &[(0, 6)]),
+            ("a.zst", b"012345678", &[(0, 9)]),
         ];
         for (name, bytes, expected) in cases {
             let (_folder, splits) = cut_file(name, bytes, 4);
@@ -200,13 +250,22 @@ mod tests {
 
     #[test]
     fn the_notation_in_checkpoints_is_fixed() {
-        let piece = Piece { path: "in".into(), size: 9, head: 7, gzip: false, start: 4, end: 8 };
+        let (zstd, modified) = (false, None);
+        let piece = Piece { path: "in".into(), size: 9, head: 7, gzip: false, zstd, modified, start: 4, end: 8 };
         let split = piece.split(1).unwrap();
         let text = r#"{"end":8,"gzip":false,"head":7,"path":"in","size":9,"start":4}"#;
         assert_eq!(split.description, serde_json::from_str::<serde_json::Value>(text).unwrap());
         assert_eq!(position(210).to_string(), r#"{"offset":210}"#);
         assert_eq!(offset(&position(210)).unwrap(), 210);
         assert_eq!(offset(&serde_json::json!({})).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(Piece::of(&split).unwrap(), piece, "what was stored before there were other fields is read");
+        let position = BlockPosition { block: 3, row: 120 };
+        assert_eq!(position.note().to_string(), r#"{"block":3,"row":120}"#);
+        assert_eq!(BlockPosition::of(&position.note()).unwrap(), position);
+        assert_eq!(BlockPosition::of(&serde_json::json!({"offset": 1})).unwrap_err().kind(), ErrorKind::Corrupt);
+        let zstd = Piece { zstd: true, modified: Some(5), ..piece }.split(1).unwrap();
+        let text = r#"{"end":8,"gzip":false,"head":7,"modified":5,"path":"in","size":9,"start":4,"zstd":true}"#;
+        assert_eq!(zstd.description, serde_json::from_str::<serde_json::Value>(text).unwrap());
         let broken = Split { description: serde_json::json!(3), ..split };
         assert_eq!(Piece::of(&broken).unwrap_err().kind(), ErrorKind::Corrupt);
     }

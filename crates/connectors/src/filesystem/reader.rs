@@ -8,13 +8,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::ArrayRef;
 use ruslo_core::dead_letter::{OnError, Origins, Record, Rejected};
 use ruslo_core::disk::Disk;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{Budget, Polled, Position, Sifted, SourceReader, Split, SplitId};
-use ruslo_formats::{DecodeError, Decoder, DecoderConfig, Format};
+use ruslo_formats::{DecodeError, Decoder};
 
+use super::columns::Columns;
+use super::compression::Compression;
 use super::content;
 use super::origins::{self, Kept, LineOrigins};
 use super::piece::{self, Piece};
@@ -25,27 +27,6 @@ const BATCH_BYTES_MAX: u64 = 8 << 20;
 
 /// How much is kept of a bad record that is longer than a row may be.
 const ENDLESS_BYTES_KEPT: usize = 1 << 20;
-
-/// What is read of each file.
-#[derive(Debug)]
-pub(super) struct Columns {
-    pub(super) format: Arc<dyn Format>,
-    /// What comes out.
-    pub(super) schema: SchemaRef,
-    table: SchemaRef,
-    projection: Vec<usize>,
-}
-
-impl Columns {
-    pub(super) fn new(format: Arc<dyn Format>, table: SchemaRef, projection: &[usize]) -> Result<Self> {
-        let schema = Arc::new(table.project(projection)?);
-        Ok(Self { format, schema, table, projection: projection.to_vec() })
-    }
-
-    pub(super) fn decoder(&self, header: Option<&[u8]>) -> Result<Box<dyn Decoder>> {
-        self.format.decoder(&DecoderConfig { header, ..DecoderConfig::new(&self.table, &self.projection) })
-    }
-}
 
 /// Reads the pieces that one subtask is given, in the order in which they come.
 pub(super) struct FileReader {
@@ -77,6 +58,8 @@ struct File {
     header: Option<Arc<[u8]>>,
     /// Whether the data was decompressed to its end, because a record made no sense.
     is_whole: bool,
+    /// What [`Columns::assemble`] puts between the columns.
+    constants: Vec<ArrayRef>,
 }
 
 /// The piece being read.
@@ -122,9 +105,11 @@ impl FileReader {
         piece.check_identity(self.disk.as_ref(), since)?;
         let preamble = content::preamble(self.disk.as_ref(), piece, self.columns.format.as_ref())?;
         let decoder = self.columns.decoder(preamble.header.as_deref()).map_err(|error| error.context(&piece.path))?;
+        let constants = self.columns.constants(piece)?;
         let header = preamble.header.map(Arc::from);
         let preamble = preamble.bytes as u64;
-        Ok(File { path: piece.path.clone(), decoder, preamble, header, is_whole: !piece.gzip })
+        let is_whole = piece.compression() == Compression::None;
+        Ok(File { path: piece.path.clone(), decoder, preamble, header, is_whole, constants })
     }
 }
 
@@ -172,12 +157,12 @@ impl Current {
         self.window.consume(count);
     }
 
-    /// Leaves a bad record out. Damaged gzip data decompresses to nonsense: then that is the error.
+    /// Leaves a bad record out. Damaged data decompresses to nonsense: then that is the error.
     fn reject(&mut self, file: &mut File, error: &DecodeError, on_error: &OnError, disk: &dyn Disk) {
         self.take(error.offset);
         let offset = self.window.offset();
         if !std::mem::replace(&mut file.is_whole, true)
-            && let Err(damage) = content::check_gzip(disk, &self.piece, offset)
+            && let Err(damage) = content::check_whole(disk, &self.piece, offset)
         {
             self.failed = Some(damage);
             return;
@@ -210,11 +195,11 @@ impl Current {
 
     /// Checks that the piece was read to its end, when no rows came any more.
     fn check_finished(&self) -> Result<()> {
-        let Piece { path, end, gzip, .. } = &self.piece;
+        let Piece { path, end, .. } = &self.piece;
         if !self.window.is_finished() {
             return Err(Error::internal(format!("{path}: the decoder stopped at byte {}", self.window.offset())));
         }
-        if !gzip && self.window.offset() < *end {
+        if self.piece.compression() == Compression::None && self.window.offset() < *end {
             return Err(Error::data(format!("{path}: the file became smaller while it was read")));
         }
         Ok(())
@@ -240,7 +225,7 @@ impl SourceReader for FileReader {
         current.decode(file, budget.rows_max.max(1), &self.on_error, self.disk.as_ref());
         if file.decoder.rows() > 0 || !current.rejected.is_empty() {
             let (split, position) = (current.id.clone(), piece::position(current.window.offset()));
-            let batch = file.decoder.flush()?;
+            let batch = self.columns.assemble(file.decoder.flush()?, &file.constants)?;
             if self.on_error.fails() {
                 self.current = Some(current);
                 return Ok(Polled::Batch { split, batch, position });
@@ -272,6 +257,7 @@ mod tests {
 
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use ruslo_core::connector::TableDefinition;
     use ruslo_core::disk::LocalDisk;
     use ruslo_core::error::ErrorKind;
     use ruslo_core::source::Split;
@@ -290,21 +276,27 @@ mod tests {
         _folder: tempfile::TempDir,
         file: FoundFile,
         columns: Arc<Columns>,
+        table: TableDefinition,
     }
 
     impl Input {
         fn new(name: &str, content: &[u8], options: &[(&str, &str)]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(name);
-            let bytes = if name.ends_with(".gz") { gzip(content) } else { content.to_vec() };
+            let bytes = match name.rsplit_once('.') {
+                Some((_, "gz")) => gzip(content),
+                Some((_, "zst")) => zstd::encode_all(content, 1).unwrap(),
+                _ => content.to_vec(),
+            };
             LocalDisk.write_synced(&path, &bytes).unwrap();
             let fields = vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)];
             let options: BTreeMap<_, _> = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             let format = if name.contains("csv") { "csv" } else { "json" };
             let format = ruslo_formats::format(format, &options).unwrap();
-            let columns = Columns::new(format, Arc::new(Schema::new(fields)), &[0]).unwrap();
+            let table = TableDefinition::new("t", Arc::new(Schema::new(fields)), BTreeMap::new());
+            let columns = Columns::new(format, &table, &[0]).unwrap();
             let file = FoundFile { path, size: bytes.len() as u64 };
-            Self { _folder: folder, file, columns: Arc::new(columns) }
+            Self { _folder: folder, file, columns: Arc::new(columns), table }
         }
 
         fn json() -> Self {
@@ -316,7 +308,8 @@ mod tests {
         }
 
         fn splits(&self, split_bytes: u64) -> Vec<Split> {
-            piece::cut(&LocalDisk, &self.file, split_bytes).unwrap()
+            let cut = piece::Cut { split_bytes, compression: None, modified: false };
+            piece::cut(&LocalDisk, &self.file, cut).unwrap()
         }
 
         fn reader(&self, splits: impl IntoIterator<Item = (Split, Option<Position>)>) -> FileReader {
@@ -378,7 +371,9 @@ mod tests {
     #[test]
     fn reading_goes_on_from_every_position() {
         let gzipped = Input::new("in.csv.gz", CSV.as_bytes(), &[("csv.header", "true")]);
-        for (input, split_bytes) in [(Input::json(), 1000), (Input::json(), 20), (Input::csv(), 30), (gzipped, 9)] {
+        let packed = Input::new("in.csv.zst", CSV.as_bytes(), &[("csv.header", "true")]);
+        let inputs = [(Input::json(), 1000), (Input::json(), 20), (Input::csv(), 30), (gzipped, 9), (packed, 9)];
+        for (input, split_bytes) in inputs {
             let splits = input.splits(split_bytes);
             let (batches, _) = drain(&mut input.reader(splits.iter().cloned().map(|split| (split, None))), 1);
             assert_eq!(batches.len(), 5);
@@ -498,6 +493,35 @@ mod tests {
             assert!(rows.len() >= rows_min, "{} rows", rows.len());
             // Damaged data may make sense for a while; what is merely cut short is right as far as it goes.
             assert!(text.contains("damaged") || rows.iter().copied().eq(0..rows.len() as i64));
+        }
+    }
+
+    #[test]
+    fn zstd_that_is_cut_or_damaged_is_told() {
+        let text: String = (0..200_000).map(|value| format!("{{\"a\":{value}}}\n")).collect();
+        // With a checksum, as the command `zstd` writes it.
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(text.as_bytes()).unwrap();
+        let whole = encoder.finish().unwrap();
+        let mut damaged = whole.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle..middle + 64].fill(0xff);
+        let cases: [(&[u8], &str); 3] = [
+            (&whole[..whole.len() / 2], "in.json.zst: the zstd data ends too early, the file is not whole; "),
+            (&damaged, "in.json.zst: the zstd data is damaged ("),
+            (b"{\"a\":1}\n{\"a\":2}\n", "in.json.zst: the zstd data is damaged ("),
+        ];
+        for (bytes, sentence) in cases {
+            let mut input = Input::new("in.json.zst", b"", &[]);
+            LocalDisk.remove(&input.file.path).unwrap();
+            LocalDisk.write_synced(&input.file.path, bytes).unwrap();
+            input.file.size = bytes.len() as u64;
+            let splits = input.splits(1);
+            let error = drain(&mut input.reader(splits.into_iter().map(|split| (split, None))), 100).1.unwrap();
+            let text = input.without_folder(&error);
+            assert!(text.starts_with(sentence), "{text}");
+            assert_eq!(error.kind(), ErrorKind::Data);
         }
     }
 
@@ -622,7 +646,7 @@ mod tests {
     #[test]
     fn no_columns_are_rows_all_the_same() {
         let mut input = Input::json();
-        let columns = Columns::new(input.columns.format.clone(), input.columns.table.clone(), &[]).unwrap();
+        let columns = Columns::new(input.columns.format.clone(), &input.table, &[]).unwrap();
         input.columns = Arc::new(columns);
         let mut reader = input.reader([(input.splits(1000).remove(0), None)]);
         let polled = reader.poll(Budget { rows_max: 10 }).unwrap();

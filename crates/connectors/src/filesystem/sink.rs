@@ -4,42 +4,61 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use ruslo_core::connector::TableDefinition;
 use ruslo_core::disk::{Disk, FileKind};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::Subtask;
 use ruslo_core::sink::{Committer, Guarantee, Sink, SinkContext, SinkWriter};
 use ruslo_formats::Format;
 
+use super::columns;
 use super::committer::FileCommitter;
+use super::compression::Compression;
 use super::options::FilesystemOptions;
+use super::part::Target;
 use super::part_name;
-use super::writer::{FileWriter, Folder};
+use super::partition::Partitioner;
+use super::writer::FileWriter;
 
 /// A folder to be written.
 pub(super) struct FileSink {
-    path: PathBuf,
+    options: FilesystemOptions,
     format: Arc<dyn Format>,
+    /// The columns that rows have.
     schema: SchemaRef,
+    /// The columns that files have.
+    in_files: SchemaRef,
+    partition_keys: Vec<String>,
 }
 
 impl FileSink {
-    /// A sink for rows of `schema`.
+    /// A sink for the rows of a table.
     ///
     /// # Errors
-    /// `Usage`, if there is a file at the path or the format cannot write a column.
+    /// `Usage`, if there is a file at the path, the format cannot write a column or a partition cannot be one.
     pub(super) fn new(
         options: FilesystemOptions,
         format: Arc<dyn Format>,
-        schema: SchemaRef,
+        table: &TableDefinition,
         disk: &dyn Disk,
     ) -> Result<Self> {
-        let path = PathBuf::from(options.path);
-        if let Some(FileKind::File(_)) = disk.kind(&path)? {
-            let sentence = format!("{}: this is a file; a sink's path is a folder", path.display());
+        if let Some(FileKind::File(_)) = disk.kind(Path::new(&options.path))? {
+            let sentence = format!("{}: this is a file; a sink's path is a folder", options.path);
             return Err(Error::usage(sentence));
         }
-        format.encoder(&schema)?;
-        Ok(Self { path, format, schema })
+        options.check_compression(format.as_ref())?;
+        let schema = columns::written(table)?;
+        let partition_keys = table.partition_keys.clone();
+        let in_files = match partitioner(&schema, &partition_keys)? {
+            Some(partitioner) => partitioner.in_files(&schema)?,
+            None => schema.clone(),
+        };
+        format.encoder(&in_files)?;
+        Ok(Self { options, format, schema, in_files, partition_keys })
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(&self.options.path)
     }
 }
 
@@ -51,21 +70,35 @@ impl Sink for FileSink {
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         part_name::check_run(&context.run)?;
         let disk = context.environment.disk.clone();
-        create_durably(disk.as_ref(), &self.path)?;
-        let folder = Folder { path: self.path.clone(), run: context.run.clone(), subtask: subtask.index, disk };
-        Ok(Box::new(FileWriter::new(folder, self.format.name(), self.format.encoder(&self.schema)?)))
+        create_durably(disk.as_ref(), &self.path())?;
+        let target = Target {
+            path: self.path(),
+            run: context.run.clone(),
+            subtask: subtask.index,
+            disk,
+            format: self.format.clone(),
+            schema: self.in_files.clone(),
+            compression: self.options.compression.unwrap_or(Compression::None),
+            rolling_bytes: self.options.rolling_bytes,
+        };
+        Ok(Box::new(FileWriter::new(target, partitioner(&self.schema, &self.partition_keys)?)))
     }
 
     fn committer(&self, context: &SinkContext) -> Result<Box<dyn Committer>> {
         part_name::check_run(&context.run)?;
         let disk = context.environment.disk.clone();
-        Ok(Box::new(FileCommitter::new(self.path.clone(), context.run.clone(), disk)))
+        Ok(Box::new(FileCommitter::new(self.path(), context.run.clone(), self.partition_keys.len(), disk)))
     }
+}
+
+/// What sends rows to their partitions, if there are any.
+fn partitioner(schema: &SchemaRef, keys: &[String]) -> Result<Option<Partitioner>> {
+    (!keys.is_empty()).then(|| Partitioner::new(schema, keys)).transpose()
 }
 
 /// Creates a folder and its parents so that they survive a power cut: each is durable before the next is created, and
 /// so is the one that is there already, whose creator may have died before that.
-fn create_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
+pub(super) fn create_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
     let mut new = Vec::new();
     for folder in path.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
         new.push(folder);
@@ -85,8 +118,10 @@ fn create_durably(disk: &dyn Disk, path: &Path) -> Result<()> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
     use arrow::record_batch::RecordBatch;
+    use ruslo_core::connector::MetadataColumn;
     use ruslo_core::disk::LocalDisk;
     use ruslo_core::environment::Environment;
     use ruslo_core::epoch::Epoch;
@@ -106,10 +141,13 @@ mod tests {
 
     impl Output {
         fn new(format: &str) -> Self {
-            let root = tempfile::tempdir().unwrap();
+            Self::of(tempfile::tempdir().unwrap(), |path| sink(path, format).unwrap())
+        }
+
+        fn of(root: tempfile::TempDir, sink: impl FnOnce(&Path) -> FileSink) -> Self {
             let disk = FaultyDisk::new();
             let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::local() };
-            let sink = sink(&root.path().join("deep/out"), format).unwrap();
+            let sink = sink(&root.path().join("deep/out"));
             Self { root, disk, context: SinkContext { environment, run: "r-1".into() }, sink }
         }
 
@@ -140,10 +178,14 @@ mod tests {
     }
 
     fn sink(path: &Path, format: &str) -> Result<FileSink> {
-        let options = FilesystemOptions { path: path.to_str().unwrap().to_owned(), split_bytes: 1 };
-        let options_of_format = BTreeMap::from([("csv.header".to_owned(), "true".to_owned())]);
-        let format = ruslo_formats::format(format, &options_of_format)?;
-        FileSink::new(options, format, batch(0..1).schema(), &LocalDisk)
+        sink_of(path, format, &[], &TableDefinition::new("t", batch(0..1).schema(), BTreeMap::new()))
+    }
+
+    fn sink_of(path: &Path, format: &str, given: &[(&str, &str)], table: &TableDefinition) -> Result<FileSink> {
+        let given = [("path", path.to_str().unwrap()), ("csv.header", "true")].into_iter().chain(given.iter().copied());
+        let given: BTreeMap<_, _> = given.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let format = ruslo_formats::format(format, &given)?;
+        FileSink::new(FilesystemOptions::parse(&given)?, format, table, &LocalDisk)
     }
 
     fn batch(values: std::ops::Range<i64>) -> RecordBatch {
@@ -311,6 +353,165 @@ mod tests {
         output.disk.set(Fault::None);
         output.committer().commit(&committables).unwrap();
         assert_eq!(output.visible().len(), 1);
+    }
+
+    /// A table of (day, n, k) in a folder, partitioned by day and k.
+    fn partitioned(keys: &[&str]) -> TableDefinition {
+        let fields = vec![
+            Field::new("day", DataType::Date32, true),
+            Field::new("n", DataType::Int64, true),
+            Field::new("k", DataType::Utf8, true),
+        ];
+        let mut table = TableDefinition::new("t", Arc::new(Schema::new(fields)), BTreeMap::new());
+        table.partition_keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        table
+    }
+
+    fn rows(table: &TableDefinition, rows: &[(Option<i32>, i64, Option<&str>)]) -> RecordBatch {
+        let days: Date32Array = rows.iter().map(|(day, _, _)| *day).collect();
+        let numbers: Int64Array = rows.iter().map(|(_, n, _)| Some(*n)).collect();
+        let texts: StringArray = rows.iter().map(|(_, _, k)| *k).collect();
+        RecordBatch::try_new(table.schema.clone(), vec![Arc::new(days), Arc::new(numbers), Arc::new(texts)]).unwrap()
+    }
+
+    /// All files below a folder with what is in them, hidden ones as `?`.
+    fn tree(folder: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for path in LocalDisk.list(folder).unwrap() {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            match LocalDisk.kind(&path).unwrap() {
+                Some(FileKind::Folder) => {
+                    found.extend(tree(&path).into_iter().map(|(below, text)| (format!("{name}/{below}"), text)));
+                }
+                _ if name.starts_with('.') => found.push((name, "?".to_owned())),
+                _ => found.push((name, String::from_utf8(LocalDisk.read(&path).unwrap()).unwrap())),
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn partitions_are_folders_named_as_hive_and_flink_name_them() {
+        let root = tempfile::tempdir().unwrap();
+        let table = partitioned(&["day", "k"]);
+        let output = Output::of(root, |path| sink_of(path, "json", &[], &table).unwrap());
+        let mut writer = output.writer(0);
+        let batch = [
+            (Some(19_844), 1, Some("a")),
+            (None, 2, Some("x/y=50%")),
+            (Some(19_844), 3, None),
+            (Some(19_844), 4, Some("a")),
+            (Some(-1), 5, Some("")),
+            (Some(-1), 6, Some("é")),
+        ];
+        let _ = writer.write(&rows(&table, &batch)).unwrap();
+        let _ = writer.write(&rows(&table, &[(Some(19_844), 7, Some("a"))])).unwrap();
+        let committables = writer.prepare_commit(Epoch(1)).unwrap();
+        assert!(tree(&output.folder()).iter().all(|(_, text)| text == "?"), "nothing is visible yet");
+        output.committer().commit(&committables).unwrap();
+        output.committer().commit(&committables).unwrap();
+        let part = "part-r-1-000-00000001.json";
+        let expected = [
+            ("day=1969-12-31/k=__HIVE_DEFAULT_PARTITION__", "{\"n\":5}\n"),
+            ("day=1969-12-31/k=é", "{\"n\":6}\n"),
+            ("day=2024-05-01/k=__HIVE_DEFAULT_PARTITION__", "{\"n\":3}\n"),
+            ("day=2024-05-01/k=a", "{\"n\":1}\n{\"n\":4}\n{\"n\":7}\n"),
+            ("day=__HIVE_DEFAULT_PARTITION__/k=x%2Fy%3D50%25", "{\"n\":2}\n"),
+        ];
+        let expected: Vec<_> = expected.iter().map(|(f, text)| (format!("{f}/{part}"), (*text).to_owned())).collect();
+        assert_eq!(tree(&output.folder()), expected);
+    }
+
+    #[test]
+    fn what_a_dead_attempt_left_in_partitions_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let table = partitioned(&["k"]);
+        let output = Output::of(root, |path| sink_of(path, "json", &[], &table).unwrap());
+        let mut writer = output.writer(0);
+        let _ = writer.write(&rows(&table, &[(None, 1, Some("a"))])).unwrap();
+        let durable = writer.prepare_commit(Epoch(1)).unwrap();
+        let _ = writer.write(&rows(&table, &[(None, 2, Some("a")), (None, 3, Some("b"))])).unwrap();
+        let lost = writer.prepare_commit(Epoch(2)).unwrap();
+        let _ = writer.write(&rows(&table, &[(None, 4, Some("b"))])).unwrap();
+        drop(writer);
+        let mut committer = output.committer();
+        committer.commit(&durable).unwrap();
+        committer.commit(&lost).unwrap();
+        committer.abort_since(Epoch(1)).unwrap();
+        assert_eq!(tree(&output.folder()), text(&[("k=a/part-r-1-000-00000001.json", "{\"day\":null,\"n\":1}\n")]));
+        let mad = serde_json::json!({"folder": "../k=a", "from": "x", "to": "y"});
+        assert_eq!(committer.commit(&[Committable(mad)]).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn more_partitions_than_may_be_open_lose_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let table = partitioned(&["day"]);
+        let output = Output::of(root, |path| sink_of(path, "csv", &[], &table).unwrap());
+        let mut writer = output.writer(0);
+        for round in 0..2 {
+            let batch: Vec<_> = (0..90).map(|n| (Some(n), i64::from(n) + 1000 * round, Some("x"))).collect();
+            let _ = writer.write(&rows(&table, &batch)).unwrap();
+        }
+        let committables = writer.prepare_commit(Epoch(1)).unwrap();
+        output.committer().commit(&committables).unwrap();
+        let mut found: Vec<i64> = tree(&output.folder())
+            .iter()
+            .flat_map(|(_, text)| {
+                text.lines().skip(1).map(|line| line.split(',').next().unwrap().parse().unwrap()).collect::<Vec<_>>()
+            })
+            .collect();
+        found.sort_unstable();
+        let expected: Vec<i64> = (0..2).flat_map(|round| (0..90).map(move |n| n + 1000 * round)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_large_enough_is_followed_by_another() {
+        let root = tempfile::tempdir().unwrap();
+        let table = TableDefinition::new("t", batch(0..1).schema(), BTreeMap::new());
+        let options = [("sink.rolling-policy.file-size", "1 kb"), ("compression", "gzip")];
+        let output = Output::of(root, |path| sink_of(path, "json", &options, &table).unwrap());
+        let mut writer = output.writer(0);
+        for n in 0..5 {
+            let _ = writer.write(&batch(n * 1000..n * 1000 + 1000)).unwrap();
+        }
+        let committables = writer.prepare_commit(Epoch(3)).unwrap();
+        output.committer().commit(&committables).unwrap();
+        let names: Vec<_> = output.names();
+        assert_eq!(names.len(), 5);
+        assert_eq!(names[..2], ["part-r-1-000-00000003.json.gz", "part-r-1-000-00000003_0001.json.gz"]);
+        assert!(names.is_sorted());
+        let mut all = String::new();
+        for name in names {
+            let bytes = LocalDisk.read(&output.folder().join(name)).unwrap();
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut all).unwrap();
+        }
+        assert!(all.lines().map(str::to_owned).eq((0..5000).map(|n| format!("{{\"a\":{n}}}"))));
+        let next = prepared(writer.as_mut(), 0..1, 4);
+        output.committer().commit(&next).unwrap();
+        assert!(output.names().contains(&"part-r-1-000-00000004.json.gz".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = |format: &str, options: &[(&str, &str)], table: &TableDefinition| {
+            let error = sink_of(root.path(), format, options, table).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            error.to_string()
+        };
+        assert!(refused("json", &[], &partitioned(&["day", "n", "k"])).contains("names all columns"));
+        assert!(refused("json", &[], &partitioned(&["x"])).contains("PARTITIONED BY (x): no such column"));
+        let compressed = refused("parquet", &[("compression", "gzip")], &partitioned(&[]));
+        assert!(compressed.contains("format 'parquet' compresses within its files"), "{compressed}");
+        let mut table = partitioned(&[]);
+        let (column, key) = ("k".to_owned(), "file.path".to_owned());
+        table.metadata = vec![MetadataColumn { column, key, is_virtual: false }];
+        assert!(refused("json", &[], &table).contains("'file.path' cannot be written"));
+        table.metadata[0].is_virtual = true;
+        let sink = sink_of(root.path(), "json", &[], &table).unwrap();
+        assert_eq!(sink.schema.fields().len(), 2, "virtual columns are not written");
     }
 
     #[test]

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use ruslo_core::connector::TableDefinition;
 use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
-use ruslo_core::error::Result;
+use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{Source, SourceReader, Split};
 use ruslo_formats::Format;
 
+use super::blocks::BlockReader;
+use super::columns::Columns;
+use super::compression::Compression;
+use super::listing::{self, FoundFile};
 use super::options::FilesystemOptions;
-use super::reader::{Columns, FileReader};
-use super::{listing, piece};
+use super::piece::{self, Cut};
+use super::reader::FileReader;
 
 /// Files to be read.
 pub(super) struct FileSource {
@@ -25,9 +30,10 @@ impl FileSource {
     pub(super) fn new(
         options: FilesystemOptions,
         format: Arc<dyn Format>,
-        table: SchemaRef,
+        table: &TableDefinition,
         projection: &[usize],
     ) -> Result<Self> {
+        options.check_compression(format.as_ref())?;
         let columns = Columns::new(format, table, projection)?;
         Ok(Self { options, columns: Arc::new(columns), on_error: OnError::Fail })
     }
@@ -35,6 +41,26 @@ impl FileSource {
     /// The same with another way with bad records.
     pub(super) fn on_error(self, on_error: OnError) -> Self {
         Self { on_error, ..self }
+    }
+
+    /// How files are cut.
+    fn cut(&self) -> Cut {
+        let format = &self.columns.format;
+        let is_splittable = format.blocks().map_or(format.is_splittable(), |blocks| blocks.is_splittable());
+        let compression = if format.blocks().is_some() { Some(Compression::None) } else { self.options.compression };
+        let split_bytes = if is_splittable { self.options.split_bytes } else { u64::MAX };
+        Cut { split_bytes, compression, modified: self.columns.wants_modification_time() }
+    }
+
+    /// An empty text is a table without rows, but a file of blocks says at least that it is one.
+    fn check_not_empty(&self, file: &FoundFile) -> Result<()> {
+        match file.size == 0 && self.columns.format.blocks().is_some() {
+            true => {
+                let (path, name) = (file.path.display(), self.columns.format.name());
+                Err(Error::data(format!("{path}: the file is empty; this is no {name} file")))
+            }
+            false => Ok(()),
+        }
     }
 }
 
@@ -45,10 +71,10 @@ impl Source for FileSource {
 
     fn splits(&self, environment: &Environment) -> Result<Vec<Split>> {
         let disk = environment.disk.as_ref();
-        let split_bytes = if self.columns.format.is_splittable() { self.options.split_bytes } else { u64::MAX };
         let mut splits = Vec::new();
         for file in listing::files(disk, &self.options.path)? {
-            splits.extend(piece::cut(disk, &file, split_bytes)?);
+            self.check_not_empty(&file)?;
+            splits.extend(piece::cut(disk, &file, self.cut())?);
         }
         // Paths sort by component, lineages as text: 'a/b' and 'a.b' differ in that.
         splits.sort_by_key(Split::id);
@@ -56,7 +82,11 @@ impl Source for FileSource {
     }
 
     fn reader(&self, environment: &Environment) -> Result<Box<dyn SourceReader>> {
-        Ok(Box::new(FileReader::new(self.columns.clone(), environment.disk.clone(), self.on_error.clone())))
+        let (columns, disk, on_error) = (self.columns.clone(), environment.disk.clone(), self.on_error.clone());
+        Ok(match columns.format.blocks() {
+            Some(_) => Box::new(BlockReader::new(columns, disk)),
+            None => Box::new(FileReader::new(columns, disk, on_error)),
+        })
     }
 }
 
@@ -66,6 +96,7 @@ mod tests {
     use std::path::Path;
 
     use arrow::datatypes::{DataType, Field, Schema};
+    use ruslo_core::connector::MetadataColumn;
     use ruslo_core::disk::{Disk, LocalDisk};
     use ruslo_core::error::ErrorKind;
     use ruslo_core::source::{Budget, Polled};
@@ -74,11 +105,14 @@ mod tests {
     use super::*;
 
     fn source(path: &Path, format: &str) -> FileSource {
-        let options = FilesystemOptions { path: path.to_str().unwrap().to_owned(), split_bytes: 4 };
+        let given = [("path", path.to_str().unwrap()), ("source.split-size", "4")];
+        let given = given.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let options = FilesystemOptions::parse(&given.into()).unwrap();
         let options_of_format = BTreeMap::from([("csv.header".to_owned(), "true".to_owned())]);
         let format = ruslo_formats::format(format, &options_of_format).unwrap();
         let fields = vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)];
-        FileSource::new(options, format, Arc::new(Schema::new(fields)), &[1]).unwrap()
+        let table = TableDefinition::new("t", Arc::new(Schema::new(fields)), BTreeMap::new());
+        FileSource::new(options, format, &table, &[1]).unwrap()
     }
 
     #[test]
@@ -119,6 +153,101 @@ mod tests {
     fn the_schema_is_the_projection() {
         let source = source(Path::new("in"), "json");
         assert_eq!(source.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    /// Everything that a table's files hold, as text.
+    fn read_all(table: &TableDefinition, projection: &[usize]) -> Result<Vec<String>> {
+        let environment = Environment::local();
+        let format = ruslo_formats::format(table.options.get("format").unwrap(), &table.options)?;
+        let source = FileSource::new(FilesystemOptions::parse(&table.options)?, format, table, projection)?;
+        let mut reader = source.reader(&environment)?;
+        for split in source.splits(&environment)? {
+            reader.add_split(split, None)?;
+        }
+        let mut rows = Vec::new();
+        loop {
+            match reader.poll(Budget { rows_max: 2 })? {
+                Polled::Batch { batch, .. } => {
+                    assert_eq!(batch.schema(), source.schema());
+                    let options = arrow::util::display::FormatOptions::new().with_null("-");
+                    let shown = |c| arrow::util::display::ArrayFormatter::try_new(c, &options).unwrap();
+                    let columns: Vec<_> = batch.columns().iter().map(|c| shown(c.as_ref())).collect();
+                    let row = |row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|");
+                    rows.extend((0..batch.num_rows()).map(row));
+                }
+                Polled::Finished(_) => {}
+                Polled::Pending(_) => return Ok(rows),
+            }
+        }
+    }
+
+    fn table(path: &Path, fields: Vec<Field>) -> TableDefinition {
+        let options = [("path", path.to_str().unwrap()), ("format", "json"), ("source.split-size", "4")];
+        let options = options.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        TableDefinition::new("t", Arc::new(Schema::new(fields)), options.into())
+    }
+
+    fn write(folder: &Path, name: &str, bytes: &[u8]) {
+        let path = folder.join(name);
+        LocalDisk.create_folder(path.parent().unwrap()).unwrap();
+        LocalDisk.write_synced(&path, bytes).unwrap();
+    }
+
+    #[test]
+    fn metadata_columns_say_which_file_a_row_is_of() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "x/one.json", b"{\"n\":1}\n{\"n\":2}\n");
+        let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
+        let fields =
+            [("p", DataType::Utf8), ("n", DataType::Int64), ("m", DataType::Utf8), ("s", DataType::Int64), ("t", time)];
+        let fields = fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec();
+        let mut table = table(folder.path(), fields);
+        let metadata = [("p", "file.path"), ("m", "file.name"), ("s", "file.size"), ("t", "file.modification-time")];
+        let metadata = metadata.map(|(column, key)| (column.to_owned(), key.to_owned()));
+        table.metadata = metadata.map(|(column, key)| MetadataColumn { column, key, is_virtual: true }).to_vec();
+        let path = folder.path().join("x/one.json");
+        let time = LocalDisk.modified(&path).unwrap().unwrap();
+        assert!(time > 1_700_000_000_000, "{time}");
+        let rows = read_all(&table, &[0, 1, 2, 3]).unwrap();
+        assert_eq!(rows, [1, 2].map(|n| format!("{}|{n}|one.json|16", path.display())));
+        assert_eq!(read_all(&table, &[2]).unwrap(), ["one.json", "one.json"]);
+        let times = read_all(&table, &[1, 4]).unwrap();
+        assert!(times[0].starts_with("1|20"), "{}", times[0]);
+        table.metadata[0].key = "file.pth".to_owned();
+        let error = read_all(&table, &[0]).unwrap_err();
+        assert!(error.to_string().contains("has no metadata 'file.pth'; it has 'file.path', 'file.name'"), "{error}");
+        (table.metadata[0].key, table.metadata[0].column) = ("file.name".to_owned(), "n".to_owned());
+        let error = read_all(&table, &[0]).unwrap_err();
+        assert_eq!(error.to_string(), "column 'n': the metadata 'file.name' is STRING; declare it so");
+    }
+
+    #[test]
+    fn partition_columns_are_read_from_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "day=2024-05-01/k=a%2Fb/x.json", b"{\"n\":1}\n{\"n\":2,\"day\":\"not looked at\"}\n");
+        write(folder.path(), "day=__HIVE_DEFAULT_PARTITION__/k=100%/x.json", b"{\"n\":3}\n");
+        let fields = [("k", DataType::Utf8), ("n", DataType::Int64), ("day", DataType::Date32)];
+        let mut table = table(folder.path(), fields.map(|(name, t)| Field::new(name, t, true)).to_vec());
+        table.partition_keys = vec!["day".to_owned(), "k".to_owned()];
+        assert_eq!(read_all(&table, &[0, 1, 2]).unwrap(), ["a/b|1|2024-05-01", "a/b|2|2024-05-01", "100%|3|-"]);
+        assert_eq!(read_all(&table, &[0]).unwrap(), ["a/b", "a/b", "100%"], "no column of the files is needed");
+        write(folder.path(), "day=May/k=x/x.json", b"{}\n");
+        let error = read_all(&table, &[2]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("x.json: the partition 'day=May' is no value"), "{error}");
+        write(folder.path(), "a.json", b"{}\n");
+        let error = read_all(&table, &[2]).unwrap_err();
+        assert!(error.to_string().contains("a.json: the file is in no folder 'day=..'"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_no_parquet() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "in.parquet", b"");
+        let mut table = table(folder.path(), vec![Field::new("n", DataType::Int64, true)]);
+        table.options.insert("format".to_owned(), "parquet".to_owned());
+        let error = read_all(&table, &[0]).unwrap_err();
+        assert!(error.to_string().ends_with("in.parquet: the file is empty; this is no parquet file"), "{error}");
     }
 
     #[test]

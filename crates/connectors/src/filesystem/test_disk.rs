@@ -72,6 +72,9 @@ impl Disk for FaultyDisk {
     fn kind(&self, path: &Path) -> Result<Option<FileKind>> {
         LocalDisk.kind(path)
     }
+    fn modified(&self, path: &Path) -> Result<Option<i64>> {
+        LocalDisk.modified(path)
+    }
     fn list(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         LocalDisk.list(folder)
     }

@@ -3,8 +3,10 @@
 //! ```text
 //! # What the file shows.
 //!
-//! === input trips.json            a file in ${dir}; compressed if its name ends in .gz; `cut 9` takes the last 9 bytes off
+//! === input trips.json            a file in ${dir}; compressed if its name ends in .gz or .zst; `cut 9` takes the last 9 bytes off
 //! {"id": 1}
+//!
+//! === file trips.parquet          a file in ${dir}, one of those in `files` here
 //!
 //! === sql                         a script that reads from ${dir} and writes lines to ${out}
 //! INSERT INTO result SELECT id FROM trips;
@@ -66,8 +68,15 @@ pub(crate) enum Engines {
 #[derive(Debug)]
 pub(crate) struct Input {
     name: String,
-    text: String,
+    content: Content,
     cut_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    /// What stands in `files`.
+    File,
 }
 
 /// What comes of a test file.
@@ -112,10 +121,13 @@ impl Case {
         let (mut engines, mut in_order) = (Engines::Both, None);
         for (heading, body) in sections {
             match *heading.split(' ').collect::<Vec<_>>() {
-                ["input", name] => inputs.push(Input { name: name.to_owned(), text: body, cut_bytes: 0 }),
+                ["input", name] => inputs.push(Input::text(name, body, 0)),
+                ["file", name] => {
+                    inputs.push(Input { name: name.to_owned(), content: Content::File, cut_bytes: 0 });
+                }
                 ["input", name, "cut", bytes] => {
                     let cut_bytes = bytes.parse().map_err(|_| format!("'{bytes}' is not a number"))?;
-                    inputs.push(Input { name: name.to_owned(), text: body, cut_bytes });
+                    inputs.push(Input::text(name, body, cut_bytes));
                 }
                 ["sql"] => sql = Some(body),
                 ["rows"] => rows.get_or_insert_default().extend(lines(&body)),
@@ -159,14 +171,27 @@ impl Case {
 }
 
 impl Input {
+    fn text(name: &str, body: String, cut_bytes: usize) -> Self {
+        Self { name: name.to_owned(), content: Content::Text(body), cut_bytes }
+    }
+
     fn write(&self, folder: &Path) {
         let path = folder.join(&self.name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut bytes = self.text.as_bytes().to_vec();
+        let mut bytes = match &self.content {
+            Content::Text(text) => text.as_bytes().to_vec(),
+            Content::File => {
+                let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql/files");
+                std::fs::read(files.join(&self.name)).unwrap()
+            }
+        };
         if self.name.ends_with(".gz") {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
             encoder.write_all(&bytes).unwrap();
             bytes = encoder.finish().unwrap();
+        }
+        if self.name.ends_with(".zst") {
+            bytes = zstd::encode_all(&bytes[..], 1).unwrap();
         }
         bytes.truncate(bytes.len() - self.cut_bytes);
         std::fs::write(path, bytes).unwrap();
@@ -223,8 +248,11 @@ mod tests {
     fn a_file_is_read_into_its_parts() {
         let text = "# shows\n\n=== input a.json\n{}\n\n=== input b\n\n=== sql\nSELECT\n=== rows\nb\na\n\n=== late 3\n";
         let case = Case::parse("x", text).unwrap();
-        let texts: Vec<_> = case.inputs.iter().map(|input| input.text.as_str()).collect();
-        assert_eq!(texts, ["{}\n", ""]);
+        let text = |input: &Input| match &input.content {
+            Content::Text(text) => text.clone(),
+            Content::File => panic!(),
+        };
+        assert_eq!(case.inputs.iter().map(text).collect::<Vec<_>>(), ["{}\n", ""]);
         assert_eq!(case.sql, "SELECT\n");
         let Expected::Answer(answer) = case.expected else { panic!() };
         let counts = Counts { late: 3, ..Counts::default() };

@@ -162,27 +162,10 @@ impl World {
     }
 
     fn rows(&self) -> Result<Vec<String>> {
-        let mut rows = Vec::new();
-        self.rows_in(&self.out(), "", &mut rows)?;
+        let lines = crate::output::lines(&self.out())?;
+        let mut rows: Vec<_> = lines.iter().map(|line| line.replace(&self.inputs, "${dir}")).collect();
         rows.sort();
         Ok(rows)
-    }
-
-    fn rows_in(&self, folder: &Path, prefix: &str, rows: &mut Vec<String>) -> Result<()> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten();
-        for path in entries.map(|entry| entry.unwrap().path()) {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if name.starts_with(['.', '_']) {
-                return Err(Error::internal(format!("{} was left behind", path.display())));
-            }
-            if path.is_dir() {
-                self.rows_in(&path, &format!("{prefix}{name}: "), rows)?;
-                continue;
-            }
-            let text = std::fs::read_to_string(path).unwrap().replace(&self.inputs, "${dir}");
-            rows.extend(text.lines().map(|line| format!("{prefix}{line}")));
-        }
-        Ok(())
     }
 
     /// What has been written, file by file in the order of their names.

@@ -1,0 +1,55 @@
+//! What was written, as lines: other programs' readers of the formats than ours.
+
+use std::io::Read;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use ruslo_core::error::{Error, Result};
+
+/// All rows below a folder, one a line: text as it stands, rows of other formats with `|` between columns. Rows of a
+/// partition stand behind its folders' names. Nothing hidden may be there.
+pub(crate) fn lines(folder: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with(['.', '_']) {
+            return Err(Error::internal(format!("{} was left behind", path.display())));
+        }
+        match path.is_dir() {
+            true => lines.extend(self::lines(&path)?.into_iter().map(|line| format!("{name}: {line}"))),
+            false => lines.extend(file(&path)),
+        }
+    }
+    Ok(lines)
+}
+
+fn file(path: &Path) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap();
+    let text = match path.extension().unwrap().to_str().unwrap() {
+        "gz" => {
+            let mut text = String::new();
+            flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+            text
+        }
+        "zst" => String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap(),
+        "parquet" => return parquet(path),
+        _ => String::from_utf8(bytes).unwrap(),
+    };
+    text.lines().map(str::to_owned).collect()
+}
+
+fn parquet(path: &Path) -> Vec<String> {
+    let file = std::fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1000).unwrap();
+    reader.flat_map(|batch| shown(&batch.unwrap())).collect()
+}
+
+fn shown(batch: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::new().with_null("NULL");
+    let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap());
+    let formatters: Vec<_> = formatters.collect();
+    let row = |row| formatters.iter().map(|value| value.value(row).to_string()).collect::<Vec<_>>().join("|");
+    (0..batch.num_rows()).map(row).collect()
+}
