@@ -120,6 +120,8 @@ mod tests {
 
     use arrow::datatypes::{DataType, Field, Schema};
 
+    use ruslo_core::connector::TableDefinition;
+
     use super::*;
 
     fn origins(pieces: &[(u64, &[u8])]) -> LineOrigins {
@@ -127,7 +129,7 @@ mod tests {
         pieces.iter().for_each(|(offset, lines)| kept.add(lines, *offset));
         let table = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         let format = ruslo_formats::format("json", &BTreeMap::new()).unwrap();
-        let columns = Arc::new(Columns::new(format, table, &[0]).unwrap());
+        let columns = Arc::new(Columns::new(format, &TableDefinition::new("t", table, BTreeMap::new()), &[0]).unwrap());
         LineOrigins { path: "in.json".to_owned(), kept, columns, header: None }
     }
 

@@ -175,7 +175,7 @@ mod tests {
                     let row = |row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|");
                     rows.extend((0..batch.num_rows()).map(row));
                 }
-                Polled::Finished(_) => {}
+                Polled::Sifted(_) | Polled::Finished(_) => {}
                 Polled::Pending(_) => return Ok(rows),
             }
         }
