@@ -160,4 +160,10 @@ pub trait RowTime: Send + Sync {
     /// # Errors
     /// `Data`, if an expression fails on a value.
     fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark, wall: Timestamp) -> Result<Assigned>;
+
+    /// Whether the clock makes the source's watermarks, and not the rows: some operator works by processing time. Then
+    /// the time that [`Self::assign`] gets is after every watermark so far, even if the calendar went back.
+    fn is_driven_by_clock(&self) -> bool {
+        false
+    }
 }

@@ -11,7 +11,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::min_max::min_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::{AggregateUDF, Operator as Sign};
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{binary, col, lit};
@@ -110,6 +110,8 @@ fn spec(case: &Case) -> SessionSpec {
     let calls = vec![
         call(count_udaf(), "ts", false),
         call(sum_udaf(), "value", false),
+        // Of DataFusion: must not take a group for seen before its first row.
+        call(max_udaf(), "value", false),
         call(avg_udaf(), "value", false),
         call(min_udaf(), "text", false),
         // Has no accumulator for many groups: goes through the adapter.
@@ -126,6 +128,7 @@ type Key = (Option<i64>, Option<String>, i64, i64);
 struct Outcome {
     rows: i64,
     sum: Option<i64>,
+    most: Option<i64>,
     avg: Option<i64>,
     first: Option<String>,
     texts: i64,
@@ -167,6 +170,7 @@ fn outcome(rows: &[Row]) -> Outcome {
     Outcome {
         rows: rows.len() as i64,
         sum,
+        most: values.iter().max().copied(),
         avg: sum.map(|sum| sum / values.len() as i64),
         first: texts.first().map(|text| (*text).clone()),
         texts: texts.len() as i64,
@@ -351,15 +355,16 @@ fn read(batch: &RecordBatch, row: usize, keys: usize) -> (Key, Outcome) {
         column.is_valid(row).then(|| column.value(row).to_owned())
     };
     let time = |at: usize| batch.column(at).as_primitive::<TimestampMillisecondType>().value(row);
-    let (start, end) = (time(keys + 5), time(keys + 6));
-    assert_eq!(time(keys + 7), end - 1);
+    let (start, end) = (time(keys + 6), time(keys + 7));
+    assert_eq!(time(keys + 8), end - 1);
     let key = if keys == 2 { (int(0), text(1), start, end) } else { (None, None, start, end) };
     let outcome = Outcome {
         rows: int(keys).unwrap(),
         sum: int(keys + 1),
-        avg: int(keys + 2),
-        first: text(keys + 3),
-        texts: int(keys + 4).unwrap(),
+        most: int(keys + 2),
+        avg: int(keys + 3),
+        first: text(keys + 4),
+        texts: int(keys + 5).unwrap(),
     };
     (key, outcome)
 }

@@ -27,6 +27,7 @@ use crate::latency::Latency;
 use crate::layout::{ChainLayout, Layout};
 use crate::ledger::SourceLedger;
 use crate::planted::{Bug, planted};
+use crate::processing_time::ProcessingTime;
 use crate::scheduler::{Scheduler, TaskIndex};
 use crate::sink::SinkOperator;
 use crate::source::{Barriers, SourceHead, SourceSpec};
@@ -436,6 +437,11 @@ impl<'a> Builder<'a> {
             clock: Arc::clone(&self.spec.environment.clock),
             on_error: source.on_error.clone(),
             batch_rows: self.spec.config.batch_rows,
+            processing_time: ProcessingTime::new(
+                Arc::clone(&self.spec.environment.clock),
+                self.restore(node).watermark(),
+                source.row_time.as_ref().is_some_and(|row_time| row_time.is_driven_by_clock()),
+            ),
         });
         Ok(Head::Source { head, node: index, subtask, metrics })
     }

@@ -24,6 +24,7 @@ pub mod latency;
 pub mod layout;
 pub mod ledger;
 pub mod planted;
+pub mod processing_time;
 pub mod scheduler;
 mod sift;
 pub mod sink;

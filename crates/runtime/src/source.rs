@@ -28,6 +28,7 @@ use ruslo_state::manifest::SplitReading;
 
 use crate::input::Event;
 use crate::planted::{Bug, planted};
+use crate::processing_time::ProcessingTime;
 use crate::scheduler::lock;
 use crate::sift::{BadRow, sift};
 use crate::splits::{Assigned, SplitBook};
@@ -70,6 +71,7 @@ pub struct SourceHead {
     aside: Option<RecordBatch>,
     /// Whether a record that was left out has been told in the log.
     told: bool,
+    processing_time: ProcessingTime,
     /// The splits being read.
     open: BTreeMap<SplitId, OpenSplit>,
     /// Of the rows that all of them hold.
@@ -163,12 +165,25 @@ pub struct SourceSpec {
     pub on_error: OnError,
     /// Rows per batch.
     pub batch_rows: usize,
+    /// Processing time.
+    pub processing_time: ProcessingTime,
 }
 
 impl SourceHead {
     /// A head that has read nothing.
     pub fn new(spec: SourceSpec) -> Self {
-        let SourceSpec { reader, book, row_time, barriers, memory, metrics, clock, on_error, batch_rows } = spec;
+        let SourceSpec {
+            reader,
+            book,
+            row_time,
+            barriers,
+            memory,
+            metrics,
+            clock,
+            on_error,
+            batch_rows,
+            processing_time,
+        } = spec;
         Self {
             reader,
             book,
@@ -181,6 +196,7 @@ impl SourceHead {
             batch_rows,
             aside: None,
             told: false,
+            processing_time,
             open: BTreeMap::new(),
             held_bytes: 0,
             finished: Vec::new(),
@@ -224,7 +240,10 @@ impl SourceHead {
         }
         match self.ending {
             Some(reason) => Ok(SourcePoll::Event(self.end(reason))),
-            None => self.advance(now),
+            None => Ok(match self.advance(now)? {
+                SourcePoll::Blocked(until) => SourcePoll::Blocked(self.processing_time.wake(until)),
+                poll => poll,
+            }),
         }
     }
 
@@ -238,10 +257,9 @@ impl SourceHead {
     }
 
     fn advance(&mut self, now: Instant) -> Result<SourcePoll> {
-        let source = self.book.watermark();
-        if self.row_time.is_some() && source > self.watermark && source < Timestamp::MAX {
-            self.watermark = source;
-            return Ok(SourcePoll::Event(Event::Watermark(source)));
+        if let Some(reached) = self.watermark_due(now).filter(|reached| *reached > self.watermark) {
+            self.watermark = reached;
+            return Ok(SourcePoll::Event(Event::Watermark(reached)));
         }
         if let Some(split) = self.first(OpenSplit::may_send) {
             return self.send_held(&split);
@@ -261,6 +279,15 @@ impl SourceHead {
             return Ok(SourcePoll::Worked);
         }
         if self.open.values().all(|open| open.read_to_end) { Ok(SourcePoll::Blocked(None)) } else { self.read(now) }
+    }
+
+    /// How far event time has come: by the clock, or by the rows.
+    fn watermark_due(&mut self, now: Instant) -> Option<Timestamp> {
+        if self.processing_time.drives() {
+            return self.processing_time.watermark(now);
+        }
+        self.row_time.as_ref()?;
+        Some(self.book.watermark()).filter(|source| *source < Timestamp::MAX)
     }
 
     fn first(&self, wanted: impl Fn(&OpenSplit) -> bool) -> Option<SplitId> {
@@ -288,8 +315,9 @@ impl SourceHead {
             Assigned::Nothing | Assigned::Wait => Ok(None),
             Assigned::Split(assignment) => {
                 let watermark = match self.row_time {
-                    Some(_) => assignment.watermark,
-                    None => Some(SplitWatermark::START),
+                    // Rows are not held until event time is known where the clock makes it.
+                    Some(_) if !self.processing_time.drives() => assignment.watermark,
+                    _ => Some(SplitWatermark::START),
                 };
                 let open = OpenSplit {
                     watermark,
@@ -364,7 +392,7 @@ impl SourceHead {
     fn rows_of(&self, held: &mut Held, watermark: &mut SplitWatermark) -> Result<Rows> {
         let batch = held.batch.clone();
         let Some(row_time) = &self.row_time else { return Ok(Rows { batch, ahead_rows: 0 }) };
-        let wall = self.clock.wall();
+        let wall = self.processing_time.stamp();
         if self.on_error.fails() {
             return row_time.assign(batch, watermark, wall);
         }
@@ -402,4 +430,124 @@ impl SourceHead {
 
 fn unasked() -> Error {
     Error::internal("a reader brought rows of a split that it was not given")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
+    use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
+    use ruslo_core::clock::{Clock, VirtualClock};
+    use ruslo_core::memory::MemoryPool;
+    use ruslo_core::source::Split;
+
+    use super::*;
+    use crate::scheduler::{Scheduler, TaskIndex};
+
+    /// Brings one row when asked for the `rows_at`th time, and nothing else.
+    struct Slow {
+        polls: usize,
+        rows_at: usize,
+        split: Option<SplitId>,
+    }
+
+    fn row() -> RecordBatch {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![0]));
+        RecordBatch::try_from_iter([("p", times)]).unwrap()
+    }
+
+    impl SourceReader for Slow {
+        fn add_split(&mut self, split: Split, _: Option<Position>) -> Result<()> {
+            self.split = Some(split.id());
+            Ok(())
+        }
+
+        fn poll(&mut self, _: Budget) -> Result<Polled> {
+            self.polls += 1;
+            if self.polls != self.rows_at {
+                return Ok(Polled::Pending(None));
+            }
+            Ok(Polled::Batch { split: self.split.clone().unwrap(), batch: row(), position: serde_json::json!(1) })
+        }
+    }
+
+    struct ByClock;
+
+    impl RowTime for ByClock {
+        fn schema(&self) -> SchemaRef {
+            row().schema()
+        }
+
+        fn assign(&self, batch: RecordBatch, _: &mut SplitWatermark, wall: Timestamp) -> Result<Rows> {
+            let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![wall.millis(); batch.num_rows()]));
+            Ok(Rows { batch: RecordBatch::try_new(batch.schema(), vec![times])?, ahead_rows: 0 })
+        }
+
+        fn is_driven_by_clock(&self) -> bool {
+            true
+        }
+    }
+
+    struct NoScheduler;
+    impl Scheduler for NoScheduler {
+        fn wake(&self, _: TaskIndex) {}
+    }
+
+    fn head(clock: &Arc<VirtualClock>, promised: i64) -> SourceHead {
+        let split =
+            Split { lineage: "a".to_owned(), sequence: 0, description: serde_json::json!({}), is_endless: true };
+        SourceHead::new(SourceSpec {
+            reader: Box::new(Slow { polls: 0, rows_at: 3, split: None }),
+            book: Arc::new(SplitBook::new(vec![split], None, vec![0], Arc::new(NoScheduler))),
+            row_time: Some(Arc::new(ByClock)),
+            barriers: Barriers::default(),
+            memory: MemoryPool::unbounded().reserve("source"),
+            metrics: Arc::default(),
+            clock: Arc::clone(clock) as _,
+            on_error: OnError::Fail,
+            batch_rows: 10,
+            processing_time: ProcessingTime::new(Arc::clone(clock) as _, Timestamp(promised), true),
+        })
+    }
+
+    /// What comes until `until`, if the clock jumps to whenever the head wants to be woken.
+    fn run(head: &mut SourceHead, clock: &VirtualClock, until: Duration) -> Vec<Event> {
+        let mut events = Vec::new();
+        while clock.now() < until {
+            match head.poll(clock.now(), false).unwrap() {
+                SourcePoll::Event(event) => events.push(event),
+                SourcePoll::Worked => {}
+                SourcePoll::Blocked(at) => clock.advance(at.unwrap().saturating_sub(clock.now())),
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn the_clock_makes_watermarks_while_no_row_comes() {
+        let clock = Arc::new(VirtualClock::default());
+        let events = run(&mut head(&clock, i64::MIN), &clock, Duration::from_millis(160));
+        let mut watermark = i64::MIN;
+        let mut rows = 0;
+        for event in &events {
+            match event {
+                Event::Watermark(at) => watermark = at.millis(),
+                Event::Batch(_, batch) => {
+                    rows += 1;
+                    assert!(batch.column(0).as_primitive::<TimestampMillisecondType>().value(0) > watermark);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((events.len(), rows, watermark), (5, 1, 149));
+    }
+
+    #[test]
+    fn after_a_restore_rows_come_after_what_was_promised() {
+        let clock = Arc::new(VirtualClock::default());
+        let events = run(&mut head(&clock, 9000), &clock, Duration::from_millis(160));
+        let [Event::Batch(_, batch)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(batch.column(0).as_primitive::<TimestampMillisecondType>().value(0), 9001);
+    }
 }

@@ -46,6 +46,7 @@ mod nodes;
 mod parallelism;
 mod physical;
 mod planner;
+mod processing_time;
 mod program;
 mod scan;
 mod script;

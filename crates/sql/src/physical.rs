@@ -2,7 +2,7 @@
 //!
 //! One arm of [`Physical::node`] per kind of node; every arm ends in a spec of `ruslo_operators` and a line for people.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
@@ -29,6 +29,7 @@ use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
 use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::processing_time::driven_tables;
 use crate::side::Aside;
 use crate::unnest::Unnest;
 use crate::window::{bare_column, waits_for_time};
@@ -42,6 +43,8 @@ pub(crate) struct Physical<'a> {
     pub(crate) parallelism: usize,
     /// Whether some operator waits for event time, so that sources must make watermarks.
     pub(crate) needs_time: bool,
+    /// The tables of which some window is of processing time, so that the clock makes their watermarks.
+    pub(crate) driven_by_clock: BTreeSet<String>,
     pub(crate) graph: Graph,
     /// What side tables get.
     pub(crate) asides: Vec<Aside>,
@@ -81,6 +84,7 @@ pub(crate) fn graph(
 ) -> Sql<(Graph, Vec<Detail>)> {
     let mut physical = Physical::new(connections, catalog, parallelism);
     physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
+    physical.driven_by_clock = driven_tables(flows.iter().map(|(plan, _)| *plan))?;
     for (plan, target) in flows {
         let last = physical.node(plan)?;
         physical.sink(last, target)?;
@@ -109,9 +113,20 @@ pub(crate) fn batch_sink(
 impl<'a> Physical<'a> {
     fn new(connections: Connections<'a>, catalog: &'a Catalog, parallelism: usize) -> Self {
         let (graph, asides, details, texts) = Default::default();
-        let (planned, hinted) = Default::default();
-        let needs_time = false;
-        Self { connections, catalog, parallelism, needs_time, graph, asides, details, texts, planned, hinted }
+        let (planned, hinted, driven_by_clock) = Default::default();
+        Self {
+            connections,
+            catalog,
+            parallelism,
+            needs_time: false,
+            driven_by_clock,
+            graph,
+            asides,
+            details,
+            texts,
+            planned,
+            hinted,
+        }
     }
 
     /// Adds the nodes of `plan`, where they are not there already; the last of them is the answer.

@@ -22,7 +22,7 @@ use crate::settings::{Rejected, RuntimeMode, Settings};
 use crate::statement::{Insert, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
-use crate::{cursor, ids, sort, stream};
+use crate::{cursor, ids, processing_time, sort, stream};
 
 /// What a script has said so far.
 pub(crate) struct Program<'a> {
@@ -123,7 +123,7 @@ impl<'a> Program<'a> {
         let columns = self.columns(ddl)?;
         let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()));
         let watermark = match &ddl.watermark {
-            Some(watermark) => Some(self.watermark(watermark, &schema, &ddl.name.value)?),
+            Some(watermark) => Some(self.watermark(watermark, &columns, &schema, &ddl.name.value)?),
             None => None,
         };
         self.catalog.add(Relation::Table(Arc::new(Table {
@@ -164,6 +164,9 @@ impl<'a> Program<'a> {
     }
 
     fn computed(&self, name: &At<String>, tokens: &[TokenWithSpan], physical: &Schema) -> Sql<Column> {
+        if let Some(column) = processing_time::column(&name.value, tokens) {
+            return Ok(column);
+        }
         let schema = unqualified(physical)?;
         let expr = self.planner.expression(tokens, &schema)?;
         let (_, field) = expr.to_field(&schema).map_err(|error| from_datafusion(&error, tokens))?;
@@ -177,7 +180,13 @@ impl<'a> Program<'a> {
         Ok(Column { field, computed: Some(expr) })
     }
 
-    fn watermark(&self, ddl: &WatermarkDdl, schema: &SchemaRef, table: &str) -> Sql<TableWatermark> {
+    fn watermark(
+        &self,
+        ddl: &WatermarkDdl,
+        columns: &[Column],
+        schema: &SchemaRef,
+        table: &str,
+    ) -> Sql<TableWatermark> {
         let name = &ddl.column.value;
         let Ok(field) = schema.field_with_name(name) else {
             let names = schema.fields().iter().map(|field| field.name().as_str());
@@ -187,13 +196,17 @@ impl<'a> Program<'a> {
         let not_a_time = |what: &str, data_type: &DataType, at| {
             SqlError::new(format!("a watermark needs a TIMESTAMP; {what} is {}", sql_name(data_type))).at(at)
         };
+        if columns.iter().any(|column| column.field.name() == name && processing_time::is_processing_time(column)) {
+            let sentence = format!("'{name}' is processing time: windows over it need no watermark");
+            return Err(SqlError::new(sentence).at(ddl.column.at).help("leave WATERMARK FOR out"));
+        }
         if !matches!(field.data_type(), DataType::Timestamp(..)) {
             return Err(not_a_time(&format!("'{name}'"), field.data_type(), ddl.column.at)
                 .help("make a TIMESTAMP(3) of it in a computed column"));
         }
-        let columns = unqualified(schema)?;
-        let expr = self.planner.expression(&ddl.expression, &columns)?;
-        let data_type = expr.get_type(&columns).map_err(|error| from_datafusion(&error, &ddl.expression))?;
+        let row = unqualified(schema)?;
+        let expr = self.planner.expression(&ddl.expression, &row)?;
+        let data_type = expr.get_type(&row).map_err(|error| from_datafusion(&error, &ddl.expression))?;
         if !matches!(data_type, DataType::Timestamp(..)) {
             let at = ddl.expression.first().map_or(ddl.column.at, Position::of);
             return Err(not_a_time("its expression", &data_type, at));

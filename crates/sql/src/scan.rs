@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr, TableScan, ident};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::{Expr, TableScan, ident, lit};
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, SourceNode};
 use ruslo_core::operator::Port;
 use ruslo_core::source::RowTime;
-use ruslo_operators::{NamedExpr, RowTimeAssigner, WatermarkSpec};
+use ruslo_operators::{NamedExpr, ProcessingTimeColumns, RowTimeAssigner, WatermarkSpec};
 
 use crate::care::{Bad, Care, Late};
 use crate::catalog::{StreamTable, Table, TableWatermark};
@@ -19,7 +19,9 @@ use crate::errors::from_datafusion;
 use crate::explain::{Detail, shown_expr};
 use crate::interval::describe;
 use crate::physical::{Physical, physical_expr};
+use crate::processing_time::is_processing_time;
 use crate::side::Aside;
+use crate::types::UTC;
 
 /// What is read of a table and what is made of it.
 pub(crate) struct Reading<'a> {
@@ -31,6 +33,8 @@ pub(crate) struct Reading<'a> {
     /// What the connector gives, by place among the physical columns.
     physical: Vec<usize>,
     watermark: Option<&'a TableWatermark>,
+    /// Whether some window is of processing time.
+    is_driven_by_clock: bool,
 }
 
 impl Physical<'_> {
@@ -39,7 +43,8 @@ impl Physical<'_> {
         let table = scan.source.downcast_ref::<StreamTable>().map(|table| table.0.clone());
         let table = table.ok_or_else(|| SqlError::internal(format!("'{}' is no table", scan.table_name)))?;
         let wanted = scan.projection.clone().unwrap_or_else(|| (0..table.columns.len()).collect());
-        let reading = Reading::new(&table, wanted, self.needs_time);
+        let is_driven = self.driven_by_clock.contains(&table.name.value);
+        let reading = Reading::new(&table, wanted, self.needs_time && !is_driven).driven_by_clock(is_driven);
         let (on_error, dead_letters) = self.on_error(&table)?;
         let source = self.connections.source(&table, &reading.physical, on_error.clone())?;
         let row_time = reading.row_time(&source.schema())?;
@@ -81,7 +86,12 @@ impl<'a> Reading<'a> {
             }
         }
         let physical = physical_places(table, &made);
-        Self { table, wanted, made, physical, watermark }
+        Self { table, wanted, made, physical, watermark, is_driven_by_clock: false }
+    }
+
+    /// The same, with watermarks that the clock makes.
+    fn driven_by_clock(self, is_driven_by_clock: bool) -> Self {
+        Self { is_driven_by_clock, ..self }
     }
 
     /// What the connector gives, by place among the physical columns.
@@ -115,7 +125,17 @@ impl<'a> Reading<'a> {
         if let Some(max_ahead_ms) = care.max_ahead_ms {
             assigner = assigner.limit_ahead(max_ahead_ms);
         }
-        Ok(Some(Arc::new(assigner)))
+        let times = self.processing_times();
+        if times.is_empty() {
+            return Ok(Some(Arc::new(assigner)));
+        }
+        Ok(Some(Arc::new(ProcessingTimeColumns::new(Arc::new(assigner), times, self.is_driven_by_clock)?)))
+    }
+
+    /// Which of the columns that come out are processing time.
+    fn processing_times(&self) -> Vec<usize> {
+        let made = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        made.enumerate().filter(|(_, column)| is_processing_time(column)).map(|(place, _)| place).collect()
     }
 
     /// Whether the reader's columns are the table's already.
@@ -128,7 +148,14 @@ impl<'a> Reading<'a> {
     fn columns(&self, input: &DFSchema) -> Sql<Vec<NamedExpr>> {
         let columns = self.made.iter().filter_map(|place| self.table.columns.get(*place));
         let named = columns.map(|column| {
-            let expr = column.computed.clone().unwrap_or_else(|| ident(column.field.name()));
+            let expr = match &column.computed {
+                // Made when the row is read; until then it is any time.
+                Some(_) if is_processing_time(column) => {
+                    lit(ScalarValue::TimestampMillisecond(Some(0), Some(Arc::from(UTC))))
+                }
+                Some(expr) => expr.clone(),
+                None => ident(column.field.name()),
+            };
             let field: &Field = &column.field;
             Ok(NamedExpr { expr: physical_expr(&expr, input)?, field: Arc::new(field.clone()) })
         });
@@ -164,6 +191,9 @@ impl<'a> Reading<'a> {
             Bad::Fail => {}
             Bad::Skip => detail = detail.line("bad records", "skipped"),
             Bad::DeadLetter(table) => detail = detail.line("bad records", format!("to '{}'", table.value)),
+        }
+        if self.is_driven_by_clock {
+            return Ok(detail.line("time", "processing time, watermark by the clock"));
         }
         let Some(watermark) = self.watermark else { return Ok(detail) };
         let mut time = format!("{}, watermark {}", watermark.column, watermark.text);

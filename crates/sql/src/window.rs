@@ -11,6 +11,7 @@ use crate::cursor::At;
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::processing_time::has_processing_time;
 use crate::tvf::WindowCall;
 use crate::types::sql_name;
 use crate::unnest::Unnest;
@@ -77,6 +78,7 @@ fn check_event_time(input: &LogicalPlan, index: usize, call: &WindowCall) -> Res
             .help(format!("add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to CREATE TABLE {table}"))
     };
     match origin(input, index) {
+        Some(Origin::Table(table, column)) if has_processing_time(table, &column) => Ok(()),
         Some(Origin::Table(table, column)) => match &table.watermark {
             Some(watermark) if watermark.column == column => Ok(()),
             Some(watermark) => Err(SqlError::new(format!(
@@ -127,12 +129,24 @@ fn union_origin(union: &Union, index: usize) -> Option<Origin<'_>> {
     for input in &union.inputs {
         let found = origin(input, index);
         let Some(Origin::Table(table, column)) = &found else { return found };
+        if has_processing_time(table, column) {
+            // Each of several sources would have to follow the clock.
+            return Some(Origin::Computed);
+        }
         if table.watermark.as_ref().is_none_or(|watermark| watermark.column != *column) {
             return found;
         }
         first = first.or(found);
     }
     first
+}
+
+/// The table and column that `column` of `plan` comes from unchanged, if it does.
+pub(crate) fn table_column<'a>(plan: &'a LogicalPlan, column: &Column) -> Option<(&'a Table, String)> {
+    match origin(plan, plan.schema().index_of_column(column).ok()?)? {
+        Origin::Table(table, name) => Some((table, name)),
+        _ => None,
+    }
 }
 
 /// The column that `expr` is, under any alias.

@@ -30,6 +30,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::metrics::Counter;
 use ruslo_core::schema::visible;
 use ruslo_core::source::{Budget, Polled, RowTime, Source, Split, SplitWatermark};
+use ruslo_core::time::Timestamp;
 
 use super::RUNTIME_MODE;
 use crate::care::{Bad, Care};
@@ -105,6 +106,8 @@ impl BatchTable {
             source,
             row_time,
             schema,
+            // In batch mode all rows are read at the same time.
+            now: self.environment.clock.wall(),
             environment: self.environment.clone(),
             rows: self.rows(),
             open: OnceLock::new(),
@@ -153,6 +156,7 @@ struct Input {
     source: Arc<dyn Source>,
     row_time: Option<Arc<dyn RowTime>>,
     schema: SchemaRef,
+    now: Timestamp,
     environment: Environment,
     rows: Arc<Counter>,
     /// The splits that nobody reads yet; listed when the first partition begins.
@@ -192,7 +196,7 @@ impl Input {
     /// The table's rows from the reader's, under the table's own schema.
     fn made(&self, batch: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch> {
         let batch = match &self.row_time {
-            Some(row_time) => visible(&row_time.assign(batch, watermark, self.environment.clock.wall())?.batch),
+            Some(row_time) => visible(&row_time.assign(batch, watermark, self.now)?.batch),
             None => batch,
         };
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -1,7 +1,7 @@
 //! The sessions that got rows lately: one accumulator set, one group a session.
 //!
-//! A session gets its group with its first row since the last sealing; what it had before is merged into the group
-//! first. When a row bridges two sessions that have groups, both groups stay, and sealing folds one into the other.
+//! A session gets its group with its first row since the last sealing. What it had before joins when it is sealed again;
+//! and so does what another session had whose rows turned out to be of the same one.
 
 use std::sync::Arc;
 
@@ -104,13 +104,9 @@ impl Current {
         self.accumulators.update(rows, groups, self.sessions.len())
     }
 
-    /// Adds partial states.
-    pub(super) fn merge(&mut self, sealed: &RecordBatch, groups: &[usize]) -> Result<()> {
-        self.accumulators.merge(sealed, groups, self.sessions.len())
-    }
-
-    /// All sessions here with their partial states, one row each; nothing is left.
-    pub(super) fn seal(&mut self) -> Result<(Vec<u32>, RecordBatch)> {
+    /// All sessions here with their partial states, one row each, and with what was `carried` from before, oldest
+    /// first; nothing is left.
+    pub(super) fn seal(&mut self, carried: &[Carried]) -> Result<(Vec<u32>, RecordBatch)> {
         let Self { plan, accumulators, sessions, folded, is_folded, keys, .. } =
             std::mem::replace(self, Self::new(&self.plan)?);
         let groups = sessions.len();
@@ -118,7 +114,15 @@ impl Current {
         let mut columns = columns.collect::<Result<Vec<_>>>()?;
         columns.extend(accumulators.seal(groups)?);
         let sealed = RecordBatch::try_new(plan.sealed_schema().clone(), columns)?;
-        if is_folded { fold_all(&plan, &sessions, &folded, &sealed) } else { Ok((sessions, sealed)) }
+        if !is_folded && carried.is_empty() {
+            return Ok((sessions, sealed));
+        }
+        let mut folding = Folding::new(&plan, &folded)?;
+        for part in carried {
+            folding.add(&part.rows, part.groups.iter().copied())?;
+        }
+        folding.add(&sealed, 0..groups as u32)?;
+        folding.finish(&sessions, &sealed)
     }
 }
 
@@ -127,31 +131,65 @@ fn join(pieces: &[Vec<ArrayRef>], column: usize) -> Result<ArrayRef> {
     Ok(concat(&pieces)?)
 }
 
-/// `sealed`, which has a row a group, with a row a session.
-fn fold_all(
-    plan: &Arc<GroupPlan>,
-    sessions: &[u32],
-    folded: &[u32],
-    sealed: &RecordBatch,
-) -> Result<(Vec<u32>, RecordBatch)> {
-    let roots: Vec<u32> = (0..sessions.len()).map(|group| root(folded, group as u32)).collect();
-    let mut row_of = vec![0usize; sessions.len()];
-    let mut kept = Vec::new();
-    for ((group, session), row) in (0u32..).zip(sessions).zip(&mut row_of) {
-        if *session != NONE {
-            *row = kept.len();
-            kept.push(group);
-        }
+/// Sealed rows whose state goes into groups.
+pub(super) struct Carried {
+    /// As they were sealed.
+    pub(super) rows: RecordBatch,
+    /// The group of each row.
+    pub(super) groups: Vec<u32>,
+}
+
+/// Makes a row a session of a row a group, together with what the sessions had before.
+///
+/// Rows are numbered as their groups come up: DataFusion's accumulators take every group below the number that they are
+/// told for one that has a value, if a batch has no NULL; to merge some groups alone would make NULLs values.
+struct Folding {
+    plan: Arc<GroupPlan>,
+    accumulators: Accumulators,
+    /// Of each group: where what it has is in the end.
+    roots: Vec<u32>,
+    /// The row of each root.
+    rows: Vec<u32>,
+    /// The root of each row.
+    kept: Vec<u32>,
+}
+
+impl Folding {
+    fn new(plan: &Arc<GroupPlan>, folded: &[u32]) -> Result<Self> {
+        Ok(Self {
+            plan: Arc::clone(plan),
+            accumulators: Accumulators::new(plan)?,
+            roots: (0..folded.len() as u32).map(|group| root(folded, group)).collect(),
+            rows: vec![NONE; folded.len()],
+            kept: Vec::new(),
+        })
     }
-    let rows: Vec<usize> = roots.iter().map(|root| row_of.get(*root as usize).copied().unwrap_or_default()).collect();
-    let mut accumulators = Accumulators::new(plan)?;
-    accumulators.merge(sealed, &rows, kept.len())?;
-    let sessions = kept.iter().filter_map(|group| sessions.get(*group as usize).copied()).collect();
-    let kept = UInt32Array::from(kept);
-    let keys = sealed.columns().iter().take(plan.key_schema().fields().len());
-    let mut columns = keys.map(|key| take(key, &kept, None)).collect::<std::result::Result<Vec<_>, _>>()?;
-    columns.extend(accumulators.seal(kept.len())?);
-    Ok((sessions, RecordBatch::try_new(plan.sealed_schema().clone(), columns)?))
+
+    fn add(&mut self, sealed: &RecordBatch, groups: impl Iterator<Item = u32>) -> Result<()> {
+        let rows: Option<Vec<usize>> = groups.map(|group| self.row_of(group)).collect();
+        let rows = rows.ok_or_else(|| Error::internal("a session's group is missing"))?;
+        self.accumulators.merge(sealed, &rows, self.kept.len())
+    }
+
+    fn row_of(&mut self, group: u32) -> Option<usize> {
+        let root = *self.roots.get(group as usize)?;
+        let row = self.rows.get_mut(root as usize)?;
+        if *row == NONE {
+            *row = self.kept.len() as u32;
+            self.kept.push(root);
+        }
+        Some(*row as usize)
+    }
+
+    /// The sessions and their rows; `sealed` has the keys of the groups.
+    fn finish(self, sessions: &[u32], sealed: &RecordBatch) -> Result<(Vec<u32>, RecordBatch)> {
+        let sessions = self.kept.iter().filter_map(|group| sessions.get(*group as usize).copied()).collect();
+        let kept = UInt32Array::from(self.kept);
+        let keys = sealed.columns().iter().take(self.plan.key_schema().fields().len());
+        let mut columns = keys.map(|key| take(key, &kept, None)).collect::<std::result::Result<Vec<_>, _>>()?;
+        columns.extend(self.accumulators.seal(kept.len())?);
+        Ok((sessions, RecordBatch::try_new(self.plan.sealed_schema().clone(), columns)?))
+    }
 }
 
 /// Where what `group` has is in the end.
@@ -200,10 +238,30 @@ mod tests {
         current.fold(1, 0);
         current.fold(0, 2);
         current.update(&rows(&[1, 2, 2]), &[2, 3, 3]).unwrap();
-        let (sessions, sealed) = current.seal().unwrap();
+        let (sessions, sealed) = current.seal(&[]).unwrap();
         assert_eq!(sessions, [12, 13]);
         assert_eq!(sealed.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
         assert_eq!(sealed.column(1).as_primitive::<Int64Type>().values(), &[4, 3]);
         assert_eq!((current.len(), current.bytes(), current.first_end()), (0, 0, i64::MAX));
+    }
+
+    #[test]
+    fn what_is_carried_joins_its_group_and_no_other() {
+        let mut current = Current::new(&plan()).unwrap();
+        let batch = rows(&[5, 6, 7]);
+        current.add_keys(batch.columns(), vec![0, 1, 2]).unwrap();
+        (20..23).for_each(|session| assert!(current.add(session).is_ok()));
+        current.update(&batch, &[0, 1, 2]).unwrap();
+        let counts: ArrayRef = Arc::new(Int64Array::from(vec![100, 1000]));
+        let keys: ArrayRef = Arc::new(Int64Array::from(vec![7, 6]));
+        let sealed = RecordBatch::try_new(current.plan.sealed_schema().clone(), vec![keys, counts]).unwrap();
+        let carried = [
+            Carried { rows: sealed.slice(0, 1), groups: vec![2] },
+            Carried { rows: sealed.slice(1, 1), groups: vec![1] },
+        ];
+        let (sessions, sealed) = current.seal(&carried).unwrap();
+        assert_eq!(sessions, [22, 21, 20]);
+        assert_eq!(sealed.column(0).as_primitive::<Int64Type>().values(), &[7, 6, 5]);
+        assert_eq!(sealed.column(1).as_primitive::<Int64Type>().values(), &[101, 1001, 1]);
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Generation {
     /// The session of each row; none if the row is dead.
     sessions: Vec<u32>,
     live: usize,
+    /// Dead rows that are still needed, because their state is bound for the accumulators.
+    carried: usize,
     /// Row numbers by last time, and how many of them are done with.
     by_last: Vec<u32>,
     done: usize,
@@ -59,7 +61,7 @@ impl Generation {
         by_last.sort_unstable_by_key(|row| (lasts.get(*row as usize).copied(), *row));
         let live = sessions.iter().filter(|session| **session != NONE).count();
         let bytes = batch_bytes(&rows) + 2 * rows.num_rows() * size_of::<u32>();
-        Ok(Self { rows, sessions, live, by_last, done: 0, bytes, bucket: None })
+        Ok(Self { rows, sessions, live, carried: 0, by_last, done: 0, bytes, bucket: None })
     }
 
     /// The session of the next row that ends at `through` or before, and the row.
@@ -123,19 +125,21 @@ impl Generations {
         Ok(())
     }
 
-    /// Says that the session of a row has gone.
-    pub(super) fn kill(&mut self, generation: u32, row: u32) {
+    /// Says that the session of a row has got new rows; its row is kept until [`Self::take_carried`].
+    pub(super) fn carry(&mut self, generation: u32, row: u32) {
         if let Some(generation) = self.by_id.get_mut(&generation)
             && let Some(session) = generation.sessions.get_mut(row as usize)
         {
             generation.live -= usize::from(*session != NONE);
+            generation.carried += 1;
             *session = NONE;
         }
     }
 
-    /// Rows of one generation, dead or not.
-    pub(super) fn rows(&self, generation: u32, rows: impl Iterator<Item = u32>) -> Result<RecordBatch> {
-        let generation = self.by_id.get(&generation).ok_or_else(|| Error::internal("a generation is missing"))?;
+    /// All rows of a generation that were said to be carried.
+    pub(super) fn take_carried(&mut self, generation: u32, rows: impl Iterator<Item = u32>) -> Result<RecordBatch> {
+        let generation = self.by_id.get_mut(&generation).ok_or_else(|| Error::internal("a generation is missing"))?;
+        generation.carried = 0;
         Ok(take_record_batch(&generation.rows, &rows.collect::<UInt32Array>())?)
     }
 
@@ -168,7 +172,7 @@ impl Generations {
             generation.live -= rows.len();
             taken.push(take_record_batch(&generation.rows, &UInt32Array::from(rows))?);
         }
-        self.by_id.retain(|_, generation| generation.live > 0);
+        self.by_id.retain(|_, generation| generation.live + generation.carried > 0);
         Ok(taken)
     }
 
@@ -199,7 +203,7 @@ impl Generations {
         Ok(take_record_batch(&generation.rows, &generation.live_rows())?)
     }
 
-    /// Merges generations of like size and copies those that are mostly dead.
+    /// Merges generations of like size and copies those that are mostly dead. Nothing may be carried.
     pub(super) fn settle(&mut self, directory: &mut Directory) -> Result<()> {
         self.by_id.retain(|_, generation| generation.live > 0);
         let mut younger: Option<(u32, usize)> = None;
@@ -319,13 +323,16 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_row_does_not_leave() {
+    fn a_row_that_is_carried_stays_for_that_and_does_not_leave() {
         let mut fixture = Fixture::new();
         fixture.add(0..3);
         let session = fixture.generations.by_id[&0].sessions[1];
         fixture.directory.close(session).unwrap();
-        fixture.generations.kill(0, 1);
+        fixture.generations.carry(0, 1);
         assert_eq!(fixture.take(1000, 10), [0, 2]);
+        assert_eq!(keys(&[fixture.generations.take_carried(0, [1].into_iter()).unwrap()]), [1]);
+        fixture.generations.settle(&mut fixture.directory).unwrap();
+        assert_eq!(fixture.generations.bytes(), 0);
     }
 
     #[test]

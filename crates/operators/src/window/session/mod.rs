@@ -44,7 +44,7 @@ use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress,
 use ruslo_core::schema::{split_watermarks, visible};
 use ruslo_core::time::Timestamp;
 
-use self::current::Current;
+use self::current::{Carried, Current};
 use self::directory::{Directory, NONE, Place};
 use self::generation::{Generations, stored_schema, times, with_times};
 use self::stored::Stored;
@@ -117,8 +117,8 @@ impl SessionSpec {
     }
 }
 
-/// A sealed row whose state goes into a group.
-struct Carried {
+/// A sealed row whose state is bound for a group.
+struct Bound {
     generation: u32,
     row: u32,
     group: u32,
@@ -135,9 +135,10 @@ struct SessionAggregate {
     row_keys: Vec<usize>,
     row_groups: Vec<usize>,
     touching: Vec<u32>,
-    /// Of the batch at hand: the rows that opened a group, and what these had before.
+    /// Of the batch at hand: the rows that opened a group.
     opened: Vec<u32>,
-    carried: Vec<Carried>,
+    /// What the sessions in the accumulators had before.
+    bound: Vec<Bound>,
 }
 
 impl SessionAggregate {
@@ -153,7 +154,7 @@ impl SessionAggregate {
             row_groups: Vec::new(),
             touching: Vec::new(),
             opened: Vec::new(),
-            carried: Vec::new(),
+            bound: Vec::new(),
         })
     }
 
@@ -178,10 +179,7 @@ impl SessionAggregate {
         self.assign(times)?;
         self.current.add_keys(&keys, std::mem::take(&mut self.opened))?;
         self.current.may_end_at(first.saturating_add(self.spec.gap_ms));
-        // Rows first: each new group has one here. DataFusion's accumulators take every group up to the number that they
-        // are told for one that has a value, if a batch has no NULL; merging some groups alone would make NULLs values.
-        self.current.update(rows, &self.row_groups)?;
-        self.carry()
+        self.current.update(rows, &self.row_groups)
     }
 
     fn check(&self, first: i64, last: i64) -> Result<()> {
@@ -267,32 +265,30 @@ impl SessionAggregate {
         match place {
             Place::Group(from) => self.current.fold(from, group),
             Place::Sealed { generation, row } => {
-                self.generations.kill(generation, row);
-                self.carried.push(Carried { generation, row, group });
+                self.generations.carry(generation, row);
+                self.bound.push(Bound { generation, row, group });
             }
             Place::Free => {}
         }
     }
 
-    /// Merges the sealed rows that the batch at hand goes on with into their groups.
-    fn carry(&mut self) -> Result<()> {
-        let mut carried = std::mem::take(&mut self.carried);
-        carried.sort_by_key(|carried| carried.generation);
-        for part in carried.chunk_by(|a, b| a.generation == b.generation) {
-            let Some(first) = part.first() else { continue };
-            let rows = self.generations.rows(first.generation, part.iter().map(|carried| carried.row))?;
-            let groups: Vec<usize> = part.iter().map(|carried| carried.group as usize).collect();
-            self.current.merge(&rows, &groups)?;
-        }
-        carried.clear();
-        self.carried = carried;
-        Ok(())
+    /// The sealed rows that the accumulators go on with, oldest first; they are let go.
+    fn take_carried(&mut self) -> Result<Vec<Carried>> {
+        self.bound.sort_by_key(|bound| bound.generation);
+        let parts = std::mem::take(&mut self.bound);
+        let parts = parts.chunk_by(|a, b| a.generation == b.generation).map(|part| {
+            let generation = part.first().map_or(NONE, |first| first.generation);
+            let rows = self.generations.take_carried(generation, part.iter().map(|bound| bound.row))?;
+            Ok(Carried { rows, groups: part.iter().map(|bound| bound.group).collect() })
+        });
+        parts.collect()
     }
 
     /// Turns the accumulators into a generation.
     fn seal(&mut self) -> Result<()> {
         if self.current.len() > 0 {
-            let (sessions, sealed) = self.current.seal()?;
+            let carried = self.take_carried()?;
+            let (sessions, sealed) = self.current.seal(&carried)?;
             let rows = with_times(&sealed, &self.spec.stored, &sessions, &self.directory)?;
             self.generations.add(rows, sessions, None, &mut self.directory)?;
         }
@@ -318,7 +314,8 @@ impl SessionAggregate {
     }
 
     fn account(&self, ctx: &OperatorContext<'_>) -> Result<()> {
-        let own = self.directory.bytes() + self.current.bytes() + self.generations.bytes();
+        let bound = self.bound.capacity() * size_of::<Bound>();
+        let own = self.directory.bytes() + self.current.bytes() + self.generations.bytes() + bound;
         let bytes = (own + self.stored.bytes()) as u64;
         if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
     }

@@ -1,0 +1,107 @@
+//! Columns of processing time: `p AS PROCTIME()` in CREATE TABLE.
+//!
+//! Such a column says when its row was read. A window over it makes the source's watermark follow the clock; otherwise it
+//! is like any window. In plans the column is computed by a marker, which the source replaces.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::catalog::{Column, Table};
+use crate::cursor::is_keyword;
+use crate::diagnostic::{Sql, SqlError};
+use crate::nodes::{WindowAggregate, as_node};
+use crate::types::UTC;
+use crate::window::table_column;
+
+/// TIMESTAMP_LTZ(3).
+pub(crate) fn data_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::from(UTC)))
+}
+
+/// The column `name` of processing time, if that is what a computed column's tokens say.
+pub(crate) fn column(name: &str, tokens: &[TokenWithSpan]) -> Option<Column> {
+    let tokens: Vec<&Token> = tokens.iter().map(|token| &token.token).collect();
+    let [function, Token::LParen, Token::RParen] = *tokens else { return None };
+    let field = Arc::new(Field::new(name, data_type(), false));
+    is_keyword(function, "PROCTIME").then(|| Column { field, computed: Some(marker()) })
+}
+
+/// Whether a column is processing time.
+pub(crate) fn is_processing_time(column: &Column) -> bool {
+    let Some(Expr::ScalarFunction(call)) = &column.computed else { return false };
+    call.func.inner().downcast_ref::<Marker>().is_some()
+}
+
+/// Whether the column `name` of `table` is.
+pub(crate) fn has_processing_time(table: &Table, name: &str) -> bool {
+    table.columns.iter().any(|column| column.field.name() == name && is_processing_time(column))
+}
+
+/// The tables of which `plans` have windows of processing time: their sources follow the clock.
+///
+/// # Errors
+/// If there are windows of event time over one of them, too: a source has one watermark.
+pub(crate) fn driven_tables<'a>(plans: impl Iterator<Item = &'a LogicalPlan>) -> Sql<BTreeSet<String>> {
+    let (mut driven, mut others) = (BTreeSet::new(), BTreeSet::new());
+    plans.for_each(|plan| windowed_tables(plan, &mut driven, &mut others));
+    match driven.intersection(&others).next() {
+        Some(table) => {
+            let what = format!("windows of processing time and of event time over '{table}' in one job");
+            Err(SqlError::not_yet(what, None))
+        }
+        None => Ok(driven),
+    }
+}
+
+fn windowed_tables(plan: &LogicalPlan, driven: &mut BTreeSet<String>, others: &mut BTreeSet<String>) {
+    plan.inputs().into_iter().for_each(|input| windowed_tables(input, driven, others));
+    if let Some(aggregate) = as_node::<WindowAggregate>(plan)
+        && let Some((table, column)) = table_column(&aggregate.input, &aggregate.time)
+    {
+        let tables = if has_processing_time(table, &column) { driven } else { others };
+        tables.insert(table.name.value.clone());
+    }
+}
+
+fn marker() -> Expr {
+    static MARKER: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(ScalarUDF::from(Marker { signature: Signature::nullary(Volatility::Volatile) })));
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&MARKER), Vec::new()))
+}
+
+/// Stands for when a row is read.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Marker {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Marker {
+    fn name(&self) -> &str {
+        "PROCTIME"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(data_type())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> DfResult<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), data_type(), false)))
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        internal_err!("a source did not say when its rows were read")
+    }
+}
