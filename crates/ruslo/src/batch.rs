@@ -216,22 +216,25 @@ mod tests {
     use crate::{Job, Program, StartMode, State, Summary};
 
     /// A folder with an input, and a program in batch mode that sorts it.
-    struct Sorting(tempfile::TempDir);
+    struct Sorting {
+        folder: tempfile::TempDir,
+        memory_limit: &'static str,
+    }
 
     impl Sorting {
         #[allow(clippy::disallowed_methods, reason = "a test's input")]
         fn new(input: &str) -> Self {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("in.csv"), input).unwrap();
-            Self(folder)
+            Self { folder, memory_limit: "512 mb" }
         }
 
         fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join(name)
+            self.folder.path().join(name)
         }
 
         fn start(&self, mode: StartMode) -> ruslo_core::error::Result<Job> {
-            let home = self.0.path().display();
+            let home = self.folder.path().display();
             let text = format!(
                 "SET 'execution.runtime-mode' = 'batch';
                  CREATE TABLE i (a INT) WITH
@@ -241,6 +244,7 @@ mod tests {
                  INSERT INTO o SELECT a FROM i ORDER BY a DESC"
             );
             let program = Program::new("sort.sql", text).set("parallelism.default", "2");
+            let program = program.set("pipeline.memory-limit", self.memory_limit);
             program.plan()?.start(mode, Some(&self.path("checkpoints")))
         }
 
@@ -297,6 +301,16 @@ mod tests {
         assert_eq!(sorting.output(), Vec::<String>::new());
         assert_eq!(sorting.run(StartMode::Resume).rows_out, 200_000);
         assert_eq!(sorting.output().len(), 1);
+    }
+
+    #[test]
+    fn a_sort_of_more_than_the_memory_limit_spills() {
+        let rows: String = (0..300_000_i64).map(|row| format!("{}\n", row * 7_919 % 300_007)).collect();
+        let sorting = Sorting { memory_limit: "1 mb", ..Sorting::new(&rows) };
+        assert_eq!(sorting.run(StartMode::New).rows_out, 300_000);
+        let output = sorting.output().concat();
+        let values: Vec<i64> = output.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(values.len() == 300_000 && values.is_sorted_by(|a, b| a >= b));
     }
 
     /// What a killed process leaves: the manifest of the beginning and a part that nobody committed.

@@ -11,7 +11,7 @@ use crate::explain::Detail;
 use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::physical::{Physical, arrow_schema, index_of};
-use crate::window::{bare_column, lineage, tables};
+use crate::window::{bare_column, lineage};
 
 /// Refuses an ORDER BY, which stands at `at`, that a stream cannot have.
 pub(crate) fn check(plan: &LogicalPlan, at: Option<Position>) -> Sql<()> {
@@ -88,6 +88,16 @@ fn is_end(plan: &LogicalPlan, index: usize) -> bool {
     [WindowColumn::End, WindowColumn::Time].iter().any(|column| column.name() == name)
 }
 
+/// The tables that `plan` reads, as operator ids call them, in the order of the text.
+fn sources(plan: &LogicalPlan) -> Vec<String> {
+    let own = match plan {
+        LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>(),
+        _ => None,
+    };
+    let own = own.map(|table| format!("source {}", table.0.name.value));
+    own.into_iter().chain(plan.inputs().into_iter().flat_map(sources)).collect()
+}
+
 impl Physical<'_> {
     /// Adds the operator that sorts the rows of `sort`, all in one subtask.
     pub(crate) fn sort(&mut self, sort: &Sort) -> Sql<NodeIndex> {
@@ -106,8 +116,7 @@ impl Physical<'_> {
             shown.push(if key.asc { column.name.clone() } else { format!("{} DESC", column.name) });
             canonical.push(format!("{} {direction} {nulls}", lineage(&sort.input, column)));
         }
-        let inputs: Vec<&str> = tables(&sort.input).into_iter().map(|table| table.name.value.as_str()).collect();
-        let id = format!("sort keys=[{}] inputs=[source {}]", canonical.join(", "), inputs.join(", source "));
+        let id = format!("sort keys=[{}] inputs=[{}]", canonical.join(", "), sources(&sort.input).join(", "));
         let spec = EventTimeSortSpec::new(&arrow_schema(schema), keys)?;
         let detail = Detail::new(&format!("EventTimeSort {}", shown.join(", ")), "all rows to one subtask")
             .line("time", shown.first().cloned().unwrap_or_default())

@@ -21,6 +21,9 @@ use super::BatchQuery;
 /// Stack of the threads that run the query, in bytes: expressions may be nested deep.
 const STACK_BYTES: usize = 16 << 20;
 
+/// Of the memory of one partition, this part is kept free by a sort.
+const SORT_SHARE: usize = 8;
+
 /// What a run may use of the machine.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -103,7 +106,12 @@ impl BatchQuery {
         let bytes = usize::try_from(limits.memory_limit_bytes).unwrap_or(usize::MAX);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(bytes))).build_arc();
         let runtime = runtime.map_err(|error| of_run(&error))?;
-        let (session, config) = ("batch".to_owned(), self.config.clone());
+        let (session, mut config) = ("batch".to_owned(), self.config.clone());
+        // What a sort keeps free for merging what it has spilled: its default is more than a small limit has.
+        let sorts = config.target_partitions().saturating_mul(SORT_SHARE);
+        let execution = &mut config.options_mut().execution;
+        execution.sort_spill_reservation_bytes =
+            execution.sort_spill_reservation_bytes.min(bytes.checked_div(sorts).unwrap_or_default());
         let (scalars, higher_order) = (HashMap::new(), HashMap::new());
         let (aggregates, windows) = (HashMap::new(), HashMap::new());
         let context = TaskContext::new(None, session, config, scalars, higher_order, aggregates, windows, runtime);
