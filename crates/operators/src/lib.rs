@@ -13,6 +13,7 @@ mod expression;
 mod filter;
 mod processing_time;
 mod project;
+mod row_number;
 mod sort;
 pub mod testing;
 mod union;
@@ -25,11 +26,12 @@ pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use processing_time::ProcessingTimeColumns;
 pub use project::ProjectSpec;
+pub use row_number::row_number_udwf;
 pub use sort::{EventTimeSortSpec, SortKey};
 pub use union::UnionSpec;
 pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
     AggregateCall, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec,
-    WindowShape,
+    WindowShape, WindowTopNSpec,
 };

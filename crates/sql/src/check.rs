@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     GroupByExpr, Interval, NullTreatment, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, Value, Visit, Visitor,
+    TableFactor, Value, Visit, Visitor, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -110,7 +110,6 @@ impl Check<'_> {
         }
         let joins = select.from.iter().any(|from| from.joins.iter().any(|join| !is_unnest_join(join)));
         self.refuse(joins, "joins", if find_keyword(self.tokens, "JOIN").is_some() { "JOIN" } else { "APPLY" })?;
-        self.refuse(select.qualify.is_some(), "QUALIFY clauses", "QUALIFY")?;
         self.refuse(!select.named_window.is_empty(), "WINDOW clauses", "WINDOW")?;
         self.refuse(select.top.is_some(), "TOP clauses", "TOP")?;
         self.refuse(select.into.is_some(), "SELECT INTO statements", "INTO")?;
@@ -218,8 +217,8 @@ impl Check<'_> {
     fn function(&self, function: &Function) -> Result<(), SqlError> {
         let at = Position::of_span(function.name.span());
         let name = function.name.to_string().replace('`', "");
-        if function.over.is_some() {
-            return Err(SqlError::not_yet("OVER windows", find_keyword(self.tokens, "OVER").or(at)));
+        if let Some(over) = &function.over {
+            return self.over(&name, over, at);
         }
         let arguments = match &function.args {
             FunctionArguments::List(list) => list.args.as_slice(),
@@ -232,6 +231,28 @@ impl Check<'_> {
         self.functions.check(&name, at)?;
         check_format(&name, arguments, at)?;
         if self.functions.is_aggregate(&name) { check_aggregate(function, &name, at, self.functions) } else { Ok(()) }
+    }
+
+    /// Of the functions over other rows there is ROW_NUMBER().
+    fn over(&self, name: &str, over: &WindowType, at: Option<Position>) -> Result<(), SqlError> {
+        let upper = name.to_uppercase();
+        if matches!(upper.as_str(), "RANK" | "DENSE_RANK") {
+            return Err(SqlError::not_yet(format!("{upper}() calls"), at)
+                .help("ROW_NUMBER() numbers equal rows one after the other"));
+        }
+        let place = find_keyword(self.tokens, "OVER").or(at);
+        if upper != "ROW_NUMBER" {
+            return Err(SqlError::not_yet("OVER windows", place));
+        }
+        let WindowType::WindowSpec(spec) = over else { return Err(SqlError::not_yet("WINDOW clauses", place)) };
+        if spec.window_name.is_some() || spec.window_frame.is_some() {
+            return Err(SqlError::new("ROW_NUMBER() takes PARTITION BY and ORDER BY, and nothing else").at(place));
+        }
+        if spec.order_by.is_empty() {
+            let help = "write ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY ..)";
+            return Err(SqlError::new("ROW_NUMBER() needs an ORDER BY").at(place).help(help));
+        }
+        Ok(())
     }
 
     fn interval(&self, literal: &Interval) -> Result<(), SqlError> {

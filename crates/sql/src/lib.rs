@@ -58,6 +58,8 @@ mod sort;
 mod statement;
 mod stream;
 mod text;
+mod top_n;
+mod top_n_node;
 mod tvf;
 mod types;
 mod typing;

@@ -20,6 +20,7 @@ use ruslo_core::operator::{Port, SharedFactory};
 use ruslo_core::sink::Sink;
 use ruslo_operators::{
     AggregateCall, FilterSpec, NamedExpr, ProjectSpec, SessionSpec, UnionSpec, WindowAggregateSpec, WindowAssignSpec,
+    WindowTopNSpec,
 };
 
 use crate::catalog::{Catalog, Table};
@@ -31,6 +32,8 @@ use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::processing_time::driven_tables;
 use crate::side::Aside;
+use crate::top_n;
+use crate::top_n_node::WindowTopN;
 use crate::unnest::Unnest;
 use crate::window::{bare_column, waits_for_time};
 use crate::window_spec::WindowSpec;
@@ -156,6 +159,8 @@ impl<'a> Physical<'a> {
                     self.aggregate(aggregate)
                 } else if let Some(unnest) = as_node::<Unnest>(plan) {
                     self.unnest(unnest)
+                } else if let Some(top) = as_node::<WindowTopN>(plan) {
+                    self.top_n(top)
                 } else {
                     Err(unplannable(plan))
                 }
@@ -231,6 +236,25 @@ impl<'a> Physical<'a> {
             kind: NodeKind::Operator(factory),
         };
         Ok(self.add(added, Some((input, Partitioning::KeyGroup(columns))), detail))
+    }
+
+    fn top_n(&mut self, node: &WindowTopN) -> Sql<NodeIndex> {
+        let input = self.node(&node.input)?;
+        let (schema, parts) = (node.input.schema(), &node.parts);
+        let keys = parts.keys.iter().map(|key| index_of(schema, key)).collect::<Sql<Vec<_>>>()?;
+        let order = parts.order.iter().map(|sort| sort_expr(sort, schema)).collect::<Sql<Vec<_>>>()?;
+        let end = index_of(schema, &parts.end)?;
+        let (before, rank) = (parts.before_end_ms, parts.rank.1.name());
+        let spec = WindowTopNSpec::new(schema.as_arrow(), keys.clone(), end, before, order, parts.limit, rank)?;
+        let detail = top_n::detail(node);
+        let added = Node {
+            id: operator_id(&parts.lineage),
+            name: detail.name.clone(),
+            parallelism: if keys.is_empty() { 1 } else { self.parallelism },
+            schema: spec.schema(),
+            kind: NodeKind::Operator(spec.factory()),
+        };
+        Ok(self.add(added, Some((input, Partitioning::KeyGroup(keys))), detail))
     }
 
     fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {

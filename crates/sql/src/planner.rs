@@ -22,6 +22,8 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, Table
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use ruslo_operators::row_number_udwf;
+
 use crate::catalog::{Catalog, Relation, StreamTable, StreamView};
 use crate::check::{check_expr, check_query};
 use crate::diagnostic::{Position, Sql, SqlError};
@@ -194,8 +196,8 @@ impl ContextProvider for Context<'_> {
         self.planner.functions.aggregate(name).cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        (name == "row_number").then(row_number_udwf)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -219,7 +221,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        vec!["row_number".to_owned()]
     }
 }
 

@@ -27,16 +27,19 @@ use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
 use crate::session;
 use crate::text::{bare_text, expr_text};
+use crate::top_n;
 use crate::window::{Windowed, lineage, tables, window_time_column, windowed};
 use crate::window_spec::WindowSpec;
 
-/// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`.
-pub(crate) fn streaming(plan: LogicalPlan, at: Position) -> DfResult<LogicalPlan> {
+/// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`, and its first OVER at `over`.
+pub(crate) fn streaming(plan: LogicalPlan, at: Position, over: Position) -> DfResult<LogicalPlan> {
     let rewritten = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at).map(Transformed::yes),
+        LogicalPlan::Filter(filter) => top_n::top_n(filter, over),
         other => Ok(Transformed::no(other)),
     })?;
     session::check_rest(&rewritten.data, at).map_err(carried)?;
+    top_n::check_rest(&rewritten.data, over).map_err(carried)?;
     Ok(rewritten.data)
 }
 

@@ -12,6 +12,8 @@ use crate::diagnostic::SqlError;
 use crate::errors::carried;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::processing_time::has_processing_time;
+use crate::top_n;
+use crate::top_n_node::WindowTopN;
 use crate::tvf::WindowCall;
 use crate::types::sql_name;
 use crate::unnest::Unnest;
@@ -117,9 +119,21 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
                 Some(index) => origin(&unnest.input, index),
                 None => Some(Origin::Computed),
             },
-            _ => Some(Origin::Window),
+            _ => match as_node::<WindowTopN>(plan) {
+                Some(top) if index < top.input_columns() => origin(&top.input, index),
+                Some(_) => Some(Origin::Computed),
+                None => Some(Origin::Window),
+            },
         },
         _ => None,
+    }
+}
+
+/// Whether the `index`th column of `plan` is an event time: a table's, or a window's `window_time`.
+pub(crate) fn is_event_time(plan: &LogicalPlan, index: usize) -> bool {
+    match origin(plan, index) {
+        Some(Origin::Table(table, name)) => table.watermark.as_ref().is_some_and(|watermark| watermark.column == name),
+        _ => top_n::window_column(plan, index) == Some(WindowColumn::Time),
     }
 }
 
@@ -209,6 +223,10 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 return windowed_below(unnest);
             }
+            if let Some(top) = as_node::<WindowTopN>(plan) {
+                // Its rows have their windows; none can be found anew.
+                return Some(Windowed { computed_with: true, ..windowed(&top.input)? });
+            }
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
             Some(Windowed { window: assign.window, time: assign.time.name.clone(), columns, computed_with: false })
@@ -252,6 +270,9 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
                 let place = WindowColumn::ALL.iter().position(|column| *column == WindowColumn::Time)?;
                 return Some(aggregate.keys.len() + aggregate.aggregates.len() + place);
             }
+            if let Some(top) = as_node::<WindowTopN>(plan) {
+                return window_time_column(&top.input);
+            }
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 let below = window_time_column(&unnest.input)?;
                 return (0..unnest.schema().fields().len()).find(|index| unnest.input_column(*index) == Some(below));
@@ -276,5 +297,6 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
 /// Whether some part of `plan` waits for event time.
 pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
     let waits = matches!(plan, LogicalPlan::Sort(_)) || as_node::<WindowAggregate>(plan).is_some();
+    let waits = waits || as_node::<WindowTopN>(plan).is_some();
     waits || plan.inputs().into_iter().any(waits_for_time)
 }

@@ -7,10 +7,12 @@ mod assign;
 mod firing;
 mod groups;
 mod partition;
+mod ranking;
 mod sealed;
 mod session;
 mod shape;
 mod spec;
+mod top_n;
 mod tumble;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ pub use groups::AggregateCall;
 pub use session::SessionSpec;
 pub use shape::WindowShape;
 pub use spec::WindowAggregateSpec;
+pub use top_n::WindowTopNSpec;
 
 /// The column with a window's first millisecond, TIMESTAMP(3).
 pub const WINDOW_START: &str = "window_start";
