@@ -248,7 +248,7 @@ impl<'a> Physical<'a> {
         let spec = WindowTopNSpec::new(schema.as_arrow(), keys.clone(), end, before, order, parts.limit, rank)?;
         let detail = top_n::detail(node);
         let added = Node {
-            id: operator_id(&parts.lineage),
+            id: self.fresh_id(&parts.lineage),
             name: detail.name.clone(),
             parallelism: if keys.is_empty() { 1 } else { self.parallelism },
             schema: spec.schema(),
