@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Window, WindowFunctionDefinition};
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
 
 use crate::errors::carried;
 use crate::stream::{goes_by_time, no_event_time};
@@ -16,6 +18,15 @@ use crate::window::{window_time_column, windowed};
 pub(super) fn ordered(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     let ordered = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => by_time(aggregate).map(Transformed::yes),
+        other => Ok(Transformed::no(other)),
+    })?;
+    if !ordered.data.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))? {
+        return Ok(ordered.data);
+    }
+    // A stream's Top-N knows only the columns that the query reads; so must the order of equal rows here.
+    let optimizer = Optimizer::with_rules(vec![Arc::new(OptimizeProjections::new())]);
+    let read = optimizer.optimize(ordered.data, &OptimizerContext::new().with_skip_failing_rules(false), |_, _| {})?;
+    let ordered = read.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Window(window) => by_all_columns(window).map(Transformed::yes),
         other => Ok(Transformed::no(other)),
     });
