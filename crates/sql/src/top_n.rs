@@ -23,6 +23,7 @@ use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::text::expr_text;
 use crate::top_n_node::{WindowTopN, WindowTopNParts};
 use crate::window::{bare_column, is_event_time, lineage};
+use crate::window_spec::WindowSpec;
 
 /// `filter` over a Top-N, if it bounds a row number; whose OVER stands at `at`.
 pub(crate) fn top_n(filter: Filter, at: Position) -> DfResult<Transformed<LogicalPlan>> {
@@ -144,6 +145,8 @@ fn node_of(window: &Window, limit: usize, at: Position) -> DfResult<LogicalPlan>
         let index = input.schema().index_of_column(&column)?;
         match window_column(input, index) {
             None => keys.push(column),
+            // Sessions that end together may have begun apart.
+            Some(WindowColumn::Start) if of_sessions(input) => keys.push(column),
             Some(WindowColumn::Start) => {}
             Some(end) => ends.push((column, end)),
         }
@@ -228,6 +231,15 @@ fn inputs(plan: &LogicalPlan) -> Vec<String> {
     };
     let own = own.map(|table| format!("source {}", table.0.name.value));
     own.into_iter().chain(plan.inputs().into_iter().flat_map(inputs)).collect()
+}
+
+/// Whether the windows of `plan` are sessions.
+fn of_sessions(plan: &LogicalPlan) -> bool {
+    let window = as_node::<WindowAssign>(plan).map(|assign| assign.window);
+    match window.or(as_node::<WindowAggregate>(plan).map(|aggregate| aggregate.window)) {
+        Some(window) => matches!(window, WindowSpec::Session { .. }),
+        None => plan.inputs().into_iter().any(of_sessions),
+    }
 }
 
 /// The window of rows that nothing has grouped.
