@@ -81,6 +81,11 @@ pub trait Connector: Send + Sync {
     /// The options it knows, given those that a table has (a format brings its own).
     fn options(&self, given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>>;
 
+    /// The keys that `METADATA FROM 'key'` may name.
+    fn metadata(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Reads the columns `projection` (indexes into the table's schema, ascending) of a table.
     ///
     /// # Errors

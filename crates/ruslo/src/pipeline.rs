@@ -58,6 +58,11 @@ impl Pipeline {
         &self.planned.explain
     }
 
+    /// What SHOW and DESCRIBE say, in the order of the script.
+    pub fn output(&self) -> &str {
+        &self.planned.output
+    }
+
     /// The columns of the result; none, if the script only declares.
     pub fn schema(&self) -> Option<&SchemaRef> {
         self.planned.schema.as_ref()

@@ -37,8 +37,12 @@ fn run(arguments: &Run, screen: &Screen) -> ExitCode {
         Ok(pipeline) => pipeline,
         Err(error) => return finish(Err(error), screen),
     };
+    if let Err(error) = say(pipeline.output()) {
+        return finish(Err(error), screen);
+    }
     match pipeline.kind() {
         JobKind::Explain => finish(say(&explained(&pipeline)), screen),
+        JobKind::Nothing if !pipeline.output().is_empty() => ExitCode::SUCCESS,
         JobKind::Nothing => {
             screen.line("nothing to run: the script has neither INSERT nor SELECT");
             ExitCode::SUCCESS

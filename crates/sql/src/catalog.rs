@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, TableType};
 
 use crate::cursor::At;
+use crate::ddl::TableDdl;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::weight::Weight;
 
@@ -21,6 +22,8 @@ pub(crate) struct Table {
     pub(crate) schema: SchemaRef,
     pub(crate) watermark: Option<TableWatermark>,
     pub(crate) primary_key: Vec<String>,
+    /// The declaration, LIKE written out.
+    pub(crate) ddl: Arc<TableDdl>,
     /// The WITH clause.
     pub(crate) options: Vec<(At<String>, At<String>)>,
     /// How many subtasks read or write it, where a hint says so.
@@ -35,6 +38,8 @@ pub(crate) struct Column {
     pub(crate) field: Arc<Field>,
     /// How it is computed from the physical columns, if it is.
     pub(crate) computed: Option<Expr>,
+    /// What the connector calls it, if it stands beside the row; and whether it is VIRTUAL.
+    pub(crate) metadata: Option<(String, bool)>,
 }
 
 /// A table's event time.
@@ -52,6 +57,13 @@ impl Table {
     pub(crate) fn physical_schema(&self) -> SchemaRef {
         let physical = self.columns.iter().filter(|column| column.computed.is_none());
         Arc::new(Schema::new(physical.map(|column| column.field.clone()).collect::<Vec<_>>()))
+    }
+
+    /// The columns that the connector takes: no VIRTUAL ones.
+    pub(crate) fn sink_schema(&self) -> SchemaRef {
+        let is_virtual = |column: &&Column| column.metadata.as_ref().is_some_and(|(_, is_virtual)| *is_virtual);
+        let written = self.columns.iter().filter(|column| column.computed.is_none() && !is_virtual(column));
+        Arc::new(Schema::new(written.map(|column| column.field.clone()).collect::<Vec<_>>()))
     }
 
     /// The option `key`.
@@ -116,6 +128,18 @@ impl Catalog {
     /// Adds a table under the name that a hint gave it.
     pub(crate) fn add_hinted(&mut self, name: String, table: Arc<Table>) {
         self.hinted.insert(name, Relation::Table(table));
+    }
+
+    /// Forgets a table, or a view; whether it was there.
+    pub(crate) fn drop(&mut self, name: &At<String>, is_view: bool) -> Sql<bool> {
+        let found = self.relations.get(&name.value).map(|relation| matches!(relation, Relation::View(_)));
+        if found.is_some_and(|found| found != is_view) {
+            let (is, drop) = if is_view { ("table", "TABLE") } else { ("view", "VIEW") };
+            let error = SqlError::new(format!("'{}' is a {is}", name.value)).at(name.at);
+            return Err(error.help(format!("write DROP {drop} {}", name.value)));
+        }
+        self.relations.remove(&name.value);
+        Ok(found.is_some())
     }
 
     /// Whether there is a relation `name`.

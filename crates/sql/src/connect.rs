@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ruslo_core::connector::{Connector, Registry, TableDefinition};
+use arrow::datatypes::SchemaRef;
+use ruslo_core::connector::{Connector, MetadataColumn, Registry, TableDefinition};
 use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Error;
@@ -11,8 +12,9 @@ use ruslo_core::sink::Sink;
 use ruslo_core::source::Source;
 
 use crate::care::{self, Care};
-use crate::catalog::Table;
+use crate::catalog::{Column, Table};
 use crate::cursor::At;
+use crate::ddl::{ColumnKind, TableDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
 
 const CONNECTOR: &str = "connector";
@@ -59,6 +61,22 @@ impl Connections<'_> {
         }
     }
 
+    /// Refuses metadata that the table's connector does not have.
+    pub(crate) fn check_metadata(&self, ddl: &TableDdl) -> Sql<()> {
+        let Some((_, name)) = ddl.options.iter().find(|(key, _)| key.value == CONNECTOR) else { return Ok(()) };
+        let known = self.connector(name)?.metadata();
+        for column in &ddl.columns {
+            let ColumnKind::Metadata { key, .. } = &column.kind else { continue };
+            if !known.contains(&key.as_str()) {
+                let error = SqlError::new(format!("the connector '{}' has no metadata '{key}'", name.value));
+                let there = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let error = error.at(column.name.at).help(format!("there is {there}"));
+                return Err(error.near(key, known.iter().copied()));
+            }
+        }
+        Ok(())
+    }
+
     fn connector(&self, name: &At<String>) -> Sql<&Arc<dyn Connector>> {
         self.registry.connector(&name.value).map_err(|_| {
             let known: Vec<&str> = self.registry.names().collect();
@@ -77,14 +95,14 @@ impl Connections<'_> {
 
     /// Reads the physical columns `projection` of `table`.
     pub(crate) fn source(&self, table: &Table, projection: &[usize], on_error: OnError) -> Sql<Arc<dyn Source>> {
-        let definition = TableDefinition { on_error, ..definition(table) };
+        let definition = TableDefinition { on_error, ..definition(table, table.physical_schema()) };
         let source = self.of(table)?.source(&definition, projection, self.environment);
         source.map_err(|error| at_option(error, &table.options, table.name.at))
     }
 
     /// Writes `table`.
     pub(crate) fn sink(&self, table: &Table) -> Sql<Arc<dyn Sink>> {
-        let sink = self.of(table)?.sink(&definition(table), self.environment);
+        let sink = self.of(table)?.sink(&definition(table, table.sink_schema()), self.environment);
         sink.map_err(|error| at_option(error, &table.options, table.name.at))
     }
 }
@@ -106,13 +124,25 @@ pub(crate) fn connector_name(table: &Table) -> &str {
     table.option(CONNECTOR).map_or("?", |name| &name.value)
 }
 
-fn definition(table: &Table) -> TableDefinition {
+fn definition(table: &Table, schema: SchemaRef) -> TableDefinition {
     let mut options = table.option_map();
     options.retain(|key, _| key != CONNECTOR && !care::is_care(key));
     TableDefinition {
         primary_key: table.primary_key.clone(),
-        ..TableDefinition::new(table.name.value.clone(), table.physical_schema(), options)
+        partition_keys: table.ddl.partition_keys.iter().map(|key| key.value.clone()).collect(),
+        metadata: metadata(table, &schema),
+        ..TableDefinition::new(table.name.value.clone(), schema, options)
     }
+}
+
+/// The columns of `schema` that stand beside the row.
+fn metadata(table: &Table, schema: &SchemaRef) -> Vec<MetadataColumn> {
+    let beside = table.columns.iter().filter(|column| schema.field_with_name(column.field.name()).is_ok());
+    let column = |column: &Column| {
+        let (key, is_virtual) = column.metadata.clone()?;
+        Some(MetadataColumn { column: column.field.name().clone(), key, is_virtual })
+    };
+    beside.filter_map(column).collect()
 }
 
 /// A connector's error, pointing to the option that it names.

@@ -5,6 +5,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::cursor::{At, Cursor, is_keyword};
 use crate::diagnostic::{Sql, SqlError};
+use crate::like::{self, LikeDdl};
+use crate::statement::QueryText;
 use crate::types;
 use ruslo_core::schema::HIDDEN_PREFIX;
 
@@ -16,7 +18,11 @@ pub(crate) struct TableDdl {
     pub(crate) columns: Vec<ColumnDdl>,
     pub(crate) watermark: Option<WatermarkDdl>,
     pub(crate) primary_key: Vec<At<String>>,
+    pub(crate) partition_keys: Vec<At<String>>,
     pub(crate) options: Vec<(At<String>, At<String>)>,
+    pub(crate) like: Option<LikeDdl>,
+    /// CREATE TABLE .. AS.
+    pub(crate) query: Option<QueryText>,
 }
 
 /// A column.
@@ -33,6 +39,8 @@ pub(crate) enum ColumnKind {
     Physical { data_type: DataType, nullable: bool },
     /// `name AS expression`.
     Computed(Vec<TokenWithSpan>),
+    /// `name TYPE METADATA [FROM 'key'] [VIRTUAL]`: from the connector, beside the row.
+    Metadata { data_type: DataType, nullable: bool, key: String, is_virtual: bool },
 }
 
 /// `WATERMARK FOR column AS expression`.
@@ -52,22 +60,31 @@ pub(crate) fn parse_table(cursor: &mut Cursor<'_>) -> Sql<TableDdl> {
         columns: Vec::new(),
         watermark: None,
         primary_key: Vec::new(),
+        partition_keys: Vec::new(),
         options: Vec::new(),
+        like: None,
+        query: None,
     };
-    if cursor.peeks(0, "LIKE") || cursor.peeks(0, "AS") {
-        return Err(later_clause(cursor));
+    let without_columns = ["LIKE", "AS", "WITH", "COMMENT", "PARTITIONED"];
+    if !without_columns.iter().any(|word| cursor.peeks(0, word)) {
+        parse_elements(cursor, &mut table)?;
     }
+    parse_clauses(cursor, &mut table)?;
+    if table.like.is_none() && table.query.is_none() {
+        check_names(&table)?;
+    }
+    Ok(table)
+}
+
+fn parse_elements(cursor: &mut Cursor<'_>, table: &mut TableDdl) -> Sql<()> {
     cursor.expect_token(&Token::LParen)?;
     loop {
-        parse_element(cursor, &mut table)?;
+        parse_element(cursor, table)?;
         if !cursor.eat_token(&Token::Comma) {
             break;
         }
     }
-    cursor.expect_token(&Token::RParen).map_err(|_| cursor.expected("',' or ')'"))?;
-    parse_clauses(cursor, &mut table)?;
-    check_names(&table)?;
-    Ok(table)
+    cursor.expect_token(&Token::RParen).map_err(|_| cursor.expected("',' or ')'"))
 }
 
 fn parse_element(cursor: &mut Cursor<'_>, table: &mut TableDdl) -> Sql<()> {
@@ -134,6 +151,7 @@ fn parse_column(cursor: &mut Cursor<'_>, table: &mut TableDdl) -> Sql<ColumnDdl>
     }
     let data_type = types::parse(cursor)?;
     let mut nullable = true;
+    let mut metadata = None;
     loop {
         let at = cursor.position();
         if cursor.eat(&["NOT", "NULL"]) {
@@ -143,13 +161,22 @@ fn parse_column(cursor: &mut Cursor<'_>, table: &mut TableDdl) -> Sql<ColumnDdl>
             set_primary_key(table, vec![name.clone()]).map_err(|error| error.at(at))?;
         } else if cursor.eat(&["COMMENT"]) {
             cursor.string("the comment in quotes")?;
-        } else if cursor.peeks(0, "METADATA") {
-            return Err(SqlError::not_yet("METADATA columns", at));
+        } else if cursor.eat(&["METADATA"]) {
+            let key = if cursor.eat(&["FROM"]) {
+                cursor.string("the metadata's key in quotes")?.value
+            } else {
+                name.value.clone()
+            };
+            metadata = Some((key, cursor.eat(&["VIRTUAL"])));
         } else if !cursor.eat(&["NULL"]) {
             break;
         }
     }
-    Ok(ColumnDdl { name, kind: ColumnKind::Physical { data_type, nullable } })
+    let kind = match metadata {
+        Some((key, is_virtual)) => ColumnKind::Metadata { data_type, nullable, key, is_virtual },
+        None => ColumnKind::Physical { data_type, nullable },
+    };
+    Ok(ColumnDdl { name, kind })
 }
 
 /// A computed column's tokens without the comment behind them.
@@ -169,19 +196,30 @@ fn parse_clauses(cursor: &mut Cursor<'_>, table: &mut TableDdl) -> Sql<()> {
     if cursor.eat(&["COMMENT"]) {
         cursor.string("the comment in quotes")?;
     }
+    if cursor.eat(&["PARTITIONED", "BY"]) {
+        table.partition_keys = parse_names(cursor)?;
+    }
     if cursor.eat(&["WITH"]) {
         table.options = parse_options(cursor)?;
+    }
+    if cursor.eat(&["LIKE"]) {
+        table.like = Some(like::parse(cursor)?);
+    }
+    if cursor.eat(&["AS"]) {
+        if let (Some(column), _) | (None, Some(column)) =
+            (table.columns.first().map(|column| &column.name), table.like.as_ref().map(|like| &like.base))
+        {
+            let error = SqlError::new("CREATE TABLE .. AS takes its columns from the query").at(column.at);
+            return Err(error.help("CREATE the TABLE with columns, then INSERT INTO it"));
+        }
+        table.query = Some(QueryText { tokens: cursor.rest().to_vec(), end: cursor.end() });
+        return if cursor.is_done() { Err(cursor.expected("a query")) } else { Ok(()) };
     }
     if cursor.is_done() { Ok(()) } else { Err(later_clause(cursor)) }
 }
 
 fn later_clause(cursor: &Cursor<'_>) -> SqlError {
-    let clauses = [
-        ("PARTITIONED", "PARTITIONED BY clauses"),
-        ("DISTRIBUTED", "DISTRIBUTED BY clauses"),
-        ("LIKE", "LIKE clauses"),
-        ("AS", "CREATE TABLE .. AS SELECT statements"),
-    ];
+    let clauses = [("DISTRIBUTED", "DISTRIBUTED BY clauses")];
     match clauses.iter().find(|(word, _)| cursor.peeks(0, word)) {
         Some((_, what)) => SqlError::not_yet(what, cursor.position()),
         None => cursor.expected("WITH ('connector' = '..') or the end of the statement"),
@@ -219,7 +257,8 @@ pub(crate) fn parse_names(cursor: &mut Cursor<'_>) -> Sql<Vec<At<String>>> {
     Ok(names)
 }
 
-fn check_names(table: &TableDdl) -> Sql<()> {
+/// Checks that names are there, and once.
+pub(crate) fn check_names(table: &TableDdl) -> Sql<()> {
     let mut seen = std::collections::HashSet::new();
     for ColumnDdl { name, .. } in &table.columns {
         if !seen.insert(name.value.as_str()) {
@@ -236,8 +275,28 @@ fn check_names(table: &TableDdl) -> Sql<()> {
             Err(SqlError::new(sentence).at(key.at).near(&key.value, seen))
         }
         None if seen.is_empty() => Err(SqlError::new("the table has no columns").at(table.name.at)),
-        None => Ok(()),
+        None => check_partition_keys(table),
     }
+}
+
+/// A partition key is a column of the rows.
+fn check_partition_keys(table: &TableDdl) -> Sql<()> {
+    let physical = table.columns.iter().filter(|column| matches!(column.kind, ColumnKind::Physical { .. }));
+    let names: Vec<&str> = physical.map(|column| column.name.value.as_str()).collect();
+    for (place, key) in table.partition_keys.iter().enumerate() {
+        if !names.contains(&key.value.as_str()) {
+            let sentence = format!("PARTITIONED BY: there is no column '{}' that the connector gives", key.value);
+            return Err(SqlError::new(sentence).at(key.at).near(&key.value, names));
+        }
+        if table.partition_keys.iter().take(place).any(|other| other.value == key.value) {
+            return Err(SqlError::new(format!("PARTITIONED BY names '{}' twice", key.value)).at(key.at));
+        }
+    }
+    if !names.is_empty() && table.partition_keys.len() == names.len() {
+        let sentence = "PARTITIONED BY names every column: none is left for the rows";
+        return Err(SqlError::new(sentence).at(table.partition_keys.first().map(|key| key.at)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -262,7 +321,7 @@ mod tests {
         let table = parsed(
             "CREATE TABLE IF NOT EXISTS bid (
                auction BIGINT NOT NULL COMMENT 'which', price DECIMAL(10, 2),
-               `date time` TIMESTAMP(3), ts AS CAST(`date time` AS TIMESTAMP(3)) COMMENT 'when',
+               file STRING METADATA FROM 'file.path' VIRTUAL, `date time` TIMESTAMP(3), ts AS CAST(`date time` AS TIMESTAMP(3)) COMMENT 'when',
                WATERMARK FOR ts AS ts - INTERVAL '5' SECOND,
                CONSTRAINT k PRIMARY KEY (auction) NOT ENFORCED
              ) COMMENT 'bids' WITH ('connector' = 'filesystem', 'path' = 'a,b')",
@@ -277,11 +336,20 @@ mod tests {
                     format!("{} {} {nullable}", column.name.value, sql_name(data_type))
                 }
                 ColumnKind::Computed(tokens) => format!("{} of {} tokens", column.name.value, tokens.len()),
+                ColumnKind::Metadata { key, is_virtual, .. } => {
+                    format!("{} from {key} {is_virtual}", column.name.value)
+                }
             })
             .collect();
         assert_eq!(
             kinds,
-            ["auction BIGINT false", "price DECIMAL(10, 2) true", "date time TIMESTAMP(3) true", "ts of 9 tokens"]
+            [
+                "auction BIGINT false",
+                "price DECIMAL(10, 2) true",
+                "file from file.path true",
+                "date time TIMESTAMP(3) true",
+                "ts of 9 tokens"
+            ]
         );
         assert_eq!(table.watermark.unwrap().expression.len(), 5);
         assert_eq!(table.primary_key[0].value, "auction");
@@ -301,12 +369,22 @@ mod tests {
             ),
             ("CREATE TABLE t (a INT) WITH ('x' = 1)", "expected the option's value in quotes, found '1'"),
             ("CREATE TABLE t (a INT) WITH ('x' = '1', 'x' = '2')", "the option 'x' is given twice"),
-            ("CREATE TABLE t (a INT METADATA)", "METADATA columns are not supported yet (line 1, column 23)"),
-            ("CREATE TABLE t LIKE u", "LIKE clauses are not supported yet (line 1, column 16)"),
+            ("CREATE TABLE t (a INT METADATA FROM b)", "expected the metadata's key in quotes, found 'b'"),
+            (
+                "CREATE TABLE t (a INT) PARTITIONED BY (b)",
+                "PARTITIONED BY: there is no column 'b' that the connector gives",
+            ),
             (
                 "CREATE TABLE t (a INT) PARTITIONED BY (a)",
-                "PARTITIONED BY clauses are not supported yet (line 1, column 24)",
+                "PARTITIONED BY names every column: none is left for the rows",
             ),
+            ("CREATE TABLE t (a INT, b INT) PARTITIONED BY (a, a)", "PARTITIONED BY names 'a' twice"),
+            (
+                "CREATE TABLE t LIKE u (INCLUDING WATERMARK)",
+                "expected ALL, CONSTRAINTS, GENERATED, METADATA, OPTIONS, PARTITIONS, WATERMARKS, found 'WATERMARK'",
+            ),
+            ("CREATE TABLE t LIKE u (OVERWRITING ALL)", "OVERWRITING ALL has no meaning"),
+            ("CREATE TABLE t (a INT) AS SELECT 1", "CREATE TABLE .. AS takes its columns from the query"),
             ("CREATE TABLE t (WATERMARK FOR a AS a)", "the table has no columns"),
             ("CREATE TABLE t (a INT) WITH ()", "expected an option such as 'connector' = 'filesystem', found ')'"),
         ];

@@ -60,12 +60,21 @@ pub(crate) fn table_text(table: &TableDdl) -> String {
             ColumnKind::Computed(tokens) => {
                 text.push_str(&format!("{} as {}, ", column.name.value, canonical(tokens)));
             }
+            ColumnKind::Metadata { data_type, key, is_virtual, .. } => {
+                let is_virtual = if *is_virtual { " virtual" } else { "" };
+                let name = &column.name.value;
+                text.push_str(&format!("{name} {} metadata {key:?}{is_virtual}, ", sql_name(data_type)));
+            }
         }
     }
+    let partition_keys: Vec<&str> = table.partition_keys.iter().map(|key| key.value.as_str()).collect();
     if let Some(watermark) = &table.watermark {
         text.push_str(&format!("watermark {} {}", watermark.column.value, canonical(&watermark.expression)));
     }
     text.push(')');
+    if !partition_keys.is_empty() {
+        text.push_str(&format!(" partitioned by ({})", partition_keys.join(", ")));
+    }
     let options: BTreeSet<(&str, &str)> =
         table.options.iter().map(|(key, value)| (key.value.as_str(), value.value.as_str())).collect();
     for (key, value) in options.into_iter().filter(|(key, _)| *key != TUNING) {

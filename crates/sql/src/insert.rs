@@ -20,7 +20,7 @@ pub(crate) fn conform(
     listed: Option<&[At<String>]>,
     at: Position,
 ) -> Sql<LogicalPlan> {
-    let wanted = table.physical_schema();
+    let wanted = table.sink_schema();
     let targets = match listed {
         Some(listed) => target_fields(table, listed)?,
         None => wanted.fields().to_vec(),
@@ -61,6 +61,10 @@ fn target_fields(table: &Table, listed: &[At<String>]) -> Sql<Vec<FieldRef>> {
         })?;
         if column.computed.is_some() {
             let sentence = format!("the column '{}' is computed: it cannot be written", name.value);
+            return Err(SqlError::new(sentence).at(name.at));
+        }
+        if column.metadata.as_ref().is_some_and(|(_, is_virtual)| *is_virtual) {
+            let sentence = format!("the column '{}' is VIRTUAL: it cannot be written", name.value);
             return Err(SqlError::new(sentence).at(name.at));
         }
         if targets.iter().any(|target| *target.name() == name.value) {

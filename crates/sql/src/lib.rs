@@ -40,6 +40,7 @@ mod ids;
 mod insert;
 mod interval;
 mod job;
+mod like;
 mod logical;
 mod nested;
 mod nodes;
@@ -53,6 +54,7 @@ mod script;
 mod session;
 mod settings;
 mod share;
+mod show;
 mod side;
 mod sort;
 mod statement;
@@ -128,6 +130,8 @@ pub struct Planned {
     /// What the query says, as 16 hexadecimal digits: a checkpoint of another fingerprint is another query's. Layout,
     /// comments, settings and how fast a source is read do not count.
     pub fingerprint: String,
+    /// What SHOW and DESCRIBE say, in the order of the script.
+    pub output: String,
     /// The columns that the sink gets; none for [`JobKind::Nothing`].
     pub schema: Option<SchemaRef>,
 }
@@ -171,6 +175,7 @@ fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
             settings,
             explain,
             fingerprint,
+            output: program.output,
             schema: None,
         });
     };
@@ -181,5 +186,5 @@ fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
     };
     let schema = job.schema;
     let PlannedJob { graph, batch, explain, fingerprint, .. } = job;
-    Ok(Planned { kind, graph, batch, settings, explain, fingerprint, schema })
+    Ok(Planned { kind, graph, batch, settings, explain, fingerprint, output: program.output, schema })
 }

@@ -62,6 +62,11 @@ impl Planner {
         Self { functions: Functions::new(), expr_planners, config: Arc::new(config) }
     }
 
+    /// The names of all functions, in lower case.
+    pub(crate) fn function_names(&self) -> Vec<String> {
+        self.functions.scalar_names().into_iter().chain(self.functions.aggregate_names()).collect()
+    }
+
     /// What DataFusion's rules are configured with.
     pub(crate) fn config(&self) -> &Arc<ConfigOptions> {
         &self.config

@@ -32,7 +32,7 @@ pub(crate) fn column(name: &str, tokens: &[TokenWithSpan]) -> Option<Column> {
     let tokens: Vec<&Token> = tokens.iter().map(|token| &token.token).collect();
     let [function, Token::LParen, Token::RParen] = *tokens else { return None };
     let field = Arc::new(Field::new(name, data_type(), false));
-    is_keyword(function, "PROCTIME").then(|| Column { field, computed: Some(marker()) })
+    is_keyword(function, "PROCTIME").then(|| Column { field, computed: Some(marker()), metadata: None })
 }
 
 /// Whether a column is processing time.

@@ -12,17 +12,17 @@ use crate::batch::RUNTIME_MODE;
 use crate::catalog::{Catalog, Column, Relation, Table, TableWatermark, View};
 use crate::connect::Connections;
 use crate::cursor::At;
-use crate::ddl::{ColumnKind, TableDdl, WatermarkDdl};
+use crate::ddl::{self, ColumnDdl, ColumnKind, TableDdl, WatermarkDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::job::PlannedJob;
 use crate::planner::{Planner, unqualified};
 use crate::script::{Statement, split};
 use crate::settings::{Rejected, RuntimeMode, Settings};
-use crate::statement::{Insert, Parsed, QueryText, ViewDdl, parse};
+use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
-use crate::{cursor, ids, processing_time, sort, stream};
+use crate::{cursor, ids, insert, like, processing_time, show, sort, stream};
 
 /// What a script has said so far.
 pub(crate) struct Program<'a> {
@@ -36,6 +36,8 @@ pub(crate) struct Program<'a> {
     pub(crate) set_at: HashMap<String, Position>,
     /// The statement set that is open, and where it begins.
     pub(crate) set: Option<(Vec<Insert>, bool, Position)>,
+    /// What SHOW and DESCRIBE say.
+    pub(crate) output: String,
     pub(crate) job: Option<PlannedJob>,
 }
 
@@ -56,6 +58,7 @@ impl<'a> Program<'a> {
             settings,
             set_at: HashMap::new(),
             set: None,
+            output: String::new(),
             job: None,
         }
     }
@@ -95,7 +98,16 @@ impl<'a> Program<'a> {
             }
             Parsed::EndSet => Err(SqlError::new("END closes no statement set").at(statement.start())),
             Parsed::SetIsEmpty => Err(SqlError::new("the statement set is empty").at(statement.start())),
-            Parsed::CreateTable(ddl) => self.create_table(&ddl),
+            Parsed::CreateTable(ddl) => self.create_table_as(ddl, statement.start()),
+            Parsed::Drop { name, is_view, if_exists } => match self.catalog.drop(&name, is_view)? {
+                false if !if_exists => self.catalog.get(&name.value).map(drop).map_err(|error| error.at(name.at)),
+                _ => Ok(()),
+            },
+            Parsed::Show(show) => {
+                let text = show::text(&show, &self.catalog, || self.planner.function_names())?;
+                self.output.push_str(&text);
+                Ok(())
+            }
             Parsed::CreateView(ddl) => self.create_view(&ddl, statement),
             Parsed::Set { key, .. } if key.value == RUNTIME_MODE && self.catalog.has_views() => {
                 let sentence = format!("'{RUNTIME_MODE}' is set behind a view, which was planned for another mode");
@@ -115,11 +127,26 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// A table, and the job that fills it if it is made AS a query.
+    fn create_table_as(&mut self, ddl: TableDdl, at: Position) -> Sql<()> {
+        let is_new = !self.catalog.contains(&ddl.name.value);
+        self.create_table(&ddl)?;
+        match ddl.query {
+            Some(query) if is_new => {
+                let insert = Insert { table: ddl.name, hint: None, columns: None, query };
+                self.run(&Job::Insert(insert), false, at)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn create_table(&mut self, ddl: &TableDdl) -> Sql<()> {
         if ddl.if_not_exists && self.catalog.contains(&ddl.name.value) {
             return Ok(());
         }
+        let ddl = &self.written_out(ddl)?;
         self.connections.check(&ddl.name, &ddl.options)?;
+        self.connections.check_metadata(ddl)?;
         let columns = self.columns(ddl)?;
         let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()));
         let watermark = match &ddl.watermark {
@@ -132,15 +159,35 @@ impl<'a> Program<'a> {
             schema,
             watermark,
             primary_key: ddl.primary_key.iter().map(|key| key.value.clone()).collect(),
+            ddl: Arc::new(ddl.clone()),
             options: ddl.options.clone(),
             parallelism: None,
             canonical: ids::table_text(ddl),
         })))
     }
 
+    /// `ddl` with the columns that come from LIKE and AS.
+    fn written_out(&mut self, ddl: &TableDdl) -> Sql<TableDdl> {
+        if let Some(like) = &ddl.like {
+            let base = self.catalog.sink(&like.base)?.ddl.clone();
+            let made = like::merged(ddl, like, &base)?;
+            ddl::check_names(&made)?;
+            return Ok(made);
+        }
+        let Some(query) = &ddl.query else { return Ok(ddl.clone()) };
+        let plan = insert::shown(self.query(query)?.0, query.start())?;
+        let columns = plan.schema().fields().iter().map(|field| ColumnDdl {
+            name: At::new(field.name().clone(), query.start()),
+            kind: ColumnKind::Physical { data_type: field.data_type().clone(), nullable: field.is_nullable() },
+        });
+        let made = TableDdl { columns: columns.collect(), query: None, ..ddl.clone() };
+        ddl::check_names(&made)?;
+        Ok(made)
+    }
+
     fn columns(&self, ddl: &TableDdl) -> Sql<Vec<Column>> {
         let physical = ddl.columns.iter().filter_map(|column| match &column.kind {
-            ColumnKind::Physical { data_type, nullable } => {
+            ColumnKind::Physical { data_type, nullable } | ColumnKind::Metadata { data_type, nullable, .. } => {
                 Some(Field::new(&column.name.value, data_type.clone(), *nullable))
             }
             ColumnKind::Computed(_) => None,
@@ -155,7 +202,11 @@ impl<'a> Program<'a> {
             columns.push(match &column.kind {
                 ColumnKind::Physical { data_type, nullable } => {
                     let field = Arc::new(Field::new(&column.name.value, data_type.clone(), *nullable));
-                    Column { field, computed: None }
+                    Column { field, computed: None, metadata: None }
+                }
+                ColumnKind::Metadata { data_type, nullable, key, is_virtual } => {
+                    let field = Arc::new(Field::new(&column.name.value, data_type.clone(), *nullable));
+                    Column { field, computed: None, metadata: Some((key.clone(), *is_virtual)) }
                 }
                 ColumnKind::Computed(tokens) => self.computed(&column.name, tokens, &physical)?,
             });
@@ -177,7 +228,7 @@ impl<'a> Program<'a> {
         };
         let expr = if data_type == *field.data_type() { expr } else { cast(expr, data_type.clone()) };
         let field = Arc::new(Field::new(&name.value, data_type, field.is_nullable()));
-        Ok(Column { field, computed: Some(expr) })
+        Ok(Column { field, computed: Some(expr), metadata: None })
     }
 
     fn watermark(

@@ -10,6 +10,7 @@ use crate::ddl::{self, TableDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::hint::is_hint;
 use crate::script::Statement;
+use crate::show::{self, Show};
 
 /// A query's tokens, and where the text behind them begins.
 #[derive(Debug, Clone)]
@@ -74,19 +75,37 @@ pub(crate) enum Parsed {
         value: At<String>,
     },
     Reset(Option<At<String>>),
+    /// SHOW and DESCRIBE.
+    Show(Show),
+    Drop {
+        name: At<String>,
+        is_view: bool,
+        if_exists: bool,
+    },
 }
 
 /// Statements that Flink has and Ruslo doesn't so far, by their first word.
-const LATER: &str = "ALTER ANALYZE BEGIN CALL COMPILE DELETE DESC DESCRIBE DROP EXECUTE LOAD QUIT REMOVE SHOW STOP TRUNCATE \
+const LATER: &str = "ALTER ANALYZE BEGIN CALL COMPILE DELETE EXECUTE LOAD QUIT REMOVE STOP TRUNCATE \
     UNLOAD UPDATE USE";
 
-const FIRST_WORDS: [&str; 7] = ["CREATE", "EXPLAIN", "INSERT", "RESET", "SELECT", "SET", "WITH"];
+const FIRST_WORDS: [&str; 10] =
+    ["CREATE", "DESCRIBE", "DROP", "EXPLAIN", "INSERT", "RESET", "SELECT", "SET", "SHOW", "WITH"];
 
 /// Reads a statement.
 pub(crate) fn parse(statement: &Statement) -> Sql<Parsed> {
     let mut cursor = Cursor::new(&statement.tokens, statement.end);
     if cursor.eat(&["CREATE"]) {
         return parse_create(&mut cursor);
+    }
+    if cursor.eat(&["SHOW"]) {
+        return show::parse_show(&mut cursor).map(Parsed::Show);
+    }
+    if cursor.eat(&["DESCRIBE"]) || cursor.eat(&["DESC"]) {
+        let name = cursor.table_name("the name of a table or view")?;
+        return cursor.expect_done().map(|()| Parsed::Show(Show::Describe(name)));
+    }
+    if cursor.eat(&["DROP"]) {
+        return parse_drop(&mut cursor);
     }
     if cursor.eat(&["SET"]) {
         return parse_set(&mut cursor);
@@ -126,6 +145,21 @@ fn parse_in_set(cursor: &mut Cursor<'_>) -> Sql<Parsed> {
         return cursor.expect_done().map(|()| Parsed::EndSet);
     }
     parse_job(cursor).map(Parsed::Run)
+}
+
+fn parse_drop(cursor: &mut Cursor<'_>) -> Sql<Parsed> {
+    cursor.eat(&["TEMPORARY"]);
+    let at = cursor.position();
+    let is_view = cursor.eat(&["VIEW"]);
+    if !is_view && !cursor.eat(&["TABLE"]) {
+        return Err(match cursor.peek(0).and_then(unquoted) {
+            Some(word) => SqlError::not_yet(format!("DROP {} statements", word.value.to_uppercase()), at),
+            None => cursor.expected("TABLE or VIEW"),
+        });
+    }
+    let if_exists = cursor.eat(&["IF", "EXISTS"]);
+    let name = cursor.table_name("a name")?;
+    cursor.expect_done().map(|()| Parsed::Drop { name, is_view, if_exists })
 }
 
 fn parse_create(cursor: &mut Cursor<'_>) -> Sql<Parsed> {

@@ -33,6 +33,9 @@ const METADATA: [(&str, Metadata); 4] = [
     ("file.modification-time", Metadata::ModificationTime),
 ];
 
+/// Those keys alone.
+pub(super) const METADATA_KEYS: [&str; 4] = ["file.path", "file.name", "file.size", "file.modification-time"];
+
 /// What is read of each file.
 #[derive(Debug)]
 pub(super) struct Columns {

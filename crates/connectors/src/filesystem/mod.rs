@@ -54,6 +54,10 @@ impl Connector for Filesystem {
         NAME
     }
 
+    fn metadata(&self) -> &'static [&'static str] {
+        &columns::METADATA_KEYS
+    }
+
     /// Its own options and those of the given format.
     fn options(&self, given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         let format = given.get(FORMAT).map(String::as_str);

@@ -109,7 +109,7 @@ fn run(text: &str, folder: &Path) -> Result<String, String> {
     let world = World::new("docs", &text, folder);
     let planned = world.plan(SHAPE, &Environment::local()).map_err(|error| error.to_string())?;
     match planned.kind {
-        JobKind::Nothing => Ok(String::new()),
+        JobKind::Nothing => Ok(planned.output),
         JobKind::Explain => Ok(planned.explain),
         JobKind::Insert | JobKind::Select if planned.batch.is_some() => {
             world.run_in_batch(SHAPE).map(|_| world.printed()).map_err(|error| error.to_string())

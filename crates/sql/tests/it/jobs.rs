@@ -153,3 +153,30 @@ fn any_prefix_of_a_script_is_an_error_or_a_plan() {
         }
     }
 }
+
+#[test]
+fn what_is_shown_comes_in_the_order_of_the_script_before_the_job() {
+    let text =
+        "CREATE TABLE t (a INT, `b c` STRING NOT NULL, d AS a + 1) PARTITIONED BY (a) WITH ('connector' = 'print');
+        SHOW CREATE TABLE t; CREATE VIEW v AS SELECT a FROM plain; DESC v; SHOW VIEWS; SELECT a FROM v";
+    let planned = planned(text).unwrap();
+    assert_eq!(planned.kind, JobKind::Select);
+    let expected = "\
+CREATE TABLE t (
+  a INT,
+  `b c` STRING NOT NULL,
+  d AS a + 1
+) PARTITIONED BY (a) WITH (
+  'connector' = 'print'
+)
+ name | type | null
+------+------+------
+ a    | INT  | TRUE
+
+ view name
+-----------
+ v
+
+";
+    assert_eq!(planned.output, expected);
+}
