@@ -145,13 +145,22 @@ impl<'a> Cursor<'a> {
 
     /// The tokens up to the next `,` or closing bracket of this level, which stays.
     pub(crate) fn expression(&mut self, what: &str) -> Sql<&'a [TokenWithSpan]> {
+        self.up_to(true, what)
+    }
+
+    /// The tokens up to the next closing bracket of this level, which stays.
+    pub(crate) fn balanced(&mut self, what: &str) -> Sql<&'a [TokenWithSpan]> {
+        self.up_to(false, what)
+    }
+
+    fn up_to(&mut self, ends_at_comma: bool, what: &str) -> Sql<&'a [TokenWithSpan]> {
         let rest = self.rest();
         let mut depth = 0_usize;
         let mut length = 0;
         for token in rest {
             match token.token {
                 Token::LParen | Token::LBracket => depth += 1,
-                Token::Comma if depth == 0 => break,
+                Token::Comma if depth == 0 && ends_at_comma => break,
                 Token::RParen | Token::RBracket => match depth.checked_sub(1) {
                     Some(outer) => depth = outer,
                     None => break,

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use ruslo_operators::{avg_udaf, collecting_udafs, is_ordered, sum_udaf};
 
 use crate::diagnostic::{Position, SqlError};
+use crate::group_window;
 
 /// Functions by lower-case name.
 #[derive(Debug)]
@@ -82,13 +83,8 @@ impl Functions {
     /// Says why `name`, called at `at`, cannot be called.
     pub(crate) fn check(&self, name: &str, at: Option<Position>) -> Result<(), SqlError> {
         let lower = name.to_lowercase();
-        if self.scalars.contains_key(&lower) || self.aggregates.contains_key(&lower) {
+        if self.scalars.contains_key(&lower) || self.aggregates.contains_key(&lower) || group_window::is_part(&lower) {
             return Ok(());
-        }
-        if lower == "tumble" {
-            return Err(SqlError::not_yet("GROUP BY TUMBLE(..) windows", at).help(
-                "write FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) and GROUP BY window_start",
-            ));
         }
         if words(VOLATILE).chain(words(LATER)).any(|word| word == lower) {
             return Err(SqlError::not_yet(format!("{} calls", name.to_uppercase()), at));

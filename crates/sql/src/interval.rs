@@ -31,6 +31,11 @@ pub(crate) fn parse(cursor: &mut Cursor<'_>) -> Sql<At<i64>> {
     Ok(At::new(millis * sign, at))
 }
 
+/// `INTERVAL 'value' unit` in milliseconds.
+pub(crate) fn of_literal(value: &str, unit: &str) -> Sql<i64> {
+    millis(value, fixed_unit_ms(unit)?)
+}
+
 /// How long a unit is.
 fn fixed_unit_ms(unit: &str) -> Sql<i64> {
     let upper = unit.to_uppercase();

@@ -12,7 +12,7 @@
 //! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
 //! | `settings`, `connect`, `care`, `catalog` | what SET, WITH and CREATE say |
 //! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
-//! | `tvf`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
+//! | `tvf`, `group_window`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `sort` | ORDER BY on a stream |
@@ -35,6 +35,7 @@ mod errors;
 mod explain;
 mod flink;
 mod functions;
+mod group_window;
 mod hint;
 mod ids;
 mod insert;

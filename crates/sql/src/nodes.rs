@@ -191,6 +191,11 @@ impl WindowAggregate {
     pub(crate) fn into_plan(self) -> LogicalPlan {
         LogicalPlan::Extension(Extension { node: Arc::new(self) })
     }
+
+    /// How many keys and aggregates there are: the window's columns stand behind them.
+    pub(crate) fn own_columns(&self) -> usize {
+        self.keys.len() + self.aggregates.len()
+    }
 }
 
 impl PartialOrd for WindowAggregate {

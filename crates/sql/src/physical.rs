@@ -396,7 +396,15 @@ fn aggregate_detail(node: &WindowAggregate) -> Detail {
     Detail::new(&format!("{}Window {keys}, {}", node.window.kind(), node.window), &input)
         .line("time", node.time.name.clone())
         .line("aggregates", node.names.join(", "))
-        .line("state", format!("per ({keys}, window): {what}"))
+        .line("state", format!("per ({keys}, {}): {what}", state_unit(node)))
+}
+
+/// What a window aggregate keeps one state of for each key.
+fn state_unit(node: &WindowAggregate) -> &'static str {
+    match node.window {
+        WindowSpec::Hop { .. } | WindowSpec::Cumulate { .. } if !node.attached => "slice",
+        _ => "window",
+    }
 }
 
 fn function_name(expr: &Expr) -> Option<&str> {

@@ -20,7 +20,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, TableAlias, TableFactor};
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use ruslo_operators::row_number_udwf;
 
@@ -32,11 +32,11 @@ use crate::errors::{carried, from_datafusion, from_parser};
 use crate::functions::Functions;
 use crate::settings::RuntimeMode;
 use crate::statement::QueryText;
-use crate::tvf::{self, WindowCall};
+use crate::tvf::{self, WindowCall, WindowInput};
 use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
-use crate::{flink, hint, nested, typing, unnest, window};
+use crate::{flink, group_window, hint, nested, typing, unnest, window};
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.
 const PARSER_STEPS_MAX: usize = 4_096;
@@ -74,13 +74,11 @@ impl Planner {
 
     /// The typed plan of `query`.
     pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog, mode: RuntimeMode) -> Sql<(LogicalPlan, Weight)> {
-        let (tokens, calls) = tvf::extract(query)?;
-        let tokens = nested::rewrite_tokens(&tokens, query.end)?;
+        let (tokens, mut calls) = tvf::extract(query)?;
         let mut ast = self.parse_query(&tokens, query.end, mode)?;
+        self.parse_inputs(mode, &mut calls)?;
         let weight = weigh(&ast, catalog, &calls).map_err(|error| error.or_at(query.start()))?;
-        flink::rewrite_query(&mut ast);
-        nested::rewrite(&mut ast)?;
-        let unnests = unnest::extract(&mut ast)?;
+        let unnests = give_meaning(&mut ast, &mut calls)?;
         let context = Context::new(self, catalog, calls, unnests);
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
@@ -90,7 +88,20 @@ impl Planner {
         plan.map(|plan| (plan, weight)).map_err(|error| from_datafusion(&error, &query.tokens))
     }
 
+    /// Parses what windows read that is a query itself.
+    fn parse_inputs(&self, mode: RuntimeMode, calls: &mut [WindowCall]) -> Sql<()> {
+        for call in calls {
+            if let WindowInput::Subquery(text) = &call.input {
+                let subquery = self.parse_query(&text.tokens, text.end, mode)?;
+                let derived = TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
+                call.input = WindowInput::Relation(Box::new(derived));
+            }
+        }
+        Ok(())
+    }
+
     fn parse_query(&self, tokens: &[TokenWithSpan], end: Position, mode: RuntimeMode) -> Sql<Box<Query>> {
+        let tokens = &nested::rewrite_tokens(tokens, end)?;
         let mut parser = parser(tokens);
         let query = parser.parse_query().map_err(|error| from_parser(&error, "statement", end))?;
         expect_end(&mut parser, "statement", end)?;
@@ -127,6 +138,29 @@ impl Planner {
         let expr = simplifier.simplify(expr)?;
         expr.get_type(schema).map(|_| expr)
     }
+}
+
+/// Gives `query`, and what its windows read, Flink's meaning: group windows go to `calls`, UNNESTs come back.
+fn give_meaning(query: &mut Query, calls: &mut Vec<WindowCall>) -> Sql<Vec<UnnestCall>> {
+    flink::rewrite_query(query);
+    for call in calls.iter_mut() {
+        if let WindowInput::Relation(relation) = &mut call.input
+            && let TableFactor::Derived { subquery, .. } = relation.as_mut()
+        {
+            flink::rewrite_query(subquery);
+        }
+    }
+    group_window::rewrite(query, calls)?;
+    nested::rewrite(query)?;
+    let mut unnests = Vec::new();
+    unnest::extract(query, &mut unnests)?;
+    for call in calls {
+        if let WindowInput::Relation(relation) = &mut call.input {
+            nested::rewrite(relation.as_mut())?;
+            unnest::extract(relation.as_mut(), &mut unnests)?;
+        }
+    }
+    Ok(unnests)
 }
 
 fn parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
@@ -246,14 +280,12 @@ impl RelationPlanner for WindowRelations {
         let TableFactor::Table { alias, .. } = relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let ident = Ident::with_quote_and_span('`', call.table_span, call.table.value.clone());
-        let mut table = table_named(ident);
-        if let (TableFactor::Table { alias, .. }, Some(base)) = (&mut table, hint::base_name(&call.table.value)) {
-            let name = Ident::with_quote('`', base);
-            *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
-        }
-        let input = context.plan(table)?;
-        let plan = window::assign(input, call)?;
+        let input = match &call.input {
+            WindowInput::Table(name, span) => named_by_base(&name.value, *span),
+            WindowInput::Relation(relation) => relation.as_ref().clone(),
+            WindowInput::Subquery(_) => return Err(carried(SqlError::internal("a window's query was not parsed"))),
+        };
+        let plan = window::assign(context.plan(input)?, call)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
@@ -265,6 +297,16 @@ impl WindowRelations {
         let name = &part.as_ident()?.value;
         self.calls.iter().find(|call| call.placeholder == *name)
     }
+}
+
+/// The table `name` where it stands; one with hints has the name of the table that they are of, too.
+fn named_by_base(name: &str, span: Span) -> TableFactor {
+    let mut table = table_named(Ident::with_quote_and_span('`', span, name));
+    if let (TableFactor::Table { alias, .. }, Some(base)) = (&mut table, hint::base_name(name)) {
+        let name = Ident::with_quote('`', base);
+        *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+    }
+    table
 }
 
 /// A table in FROM.

@@ -13,7 +13,7 @@ use crate::script::Statement;
 use crate::show::{self, Show};
 
 /// A query's tokens, and where the text behind them begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QueryText {
     pub(crate) tokens: Vec<TokenWithSpan>,
     pub(crate) end: Position,

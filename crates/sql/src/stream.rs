@@ -28,7 +28,7 @@ use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowCo
 use crate::session;
 use crate::text::{bare_text, expr_text};
 use crate::top_n;
-use crate::window::{Windowed, lineage, tables, window_time_column, windowed};
+use crate::window::{Windowed, inputs, lineage, window_time_column, windowed};
 use crate::window_spec::WindowSpec;
 
 /// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`, and its first OVER at `over`.
@@ -55,6 +55,7 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
     if !is_windowed {
         return Err(carried(no_window(aggregate, at)));
     }
+    check_grouped(aggregate, &found, at).map_err(carried)?;
     found.computed_with |= computes_with_window(aggregate, &found);
     session::check_aggregate(aggregate, &found, at).map_err(carried)?;
 
@@ -69,7 +70,7 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
     }
     // A tumbling window is found anew from any time in it.
     let attached = found.computed_with && !matches!(found.window, WindowSpec::Tumble { .. });
-    let time = time_of(&found, &input)?;
+    let time = time_of(&found, &input, attached)?;
     let time = columns.push(time, if found.computed_with { "$time".to_owned() } else { found.time.clone() });
     let mut aggregates = Vec::new();
     let mut names = Vec::new();
@@ -96,6 +97,16 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
     named_as(aggregate, &grouped, &names, node)
 }
 
+/// Windows that start together and end apart are told apart by their ends.
+fn check_grouped(aggregate: &Aggregate, found: &Windowed, at: Position) -> Result<(), SqlError> {
+    let mut columns = aggregate.group_expr.iter().filter_map(|expr| found.column(expr, &aggregate.input));
+    if !matches!(found.window, WindowSpec::Cumulate { .. }) || columns.any(|column| column != WindowColumn::Start) {
+        return Ok(());
+    }
+    let sentence = "CUMULATE windows that start together are told apart by window_end";
+    Err(SqlError::new(sentence).at(at).help("GROUP BY window_start, window_end"))
+}
+
 fn no_window(aggregate: &Aggregate, at: Position) -> SqlError {
     let what = if aggregate.group_expr.is_empty() {
         "aggregates over a whole stream"
@@ -114,33 +125,37 @@ fn computes_with_window(aggregate: &Aggregate, found: &Windowed) -> bool {
 
 /// `plan` with the row's time under the names of the window's columns.
 fn pass_time_on(plan: &LogicalPlan) -> DfResult<LogicalPlan> {
-    let passed = plan.clone().transform_up(|node| match as_node::<WindowAssign>(&node) {
-        Some(assign) => {
-            let mut exprs: Vec<Expr> = assign.input.schema().columns().into_iter().map(Expr::Column).collect();
-            for column in WindowColumn::ALL {
-                let time = Expr::Column(assign.time.clone());
-                exprs.push(time.alias_qualified(assign.time.relation.clone(), column.name()));
-            }
-            let projection = Projection::try_new(exprs, Arc::new(assign.input.clone()))?;
-            Ok(Transformed::yes(LogicalPlan::Projection(projection)))
-        }
-        None => node.recompute_schema().map(Transformed::yes),
-    });
-    passed.map(|plan| plan.data)
+    let Some(assign) = as_node::<WindowAssign>(plan) else {
+        let inputs = plan.inputs().into_iter().map(pass_time_on).collect::<DfResult<Vec<_>>>()?;
+        return plan.with_new_exprs(plan.expressions(), inputs)?.recompute_schema();
+    };
+    let mut exprs: Vec<Expr> = assign.input.schema().columns().into_iter().map(Expr::Column).collect();
+    for column in WindowColumn::ALL {
+        let time = Expr::Column(assign.time.clone());
+        exprs.push(time.alias_qualified(assign.time.relation.clone(), column.name()));
+    }
+    Projection::try_new(exprs, Arc::new(assign.input.clone())).map(LogicalPlan::Projection)
 }
 
-/// A time in the row's window, from the columns of `input`.
-fn time_of(found: &Windowed, input: &LogicalPlan) -> DfResult<Expr> {
-    let column = |wanted: &[WindowColumn]| {
-        let place = found.columns.iter().find(|(_, column)| wanted.contains(column))?.0;
+/// A time in the row's window, from the columns of `input`: for an attached window, in its last slice.
+fn time_of(found: &Windowed, input: &LogicalPlan, attached: bool) -> DfResult<Expr> {
+    let column = |wanted: WindowColumn| {
+        let place = found.columns.iter().find(|(_, column)| **column == wanted)?.0;
         Some(Expr::Column(Column::from(input.schema().qualified_field(*place))))
     };
-    if let Some(inside) = column(&[WindowColumn::Start, WindowColumn::Time]) {
+    let millis = |millis| lit(ScalarValue::DurationMillisecond(Some(millis)));
+    let start = match (attached, found.window) {
+        (false, _) => column(WindowColumn::Start),
+        (true, WindowSpec::Hop { size_ms, .. }) => column(WindowColumn::Start).map(|start| start + millis(size_ms - 1)),
+        // Several of these windows start together.
+        (true, _) => None,
+    };
+    if let Some(inside) = start.or(column(WindowColumn::Time)) {
         return Ok(inside);
     }
-    let end = column(&[WindowColumn::End]).ok_or_else(|| internal_datafusion_err!("a window lost its columns"))?;
+    let end = column(WindowColumn::End).ok_or_else(|| internal_datafusion_err!("a window lost its columns"))?;
     // Where nothing computes with the window, `window_end` is the row's own time already.
-    Ok(if found.computed_with { end - lit(ScalarValue::DurationMillisecond(Some(1))) } else { end })
+    Ok(if found.computed_with { end - millis(1) } else { end })
 }
 
 /// The columns below a window aggregate: each once, under a name of its own.
@@ -246,12 +261,11 @@ fn lineage_of(aggregate: &Aggregate, found: &Windowed, attached: bool) -> String
     let keys = aggregate.group_expr.iter().filter(|expr| found.column(expr, &aggregate.input).is_none());
     let keys: Vec<String> = keys.map(|expr| canonical(expr, &aggregate.input)).collect();
     let attached = if attached { " attached" } else { "" };
-    let inputs: Vec<&str> = tables(&aggregate.input).into_iter().map(|table| table.name.value.as_str()).collect();
     format!(
-        "{}{attached} keys=[{}] inputs=[source {}]",
+        "{}{attached} keys=[{}] inputs=[{}]",
         found.window.identity(),
         keys.join(", "),
-        inputs.join(", source ")
+        inputs(&aggregate.input).join(", ")
     )
 }
 

@@ -3,6 +3,7 @@
 //! sqlparser cannot read a `TABLE t` argument, so the whole call is cut out of the tokens and a name of ours put in its
 //! place, under the call's own position. The planner meets that name again as a table ([`crate::planner`]).
 
+use datafusion::sql::sqlparser::ast::TableFactor;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
@@ -17,13 +18,37 @@ use crate::window_spec::WindowSpec;
 pub(crate) struct WindowCall {
     /// The name that stands in its place.
     pub(crate) placeholder: String,
-    pub(crate) table: At<String>,
-    pub(crate) table_span: Span,
+    pub(crate) input: WindowInput,
     /// PARTITION BY, which sessions take.
     pub(crate) partition: Vec<At<String>>,
     pub(crate) time: At<String>,
     pub(crate) window: WindowSpec,
     pub(crate) at: Position,
+}
+
+/// What a window function reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WindowInput {
+    /// A table or view, by name.
+    Table(At<String>, Span),
+    /// A query in brackets, which the planner parses.
+    Subquery(QueryText),
+    /// What the parser has made of it.
+    Relation(Box<TableFactor>),
+}
+
+impl WindowInput {
+    /// What messages call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Table(name, _) => name.value.clone(),
+            Self::Subquery(_) => "the subquery".to_owned(),
+            Self::Relation(relation) => match relation.as_ref() {
+                TableFactor::Table { name, .. } => name.to_string().replace('`', ""),
+                _ => "the subquery".to_owned(),
+            },
+        }
+    }
 }
 
 /// A window function: its name, what its arguments are called in their order, and how a call of it looks.
@@ -58,9 +83,14 @@ const FUNCTIONS: [Function; 4] = [
 
 /// `query` with a placeholder for each window call, and the calls.
 pub(crate) fn extract(query: &QueryText) -> Sql<(Vec<TokenWithSpan>, Vec<WindowCall>)> {
-    let mut tokens = Vec::with_capacity(query.tokens.len());
     let mut calls = Vec::new();
-    let mut cursor = Cursor::new(&query.tokens, query.end);
+    let tokens = extract_into(&query.tokens, query.end, &mut calls)?;
+    Ok((tokens, calls))
+}
+
+fn extract_into(query: &[TokenWithSpan], end: Position, calls: &mut Vec<WindowCall>) -> Sql<Vec<TokenWithSpan>> {
+    let mut tokens = Vec::with_capacity(query.len());
+    let mut cursor = Cursor::new(query, end);
     while let Some(first) = cursor.rest().first() {
         let in_from = tokens.last().is_some_and(|last: &TokenWithSpan| is_keyword(&last.token, "FROM"));
         if !starts_call(&cursor, in_from) {
@@ -69,13 +99,13 @@ pub(crate) fn extract(query: &QueryText) -> Sql<(Vec<TokenWithSpan>, Vec<WindowC
             continue;
         }
         let before = cursor.index();
-        let call = parse_call(&mut cursor, format!("$window{}", calls.len()))?;
-        let last = query.tokens.get(before..cursor.index()).and_then(<[_]>::last).unwrap_or(first);
+        let call = parse_call(&mut cursor, calls)?;
+        let last = query.get(before..cursor.index()).and_then(<[_]>::last).unwrap_or(first);
         let word = Word { value: call.placeholder.clone(), quote_style: Some('`'), keyword: Keyword::NoKeyword };
         tokens.push(TokenWithSpan { token: Token::Word(word), span: first.span.union(&last.span) });
         calls.push(call);
     }
-    Ok((tokens, calls))
+    Ok(tokens)
 }
 
 /// Whether a window call is next: with the outer TABLE( ), or bare behind FROM or with a TABLE argument.
@@ -97,7 +127,7 @@ fn is_arrow(cursor: &Cursor<'_>, ahead: usize) -> bool {
 /// The arguments as they come in, by name or by place.
 #[derive(Default)]
 struct Arguments {
-    table: Option<(At<String>, Span)>,
+    input: Option<WindowInput>,
     partition: Vec<At<String>>,
     time: Option<At<String>>,
     /// SIZE and OFFSET, SLIDE, STEP, GAP.
@@ -110,7 +140,7 @@ impl Arguments {
     }
 }
 
-fn parse_call(cursor: &mut Cursor<'_>, placeholder: String) -> Sql<WindowCall> {
+fn parse_call(cursor: &mut Cursor<'_>, calls: &mut Vec<WindowCall>) -> Sql<WindowCall> {
     let outer = cursor.eat(&["TABLE"]) && cursor.eat_token(&Token::LParen);
     let at = cursor.position();
     let name = cursor.name("a window function")?.value.to_uppercase();
@@ -118,15 +148,15 @@ fn parse_call(cursor: &mut Cursor<'_>, placeholder: String) -> Sql<WindowCall> {
         return Err(SqlError::internal(format!("'{name}' is not a window function")));
     };
     cursor.expect_token(&Token::LParen)?;
-    let arguments = parse_arguments(cursor, function)?;
+    let arguments = parse_arguments(cursor, function, calls)?;
     cursor.expect_token(&Token::RParen).map_err(|_| cursor.expected("',' or ')'"))?;
     if outer {
         cursor.expect_token(&Token::RParen)?;
     }
-    finish(arguments, function, placeholder, at)
+    finish(arguments, function, format!("$window{}", calls.len()), at)
 }
 
-fn parse_arguments(cursor: &mut Cursor<'_>, function: &Function) -> Sql<Arguments> {
+fn parse_arguments(cursor: &mut Cursor<'_>, function: &Function, calls: &mut Vec<WindowCall>) -> Sql<Arguments> {
     let mut arguments = Arguments::default();
     for place in 0..function.arguments.len() {
         let named = if is_arrow(cursor, 1) { Some(cursor.name("an argument's name")?) } else { None };
@@ -138,7 +168,10 @@ fn parse_arguments(cursor: &mut Cursor<'_>, function: &Function) -> Sql<Argument
             None => function.arguments.get(place),
         };
         match given.copied() {
-            Some("DATA") => parse_table(cursor, function, &mut arguments)?,
+            Some("DATA") => {
+                arguments.input = Some(parse_input(cursor, calls)?);
+                arguments.partition = parse_partition(cursor, function)?;
+            }
             Some("TIMECOL") => arguments.time = Some(parse_descriptor(cursor)?),
             Some(length) => arguments.lengths.push((length, interval::parse(cursor)?)),
             None => return Err(unknown_argument(function, named)),
@@ -157,24 +190,29 @@ fn unknown_argument(function: &Function, named: Option<At<String>>) -> SqlError 
         .at(named.map(|name| name.at))
 }
 
-fn parse_table(cursor: &mut Cursor<'_>, function: &Function, arguments: &mut Arguments) -> Sql<()> {
+/// `TABLE t`, `t`, or a query in brackets.
+fn parse_input(cursor: &mut Cursor<'_>, calls: &mut Vec<WindowCall>) -> Sql<WindowInput> {
     cursor.eat(&["TABLE"]);
-    if cursor.peek(0) == Some(&Token::LParen) {
-        return Err(SqlError::not_yet("subqueries inside a window", cursor.position())
-            .help("give the subquery a name with CREATE VIEW or WITH"));
-    }
     let span = cursor.rest().first().map_or_else(Span::empty, |token| token.span);
-    arguments.table = Some((cursor.table_name("a table's name, as in TABLE bid")?, span));
+    if !cursor.eat_token(&Token::LParen) {
+        return Ok(WindowInput::Table(cursor.table_name("a table's name, as in TABLE bid")?, span));
+    }
+    let query = cursor.balanced("a query")?;
+    let end = cursor.position();
+    cursor.expect_token(&Token::RParen)?;
+    Ok(WindowInput::Subquery(QueryText { tokens: extract_into(query, end, calls)?, end }))
+}
+
+fn parse_partition(cursor: &mut Cursor<'_>, function: &Function) -> Sql<Vec<At<String>>> {
     let at = cursor.position();
     if !cursor.eat(&["PARTITION", "BY"]) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if function.name != "SESSION" {
         let error = SqlError::new(format!("{} takes no PARTITION BY", function.name));
         return Err(error.at(at).help("GROUP BY the key instead"));
     }
-    arguments.partition = parse_columns(cursor)?;
-    Ok(())
+    parse_columns(cursor)
 }
 
 /// `a, b` or `(a, b)`; without brackets, a comma goes on with a column unless the next argument begins behind it.
@@ -212,14 +250,11 @@ fn finish(arguments: Arguments, function: &Function, placeholder: String, at: Po
         SqlError::new(format!("the window lacks {what}")).at(at).help(&example)
     };
     let length = |name: &str| {
-        let length = arguments.length(name).ok_or_else(|| missing(&format!("its {}", name.to_lowercase())))?;
-        if length.value <= 0 {
-            let sentence = format!("a window's {} must be longer than 0", name.to_lowercase());
-            return Err(SqlError::new(sentence).at(length.at));
-        }
-        Ok(length)
+        let lower = name.to_lowercase();
+        let length = arguments.length(name).ok_or_else(|| missing(&format!("its {lower}")))?;
+        positive(&lower, &length).map(|_| length)
     };
-    let (table, table_span) = arguments.table.clone().ok_or_else(|| missing("its table"))?;
+    let input = arguments.input.clone().ok_or_else(|| missing("its table"))?;
     let time = arguments.time.clone().ok_or_else(|| missing("its time column"))?;
     let window = match function.name {
         "TUMBLE" => {
@@ -238,7 +273,15 @@ fn finish(arguments: Arguments, function: &Function, placeholder: String, at: Po
         }
         _ => WindowSpec::Session { gap_ms: length("GAP")?.value },
     };
-    Ok(WindowCall { placeholder, table, table_span, partition: arguments.partition, time, window, at })
+    Ok(WindowCall { placeholder, input, partition: arguments.partition, time, window, at })
+}
+
+/// A window's length, which must be longer than 0.
+pub(crate) fn positive(what: &str, length: &At<i64>) -> Sql<i64> {
+    if length.value > 0 {
+        return Ok(length.value);
+    }
+    Err(SqlError::new(format!("a window's {what} must be longer than 0")).at(length.at))
 }
 
 /// The window's offset, which must be shorter than its size.
@@ -256,7 +299,7 @@ fn offset(arguments: &Arguments, size: &At<i64>) -> Sql<i64> {
 }
 
 /// Refuses what Flink refuses: windows that are not made of whole slices.
-fn check_multiple((what, whole): (&str, &At<i64>), (of, part): (&str, &At<i64>)) -> Sql<()> {
+pub(crate) fn check_multiple((what, whole): (&str, &At<i64>), (of, part): (&str, &At<i64>)) -> Sql<()> {
     if whole.value % part.value == 0 {
         return Ok(());
     }
@@ -292,7 +335,7 @@ mod tests {
         for form in forms {
             let (text, calls) = extracted(&format!("SELECT *\n FROM {form} AS w")).unwrap();
             assert_eq!(text, "SELECT * FROM `$window0` AS w", "{form}");
-            assert_eq!((calls[0].table.value.as_str(), calls[0].time.value.as_str()), ("bid", "ts"));
+            assert_eq!((calls[0].input.name().as_str(), calls[0].time.value.as_str()), ("bid", "ts"));
             assert_eq!(calls[0].window, WindowSpec::Tumble { size_ms: 3_600_000, offset_ms: 0 });
             assert_eq!(calls[0].at.line, 2);
         }
@@ -332,6 +375,18 @@ mod tests {
             let (text, calls) = extracted(&format!("SELECT * FROM TABLE({form})")).unwrap();
             assert_eq!((text.as_str(), calls[0].window), ("SELECT * FROM `$window0`", window), "{form}");
         }
+    }
+
+    #[test]
+    fn a_query_in_brackets_may_hold_windows() {
+        let inner = "SELECT * FROM TUMBLE(TABLE t, DESCRIPTOR(a), INTERVAL '1' SECOND)";
+        let text = format!("SELECT * FROM HOP(TABLE ({inner}), DESCRIPTOR(b), INTERVAL '1' HOUR, INTERVAL '1' HOUR)");
+        let (outer, calls) = extracted(&text).unwrap();
+        assert_eq!(outer, "SELECT * FROM `$window1`");
+        assert_eq!((calls[0].time.value.as_str(), calls[1].time.value.as_str()), ("a", "b"));
+        let WindowInput::Subquery(query) = &calls[1].input else { panic!() };
+        assert_eq!(query.tokens.len(), 4);
+        assert_eq!(query.tokens[3].token.to_string(), "`$window0`");
     }
 
     #[test]
@@ -389,10 +444,8 @@ mod tests {
                 "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR",
                 "expected ',' or ')', found the end of the statement",
             ),
-            (
-                "TUMBLE(TABLE (SELECT 1), DESCRIPTOR(ts))",
-                "subqueries inside a window are not supported yet (line 1, column 28)",
-            ),
+            ("TUMBLE(TABLE (SELECT 1", "expected ')', found the end of the statement"),
+            ("TUMBLE(TABLE (), DESCRIPTOR(ts))", "expected a query, found ')'"),
         ];
         for (call, message) in cases {
             let error = extracted(&format!("SELECT * FROM {call}")).unwrap_err();

@@ -76,20 +76,19 @@ fn keeps_empty(operator: &JoinOperator) -> Option<bool> {
     }
 }
 
-/// Takes every UNNEST out of `node`.
-pub(crate) fn extract(node: &mut impl VisitMut) -> Sql<Vec<UnnestCall>> {
-    let mut extract = Extract { calls: Vec::new() };
-    match node.visit(&mut extract) {
+/// Takes every UNNEST out of `node`, behind `calls`.
+pub(crate) fn extract(node: &mut impl VisitMut, calls: &mut Vec<UnnestCall>) -> Sql<()> {
+    match node.visit(&mut Extract { calls }) {
         ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(extract.calls),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-struct Extract {
-    calls: Vec<UnnestCall>,
+struct Extract<'a> {
+    calls: &'a mut Vec<UnnestCall>,
 }
 
-impl VisitorMut for Extract {
+impl VisitorMut for Extract<'_> {
     type Break = SqlError;
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
@@ -106,7 +105,7 @@ impl VisitorMut for Extract {
     }
 }
 
-impl Extract {
+impl Extract<'_> {
     /// `item` with each of its UNNESTs and what stands left of it as one name. `left` stands before a comma.
     fn joined(&mut self, left: Option<TableWithJoins>, item: TableWithJoins) -> Sql<TableWithJoins> {
         let relation = match is_unnest(&item.relation) {

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{Query, Select, SetExpr, TableFactor, Table
 
 use crate::catalog::{Catalog, Relation};
 use crate::diagnostic::{Sql, SqlError};
-use crate::tvf::WindowCall;
+use crate::tvf::{WindowCall, WindowInput};
 
 /// Most queries and tables that one query may be made of, its views written out.
 const PARTS_MAX: usize = 2_000;
@@ -105,9 +105,14 @@ impl<'a> Scale<'a> {
         }
     }
 
-    fn table(&self, name: &str) -> Weight {
-        if let Some(call) = self.windows.iter().find(|call| call.placeholder == name) {
-            return self.table(&call.table.value).inside();
+    fn table(&mut self, name: &str) -> Weight {
+        let windows = self.windows;
+        if let Some(call) = windows.iter().find(|call| call.placeholder == name) {
+            return match &call.input {
+                WindowInput::Table(table, _) => self.table(&table.value).inside(),
+                WindowInput::Relation(relation) => self.factor(relation).inside(),
+                WindowInput::Subquery(_) => Weight { parts: 1, depth: 1 },
+            };
         }
         if let Some(weight) = self.named.get(name) {
             return weight.inside();

@@ -25,11 +25,18 @@ pub(crate) fn assign(input: LogicalPlan, call: &WindowCall) -> DfResult<LogicalP
     check_event_time(&input, index, call).map_err(carried)?;
     let time = Column::from(input.schema().qualified_field(index));
     let partition = partition_columns(&input, call).map_err(carried)?;
-    if matches!(call.window, WindowSpec::Hop { .. } | WindowSpec::Cumulate { .. }) {
-        let kind = call.window.kind().to_uppercase();
-        return Err(carried(SqlError::not_yet(format!("{kind} windows"), call.at).help("there is TUMBLE")));
-    }
+    check_names(&input, call).map_err(carried)?;
     WindowAssign::try_new(input, time, call.window, partition).map(WindowAssign::into_plan)
+}
+
+/// A window's columns must not meet others of their name.
+fn check_names(input: &LogicalPlan, call: &WindowCall) -> Result<(), SqlError> {
+    let names = WindowColumn::ALL.map(WindowColumn::name);
+    let taken = input.schema().fields().iter().find(|field| names.contains(&field.name().as_str()));
+    taken.map_or(Ok(()), |field| {
+        let sentence = format!("'{}' has a column '{}' already", call.input.name(), field.name());
+        Err(SqlError::new(sentence).at(call.at).help("SELECT it AS another name below the window"))
+    })
 }
 
 /// The columns of the call's PARTITION BY.
@@ -47,7 +54,7 @@ fn partition_columns(input: &LogicalPlan, call: &WindowCall) -> Result<Vec<Colum
 fn column_named(input: &LogicalPlan, name: &At<String>, call: &WindowCall) -> Result<usize, SqlError> {
     let fields = input.schema().fields();
     fields.iter().position(|field| *field.name() == name.value).ok_or_else(|| {
-        SqlError::new(format!("there is no column '{}' in '{}'", name.value, call.table.value))
+        SqlError::new(format!("there is no column '{}' in '{}'", name.value, call.input.name()))
             .at(name.at)
             .near(&name.value, fields.iter().map(|field| field.name().as_str()))
     })
@@ -68,14 +75,14 @@ fn time_column(input: &LogicalPlan, call: &WindowCall) -> Result<usize, SqlError
 /// Where a column comes from.
 enum Origin<'a> {
     Table(&'a Table, String),
-    Window,
+    Window(WindowColumn),
     Computed,
 }
 
 fn check_event_time(input: &LogicalPlan, index: usize, call: &WindowCall) -> Result<(), SqlError> {
     let name = &call.time.value;
     let needs = |table: &str, column: &str| {
-        SqlError::new(format!("the window on '{}' needs a watermark on '{name}'", call.table.value))
+        SqlError::new(format!("the window on '{}' needs a watermark on '{name}'", call.input.name()))
             .at(call.time.at)
             .help(format!("add WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND to CREATE TABLE {table}"))
     };
@@ -85,12 +92,18 @@ fn check_event_time(input: &LogicalPlan, index: usize, call: &WindowCall) -> Res
             Some(watermark) if watermark.column == column => Ok(()),
             Some(watermark) => Err(SqlError::new(format!(
                 "the window on '{}' needs a watermark on '{name}'; the watermark of '{}' is on '{}'",
-                call.table.value, table.name.value, watermark.column
+                call.input.name(),
+                table.name.value,
+                watermark.column
             ))
             .at(call.time.at)),
             None => Err(needs(&table.name.value, &column)),
         },
-        Some(Origin::Window) => Err(SqlError::not_yet("windows over the result of a window", call.at)),
+        Some(Origin::Window(WindowColumn::Time)) => Ok(()),
+        Some(Origin::Window(column)) => {
+            let sentence = format!("'{name}' is a {}, which is no event time", column.name());
+            Err(SqlError::new(sentence).at(call.time.at).help("take the inner window's window_time, and GROUP BY it"))
+        }
         Some(Origin::Computed) | None => {
             let sentence = format!("'{name}' is computed from other columns and has no watermark");
             let help = "declare it in CREATE TABLE as a computed column with WATERMARK FOR";
@@ -113,18 +126,15 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
         LogicalPlan::Filter(filter) => origin(&filter.input, index),
         LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
         LogicalPlan::Union(union) => union_origin(union, index),
-        LogicalPlan::Extension(_) => match (as_node::<WindowAssign>(plan), as_node::<Unnest>(plan)) {
-            (Some(assign), _) if index < assign.input_columns() => origin(&assign.input, index),
-            (_, Some(unnest)) => match unnest.input_column(index) {
-                Some(index) => origin(&unnest.input, index),
-                None => Some(Origin::Computed),
-            },
-            _ => match as_node::<WindowTopN>(plan) {
-                Some(top) if index < top.input_columns() => origin(&top.input, index),
-                Some(_) => Some(Origin::Computed),
-                None => Some(Origin::Window),
-            },
-        },
+        LogicalPlan::Aggregate(aggregate) => {
+            let column = aggregate.group_expr.get(index).and_then(bare_column);
+            match origin(&aggregate.input, aggregate.input.schema().index_of_column(column?).ok()?) {
+                Some(Origin::Window(column)) => Some(Origin::Window(column)),
+                // A key is a value like any other, whatever it was.
+                _ => Some(Origin::Computed),
+            }
+        }
+        LogicalPlan::Extension(_) => origin_in_node(plan, index),
         _ => None,
     }
 }
@@ -163,6 +173,28 @@ pub(crate) fn table_column<'a>(plan: &'a LogicalPlan, column: &Column) -> Option
     }
 }
 
+/// The same for one of our nodes.
+fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
+    if let Some(unnest) = as_node::<Unnest>(plan) {
+        return match unnest.input_column(index) {
+            Some(index) => origin(&unnest.input, index),
+            None => Some(Origin::Computed),
+        };
+    }
+    if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
+        let Some(place) = index.checked_sub(aggregate.own_columns()) else { return Some(Origin::Computed) };
+        return WindowColumn::ALL.get(place).map(|column| Origin::Window(*column));
+    }
+    if let Some(top) = as_node::<WindowTopN>(plan) {
+        return if index < top.input_columns() { origin(&top.input, index) } else { Some(Origin::Computed) };
+    }
+    let assign = as_node::<WindowAssign>(plan)?;
+    match index.checked_sub(assign.input_columns()) {
+        Some(place) => WindowColumn::ALL.get(place).map(|column| Origin::Window(*column)),
+        None => origin(&assign.input, index),
+    }
+}
+
 /// The column that `expr` is, under any alias.
 pub(crate) fn bare_column(expr: &Expr) -> Option<&Column> {
     match expr {
@@ -181,13 +213,17 @@ pub(crate) fn lineage(plan: &LogicalPlan, column: &Column) -> String {
     }
 }
 
-/// The tables that `plan` reads, in the order of the text.
-pub(crate) fn tables(plan: &LogicalPlan) -> Vec<&Table> {
+/// What operator ids call the stateful operators and sources that the rows of `plan` come from, in the text's order.
+pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
+    if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
+        return vec![format!("window {}", aggregate.lineage)];
+    }
     let own = match plan {
-        LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>().map(|table| table.0.as_ref()),
+        LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>(),
         _ => None,
     };
-    own.into_iter().chain(plan.inputs().into_iter().flat_map(tables)).collect()
+    let own = own.map(|table| format!("source {}", table.0.name.value));
+    own.into_iter().chain(plan.inputs().into_iter().flat_map(inputs)).collect()
 }
 
 /// Where the columns of a window are among a plan's columns.
@@ -216,6 +252,16 @@ impl Windowed {
     }
 }
 
+/// The window of a window's result, which may be grouped again by it; sessions of other keys are others.
+fn regrouped(below: &WindowAggregate) -> Option<Windowed> {
+    if matches!(below.window, WindowSpec::Session { .. }) {
+        return None;
+    }
+    let columns = (below.own_columns()..).zip(WindowColumn::ALL).collect();
+    let time = WindowColumn::Time.name().to_owned();
+    Some(Windowed { window: below.window, time, columns, computed_with: true })
+}
+
 /// The window below `plan`, if there is one and its rows come here one by one.
 pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
     match plan {
@@ -226,6 +272,9 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 // Its rows have their windows; none can be found anew.
                 return Some(Windowed { computed_with: true, ..windowed(&top.input)? });
+            }
+            if let Some(below) = as_node::<WindowAggregate>(plan) {
+                return regrouped(below);
             }
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();

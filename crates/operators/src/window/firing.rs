@@ -54,6 +54,19 @@ impl Firing {
         Self { end, step: Step::Merge { groups, parts }, sealed_bytes }
     }
 
+    /// The same, with parts that state still holds and accounts for.
+    pub(super) fn of_stored(end: i64, groups: GroupSet, parts: Vec<RecordBatch>) -> Self {
+        Self { end, step: Step::Merge { groups, parts }, sealed_bytes: 0 }
+    }
+
+    /// What a window that has begun to emit has not emitted yet; `None` if it has not begun, or is out.
+    pub(super) fn rest(&self) -> Option<&RecordBatch> {
+        match &self.step {
+            Step::Emit { sealed } => Some(sealed),
+            Step::Merge { .. } | Step::Done => None,
+        }
+    }
+
     /// Merges or emits at most `rows_max` rows.
     pub(super) fn work(&mut self, plan: &Arc<GroupPlan>, rows_max: usize) -> Result<Piece> {
         match std::mem::replace(&mut self.step, Step::Done) {
@@ -72,6 +85,9 @@ impl Firing {
             return Ok(Piece { columns: Vec::new(), rows: 0, worked: now.num_rows(), done: false });
         }
         let rows = groups.len();
+        if rows == 0 {
+            return Ok(Piece { columns: Vec::new(), rows, worked: 0, done: true });
+        }
         if rows <= rows_max {
             return Ok(Piece { columns: groups.results()?, rows, worked: rows, done: true });
         }

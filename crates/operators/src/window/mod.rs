@@ -4,13 +4,16 @@
 //! is late when its split's watermark had reached that already before the row, for the last window that holds it.
 
 mod assign;
+mod fired;
 mod firing;
 mod groups;
 mod partition;
+mod partly_late;
 mod ranking;
 mod sealed;
 mod session;
 mod shape;
+mod sliced;
 mod spec;
 mod top_n;
 mod tumble;

@@ -1,6 +1,6 @@
 //! The sealed batches of open windows in state, and how many each window has.
 //!
-//! A bucket of the table is a window's end. Each snapshot adds a batch to a window that got rows, so a long window
+//! A bucket of the table is a window's end; where windows share slices, the slice's end. Each snapshot adds a batch to a window that got rows, so a long window
 //! would gather one a checkpoint; now and then its batches are merged into one.
 
 use std::collections::BTreeMap;
@@ -43,6 +43,27 @@ impl SealedWindows {
     /// The end of the earliest window.
     pub(super) fn first_end(&self) -> Option<i64> {
         self.batches.keys().next().copied()
+    }
+
+    /// The ends of all that is sealed, ascending.
+    pub(super) fn ends(&self) -> impl Iterator<Item = i64> {
+        self.batches.keys().copied()
+    }
+
+    /// The sealed batches that end in `(start, end]`; they stay.
+    pub(super) fn parts(&self, start: i64, end: i64, state: &mut dyn OperatorState) -> Vec<RecordBatch> {
+        let table = state.table(TABLE);
+        let ends = self.batches.range(start.saturating_add(1)..=end).map(|(end, _)| *end);
+        ends.flat_map(|end| table.scan(end)).collect()
+    }
+
+    /// State forgets the sealed batches of a window.
+    pub(super) fn expire(&mut self, end: i64, state: &mut dyn OperatorState) {
+        if self.batches.remove(&end).is_some() {
+            let table = state.table(TABLE);
+            table.expire(end);
+            self.bytes = table.bytes();
+        }
     }
 
     /// Bytes that the table holds.

@@ -90,6 +90,11 @@ impl WindowShape {
         self.offset_ms
     }
 
+    /// Milliseconds from one end of a window to the next.
+    pub(super) fn slice_ms(self) -> i64 {
+        self.slice_ms
+    }
+
     /// Whether each slice is in one window only.
     pub(super) fn is_one_window_a_slice(self) -> bool {
         self.is_attached || self.slice_ms == self.size_ms

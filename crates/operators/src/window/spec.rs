@@ -10,6 +10,7 @@ use ruslo_core::operator::{Operator, OperatorFactory, SharedFactory};
 use super::firing::Piece;
 use super::groups::{AggregateCall, GroupPlan};
 use super::shape::WindowShape;
+use super::sliced::SlicedAggregate;
 use super::tumble::TumbleAggregate;
 use super::{window_columns, with_window_fields};
 use crate::expression::NamedExpr;
@@ -76,6 +77,6 @@ impl OperatorFactory for WindowAggregateFactory {
         if self.spec.shape.is_one_window_a_slice() {
             return Ok(Box::new(TumbleAggregate::new(self.spec.clone())));
         }
-        Err(Error::usage("windows that share slices are not supported yet"))
+        Ok(Box::new(SlicedAggregate::new(self.spec.clone())))
     }
 }

@@ -11,6 +11,7 @@ docs/sql/README.md, and DuckDB gets the rest. The section says what DuckDB must 
     -- table bid (k STRING, v INT, ts TIMESTAMP) from a.json in/b.json.gz
     -- window ts size 60 s watermark 5 s [offset 900 s]
     -- session ts gap 10 s watermark 5 s [by k v]     instead of `window`: sessions of each (k, v)
+    -- window ts hop 20 s size 60 s watermark 5 s        or `cumulate`; a row comes once for each window
     -- late counts where k <> 'noise'          only these late rows reach the window
     SELECT ...                                 the table has window_start, window_end, window_time too
 
@@ -54,14 +55,22 @@ def millis(value):
     return (value - EPOCH) // MILLISECOND
 
 
-def judge(rows, time, size, delay, offset):
-    """Adds each row's window, and whether it is late: by the rows before it in its file only."""
+def windows(at, kind, step, size, offset):
+    """The windows that hold `at`: (start, end)."""
+    if kind == "cumulate":
+        start = (at - offset) // size * size + offset
+        return [(start, end) for end in range(start + step, start + size + 1, step) if at < end]
+    first = (at - offset) // step * step + offset
+    return [(start, start + size) for start in range(first, at - size, -step)]
+
+
+def judge(rows, time, kind, step, size, delay, offset):
+    """Adds to each row the windows that it counts for: by the rows before it in its file only."""
     watermark = None
     for row in rows:
         at = millis(row[time])
-        start = (at - offset) // size * size + offset
-        row["window_start"], row["window_end"] = start, start + size
-        row["late"] = watermark is not None and start + size - 1 <= watermark
+        row["windows"] = [(start, end) for start, end in windows(at, kind, step, size, offset)
+                          if watermark is None or end - 1 > watermark]
         watermark = at - delay if watermark is None else max(watermark, at - delay)
 
 
@@ -106,9 +115,11 @@ def load(db, directives, files):
             values = db.execute(f"SELECT {casts}", [row.get(column) for column, _ in types]).fetchone()
             rows.append(dict(zip((column for column, _ in types), values)))
         if window:
-            time, size, delay, offset = re.fullmatch(
-                r"window (\S+) size (\d+) s watermark (\d+) s(?: offset (-?\d+) s)?", window).groups()
-            judge(rows, time, int(size) * 1000, int(delay) * 1000, int(offset or 0) * 1000)
+            time, kind, step, size, delay, offset = re.fullmatch(
+                r"window (\S+)(?: (hop|cumulate) (\d+) s)? size (\d+) s watermark (\d+) s(?: offset (-?\d+) s)?",
+                window).groups()
+            size = int(size) * 1000
+            judge(rows, time, kind, int(step or 0) * 1000 or size, size, int(delay) * 1000, int(offset or 0) * 1000)
         if session:
             time, gap, delay, keys = re.fullmatch(
                 r"session (\S+) gap (\d+) s watermark (\d+) s(?: by (.*))?", session).groups()
@@ -117,10 +128,11 @@ def load(db, directives, files):
     if session:
         sessions(everything, time, int(gap) * 1000, (keys or "").split())
     for row in everything:
-        times = [row.get(c) if row.get(c) is None else EPOCH + row[c] * MILLISECOND
-                 for c in ("window_start", "window_end")]
-        values = [row[column] for column, _ in types] + times + [row.get("late", False)]
-        db.execute(f"INSERT INTO judged VALUES ({', '.join('?' * len(values))})", values)
+        late = window is not None and not row["windows"]
+        for bounds in row.get("windows") or [(row.get("window_start"), row.get("window_end"))]:
+            times = [at if at is None else EPOCH + at * MILLISECOND for at in bounds]
+            values = [row[column] for column, _ in types] + times + [row.get("late", late)]
+            db.execute(f"INSERT INTO judged VALUES ({', '.join('?' * len(values))})", values)
     db.execute(f'CREATE VIEW {name} AS SELECT * EXCLUDE (late), window_end - INTERVAL 1 MILLISECOND AS window_time '
                'FROM judged WHERE NOT late')
     return db.execute(f"SELECT count(*) FROM judged WHERE late AND ({counted})").fetchone()[0]

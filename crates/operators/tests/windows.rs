@@ -1,4 +1,4 @@
-//! The tumbling window aggregate against a naive recomputation, with snapshots, restores and another parallelism
+//! The window aggregates over slices against a naive recomputation, with snapshots, restores and another parallelism
 //! between any two calls.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
@@ -44,6 +44,9 @@ struct Case {
     /// Rows of each split, in order.
     splits: Vec<Vec<Row>>,
     keyed: bool,
+    kind: Kind,
+    /// From one window's end to the next.
+    slice: i64,
     size: i64,
     offset: i64,
     delay: i64,
@@ -51,20 +54,56 @@ struct Case {
     rows_out: usize,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Tumble,
+    Hop,
+    Cumulate,
+}
+
 impl Case {
-    fn random(rng: &mut Rng) -> Self {
+    fn random(rng: &mut Rng, kind: Kind) -> Self {
         let all_null = rng.one_in(8);
         let spread = [5, 60, 400][rng.below(3)];
         let splits = (0..1 + rng.below(3)).map(|_| random_rows(rng, all_null, spread)).collect();
+        let (slice, slices) = match kind {
+            Kind::Tumble => (1 + rng.below(120) as i64, 1),
+            Kind::Hop | Kind::Cumulate => (1 + rng.below(60) as i64, 1 + rng.below(6) as i64),
+        };
         Self {
             splits,
             keyed: !rng.one_in(4),
-            size: 1 + rng.below(120) as i64,
+            kind,
+            slice,
+            size: slice * slices,
             offset: rng.below(300) as i64 - 150,
             delay: if rng.one_in(4) { 0 } else { rng.below(80) as i64 },
             rows_in: [1, 7, 1000][rng.below(3)],
             rows_out: [1, 7, 1000][rng.below(3)],
         }
+    }
+}
+
+impl Case {
+    fn shape(&self) -> WindowShape {
+        match self.kind {
+            Kind::Tumble => WindowShape::tumble(self.size, self.offset),
+            Kind::Hop => WindowShape::hop(self.slice, self.size, self.offset),
+            Kind::Cumulate => WindowShape::cumulate(self.slice, self.size, self.offset),
+        }
+        .unwrap()
+    }
+
+    /// The windows that hold `time`, each tried.
+    fn windows(&self, time: i64) -> Vec<(i64, i64)> {
+        let starts_every = if self.kind == Kind::Hop { self.slice } else { self.size };
+        let starts = (time - self.size + 1..=time).filter(|start| (start - self.offset).rem_euclid(starts_every) == 0);
+        let lengths = match self.kind {
+            Kind::Cumulate => (1..=self.size / self.slice).map(|steps| steps * self.slice).collect(),
+            Kind::Tumble | Kind::Hop => vec![self.size],
+        };
+        let windows = starts.flat_map(|start| lengths.iter().map(move |length| (start, start + length)));
+        windows.filter(|(_, end)| time < *end).collect()
     }
 }
 
@@ -142,10 +181,11 @@ fn spec(case: &Case) -> WindowAggregateSpec {
         distinct_texts(),
     ];
     let keys = if case.keyed { keys.to_vec() } else { Vec::new() };
-    WindowAggregateSpec::new(&schema(), keys, calls, 2, WindowShape::tumble(case.size, case.offset).unwrap()).unwrap()
+    WindowAggregateSpec::new(&schema(), keys, calls, 2, case.shape()).unwrap()
 }
 
-type Key = (Option<i64>, Option<String>, i64);
+/// The key, the window's start and its end.
+type Key = (Option<i64>, Option<String>, i64, i64);
 
 /// One result row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -169,12 +209,11 @@ fn expected(case: &Case) -> (BTreeMap<Key, Outcome>, usize) {
     for split in &case.splits {
         let mut watermark = i64::MIN;
         for row in split {
-            let start = row.millis - (row.millis - case.offset).rem_euclid(case.size);
-            if start + case.size - 1 <= watermark {
-                late += 1;
-            } else {
+            let open: Vec<_> = case.windows(row.millis).into_iter().filter(|window| window.1 - 1 > watermark).collect();
+            late += usize::from(open.is_empty());
+            for (start, end) in open {
                 let (number, text) = if case.keyed { (row.number, row.text.clone()) } else { (None, None) };
-                groups.entry((number, text, start)).or_default().push(row.clone());
+                groups.entry((number, text, start, end)).or_default().push(row.clone());
             }
             watermark = watermark.max(row.millis - case.delay);
         }
@@ -372,13 +411,13 @@ fn collect(out: &mut Output, case: &Case, found: &mut BTreeMap<Key, Outcome>) {
         assert!(batch.num_rows() <= case.rows_out.max(1));
         let keys = if case.keyed { 2 } else { 0 };
         for row in 0..batch.num_rows() {
-            let (key, outcome) = read(&batch, row, keys, case);
+            let (key, outcome) = read(&batch, row, keys);
             assert_eq!(found.insert(key.clone(), outcome), None, "{key:?} came twice");
         }
     }
 }
 
-fn read(batch: &RecordBatch, row: usize, keys: usize, case: &Case) -> (Key, Outcome) {
+fn read(batch: &RecordBatch, row: usize, keys: usize) -> (Key, Outcome) {
     let int = |at: usize| {
         let column = batch.column(at).as_primitive::<Int64Type>();
         column.is_valid(row).then(|| column.value(row))
@@ -389,9 +428,9 @@ fn read(batch: &RecordBatch, row: usize, keys: usize, case: &Case) -> (Key, Outc
     };
     let time = |at: usize| batch.column(at).as_primitive::<TimestampMillisecondType>().value(row);
     let mean = batch.column(keys + 8).as_primitive::<Float64Type>();
-    let start = time(keys + 10);
-    assert_eq!((time(keys + 11), time(keys + 12)), (start + case.size, start + case.size - 1));
-    let key = if keys == 2 { (int(0), text(1), start) } else { (None, None, start) };
+    let (start, end) = (time(keys + 10), time(keys + 11));
+    assert_eq!(time(keys + 12), end - 1);
+    let key = if keys == 2 { (int(0), text(1), start, end) } else { (None, None, start, end) };
     let outcome = Outcome {
         rows: int(keys).unwrap(),
         values: int(keys + 1).unwrap(),
@@ -409,14 +448,14 @@ fn read(batch: &RecordBatch, row: usize, keys: usize, case: &Case) -> (Key, Outc
 
 #[test]
 fn agrees_with_the_naive_way_whatever_happens_in_between() {
-    let seeds = std::env::var("RUSLO_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(150);
-    for seed in 0..seeds {
+    let seeds: u64 = std::env::var("RUSLO_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    for (seed, kind) in (0..seeds).flat_map(|seed| [Kind::Tumble, Kind::Hop, Kind::Cumulate].map(|kind| (seed, kind))) {
         let mut rng = Rng::seeded(seed);
-        let case = Case::random(&mut rng);
+        let case = Case::random(&mut rng, kind);
         let (found, late) = Pipeline::new(&case, rng).run();
         let (expected, late_expected) = expected(&case);
-        assert_eq!(found, expected, "RUSLO_SEEDS: seed {seed}");
-        assert_eq!(late, late_expected as u64, "late rows of seed {seed}");
+        assert_eq!(found, expected, "RUSLO_SEEDS: seed {seed} of {kind:?}");
+        assert_eq!(late, late_expected as u64, "late rows of seed {seed} of {kind:?}");
     }
 }
 
