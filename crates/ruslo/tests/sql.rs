@@ -27,6 +27,8 @@ mod generated;
 mod modes;
 #[path = "sql/output.rs"]
 mod output;
+#[path = "sql/poison.rs"]
+mod poison;
 #[path = "sql/world.rs"]
 mod world;
 
@@ -84,6 +86,12 @@ fn every_file_gives_its_rows_in_every_way_of_running_it() {
 #[test]
 fn generated_queries_have_the_oracles_rows() {
     let failures = generated::check();
+    assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn no_record_is_lost_among_bad_and_late_ones() {
+    let failures = poison::check(1..3);
     assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -172,6 +172,14 @@ impl Catalog {
         })
     }
 
+    /// The table `name`, which is there.
+    pub(crate) fn table(&self, name: &str) -> Sql<&Arc<Table>> {
+        match self.get(name)? {
+            Relation::Table(table) => Ok(table),
+            Relation::View(_) => Err(SqlError::internal(format!("'{name}' became a view"))),
+        }
+    }
+
     /// The table `name`, to write it.
     pub(crate) fn sink(&self, name: &At<String>) -> Sql<&Arc<Table>> {
         match self.get(&name.value).map_err(|error| error.at(name.at))? {

@@ -57,7 +57,10 @@ pub(crate) fn explain(flows: &[(&LogicalPlan, Target<'_>)], graph: &Graph, detai
     text.push_str("== Physical plan ==\n");
     let mut tree = Tree { graph, details, text, shown: HashSet::new() };
     let ends = (0..graph.nodes.len()).filter(|index| graph.outputs(*index).next().is_none());
-    ends.for_each(|index| tree.write(index, 0));
+    let mut ends: Vec<NodeIndex> = ends.collect();
+    // What the job writes, then its side tables.
+    ends.sort_by_key(|index| graph.is_aside(*index));
+    ends.into_iter().for_each(|index| tree.write(index, 0));
     tree.text
 }
 

@@ -14,7 +14,7 @@
 //! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
 //! | `tvf`, `group_window`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
-//! | `nodes`, `window`, `window_spec`, `stream`, `insert`, `logical` | the streaming logical plan |
+//! | `nodes`, `window`, `window_spec`, `late_rows`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `sort` | ORDER BY on a stream |
 //! | `physical`, `scan`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `batch` | the plan for DataFusion's batch engine, and its execution |
@@ -41,6 +41,7 @@ mod ids;
 mod insert;
 mod interval;
 mod job;
+mod late_rows;
 mod like;
 mod logical;
 mod nested;

@@ -29,6 +29,7 @@ use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
 use crate::ids::operator_id;
+use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::processing_time::driven_tables;
 use crate::side::Aside;
@@ -49,6 +50,8 @@ pub(crate) struct Physical<'a> {
     /// The tables of which some window is of processing time, so that the clock makes their watermarks.
     pub(crate) driven_by_clock: BTreeSet<String>,
     pub(crate) graph: Graph,
+    /// Tables whose late rows are taken out above what is being planned.
+    pub(crate) late_taken: BTreeSet<String>,
     /// What side tables get.
     pub(crate) asides: Vec<Aside>,
     /// What EXPLAIN says of each node, in the order of the graph's.
@@ -115,7 +118,7 @@ pub(crate) fn batch_sink(
 
 impl<'a> Physical<'a> {
     fn new(connections: Connections<'a>, catalog: &'a Catalog, parallelism: usize) -> Self {
-        let (graph, asides, details, texts) = Default::default();
+        let (graph, late_taken, asides, details, texts) = Default::default();
         let (planned, hinted, driven_by_clock) = Default::default();
         Self {
             connections,
@@ -124,6 +127,7 @@ impl<'a> Physical<'a> {
             needs_time: false,
             driven_by_clock,
             graph,
+            late_taken,
             asides,
             details,
             texts,
@@ -161,6 +165,8 @@ impl<'a> Physical<'a> {
                     self.unnest(unnest)
                 } else if let Some(top) = as_node::<WindowTopN>(plan) {
                     self.top_n(top)
+                } else if let Some(late) = as_node::<LateRows>(plan) {
+                    self.late_rows(late)
                 } else {
                     Err(unplannable(plan))
                 }

@@ -286,7 +286,8 @@ impl<'a> Program<'a> {
         }
         let over = cursor::find_keyword(&query.tokens, "OVER").unwrap_or_else(|| query.start());
         let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
-        let plan = stream::streaming(plan, at, over).map_err(|error| from_datafusion(&error, &query.tokens))?;
+        let plan =
+            stream::streaming(plan, at, over, &self.catalog).map_err(|error| from_datafusion(&error, &query.tokens))?;
         sort::check(&plan, cursor::find_keyword(&query.tokens, "ORDER"))?;
         Ok((plan, weight))
     }

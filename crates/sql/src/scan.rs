@@ -45,6 +45,7 @@ impl Physical<'_> {
         let wanted = scan.projection.clone().unwrap_or_else(|| (0..table.columns.len()).collect());
         let is_driven = self.driven_by_clock.contains(&table.name.value);
         let reading = Reading::new(&table, wanted, self.needs_time && !is_driven).driven_by_clock(is_driven);
+        self.check_late(&table)?;
         let (on_error, dead_letters) = self.on_error(&table)?;
         let source = self.connections.source(&table, &reading.physical, on_error.clone())?;
         let row_time = reading.row_time(&source.schema())?;
@@ -116,9 +117,6 @@ impl<'a> Reading<'a> {
         let watermark = self.watermark.map(|watermark| self.watermark_spec(watermark)).transpose()?;
         let mut assigner = RowTimeAssigner::new(reader.clone(), columns, watermark)?;
         let care = Care::of(&self.table.options)?;
-        if let Late::Side(table) = &care.late {
-            return Err(SqlError::not_yet("side tables of late rows", table.at));
-        }
         if let Late::Keep(lateness_ms) = care.late {
             assigner = assigner.allow_lateness(lateness_ms);
         }

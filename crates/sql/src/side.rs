@@ -13,7 +13,7 @@ use ruslo_core::dead_letter::{COLUMNS, DeadLetters, OnError};
 use ruslo_core::graph::{Edge, Node, NodeIndex, NodeKind, Partitioning};
 use ruslo_core::operator::Port;
 
-use crate::care::{Bad, Care};
+use crate::care::{Bad, Care, Late};
 use crate::catalog::Table;
 use crate::connect::connector_name;
 use crate::cursor::At;
@@ -49,20 +49,19 @@ impl Physical<'_> {
     /// The table `name`, to be filled from the side.
     pub(crate) fn side_table(&self, name: &At<String>, of: &Table) -> Sql<Arc<Table>> {
         let side = self.catalog.sink(name)?.clone();
-        if side.name.value == of.name.value {
-            return Err(SqlError::new(format!("the table '{}' cannot be its own side table", name.value)).at(name.at));
-        }
-        match side.columns.iter().find(|column| column.computed.is_some()) {
-            Some(column) => {
-                let sentence = format!(
-                    "the table '{}' takes what '{}' gives aside; its column '{}' is computed and cannot be written",
-                    name.value,
-                    of.name.value,
-                    column.field.name()
-                );
-                Err(SqlError::new(sentence).at(name.at))
+        check_side_table(&side, of, name)?;
+        Ok(side)
+    }
+
+    /// Refuses a table whose late rows should be kept where something drops them that cannot.
+    pub(crate) fn check_late(&self, table: &Table) -> Sql<()> {
+        match Care::of(&table.options)?.late {
+            Late::Side(name) if self.needs_time && !self.late_taken.contains(&table.name.value) => {
+                let what = format!("side tables of the late rows of '{}' in this query", table.name.value);
+                Err(SqlError::not_yet(what, name.at)
+                    .help("they come from a GROUP BY over a window of the table itself, or of a view of it"))
             }
-            None => Ok(side),
+            _ => Ok(()),
         }
     }
 
@@ -98,5 +97,24 @@ impl Physical<'_> {
             self.graph.edges.push(Edge { from, port, to, input, partitioning });
         }
         Ok(())
+    }
+}
+
+/// Refuses `side` as the table `name` that takes what `of` gives aside.
+pub(crate) fn check_side_table(side: &Table, of: &Table, name: &At<String>) -> Sql<()> {
+    if side.name.value == of.name.value {
+        return Err(SqlError::new(format!("the table '{}' cannot be its own side table", name.value)).at(name.at));
+    }
+    match side.columns.iter().find(|column| column.computed.is_some()) {
+        Some(column) => {
+            let sentence = format!(
+                "the table '{}' takes what '{}' gives aside; its column '{}' is computed and cannot be written",
+                name.value,
+                of.name.value,
+                column.field.name()
+            );
+            Err(SqlError::new(sentence).at(name.at))
+        }
+        None => Ok(()),
     }
 }

@@ -22,8 +22,10 @@ use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, LogicalPlan, Proje
 
 use ruslo_operators::is_ordered;
 
+use crate::catalog::Catalog;
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
+use crate::late_rows;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
 use crate::session;
 use crate::text::{bare_text, expr_text};
@@ -32,9 +34,9 @@ use crate::window::{Windowed, inputs, lineage, window_time_column, windowed};
 use crate::window_spec::WindowSpec;
 
 /// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`, and its first OVER at `over`.
-pub(crate) fn streaming(plan: LogicalPlan, at: Position, over: Position) -> DfResult<LogicalPlan> {
+pub(crate) fn streaming(plan: LogicalPlan, at: Position, over: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let rewritten = plan.transform_up(|node| match node {
-        LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at).map(Transformed::yes),
+        LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at, catalog).map(Transformed::yes),
         LogicalPlan::Filter(filter) => top_n::top_n(filter, over),
         other => Ok(Transformed::no(other)),
     })?;
@@ -49,7 +51,7 @@ enum Grouped {
     Window(WindowColumn),
 }
 
-fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan> {
+fn window_aggregate(aggregate: &Aggregate, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let mut found = windowed(&aggregate.input).ok_or_else(|| carried(no_window(aggregate, at)))?;
     let is_windowed = aggregate.group_expr.iter().any(|expr| found.column(expr, &aggregate.input).is_some());
     if !is_windowed {
@@ -71,6 +73,7 @@ fn window_aggregate(aggregate: &Aggregate, at: Position) -> DfResult<LogicalPlan
     // A tumbling window is found anew from any time in it.
     let attached = found.computed_with && !matches!(found.window, WindowSpec::Tumble { .. });
     let time = time_of(&found, &input, attached)?;
+    let input = late_rows::take_out(input, &aggregate.input, &found, &time, attached, catalog)?;
     let time = columns.push(time, if found.computed_with { "$time".to_owned() } else { found.time.clone() });
     let mut aggregates = Vec::new();
     let mut names = Vec::new();

@@ -158,6 +158,14 @@ impl WindowShape {
         Some(slice_end + skipped * self.slice_ms)
     }
 
+    /// Whether `watermark` has completed every window that holds `time`.
+    ///
+    /// # Errors
+    /// `Data`, if one of them has bounds that cannot be said.
+    pub(crate) fn is_late(self, time: i64, watermark: i64) -> Result<bool> {
+        Ok(is_complete(self.last_end(self.slice_of(time)?.end), watermark))
+    }
+
     /// The ends of the windows that hold `slice`, the first one first.
     pub(super) fn ends_of(self, slice: Slice) -> impl Iterator<Item = i64> {
         let last = self.last_end(slice.end);

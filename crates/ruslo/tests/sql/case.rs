@@ -74,6 +74,8 @@ pub(crate) struct Input {
 
 #[derive(Debug)]
 enum Content {
+    /// Made up.
+    Bytes(Vec<u8>),
     Text(String),
     /// What stands in `files`.
     File,
@@ -164,6 +166,11 @@ impl Case {
         Ok(Self { name: name.to_owned(), inputs, sql, expected, engines, in_order })
     }
 
+    /// A case that was made up, for streaming mode.
+    pub(crate) fn made_up(name: &str, inputs: Vec<Input>, sql: String, expected: Expected) -> Self {
+        Self { name: name.to_owned(), inputs, sql, expected, engines: Engines::Streaming, in_order: None }
+    }
+
     /// Writes the inputs into `folder`.
     pub(crate) fn write_inputs(&self, folder: &Path) {
         self.inputs.iter().for_each(|input| input.write(folder));
@@ -171,6 +178,11 @@ impl Case {
 }
 
 impl Input {
+    /// A file of these bytes.
+    pub(crate) fn new(name: &str, bytes: Vec<u8>) -> Self {
+        Self { name: name.to_owned(), content: Content::Bytes(bytes), cut_bytes: 0 }
+    }
+
     fn text(name: &str, body: String, cut_bytes: usize) -> Self {
         Self { name: name.to_owned(), content: Content::Text(body), cut_bytes }
     }
@@ -180,6 +192,7 @@ impl Input {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = match &self.content {
             Content::Text(text) => text.as_bytes().to_vec(),
+            Content::Bytes(bytes) => bytes.clone(),
             Content::File => {
                 let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql/files");
                 std::fs::read(files.join(&self.name)).unwrap()
@@ -250,7 +263,7 @@ mod tests {
         let case = Case::parse("x", text).unwrap();
         let text = |input: &Input| match &input.content {
             Content::Text(text) => text.clone(),
-            Content::File => panic!(),
+            Content::Bytes(_) | Content::File => panic!(),
         };
         assert_eq!(case.inputs.iter().map(text).collect::<Vec<_>>(), ["{}\n", ""]);
         assert_eq!(case.sql, "SELECT\n");
