@@ -46,6 +46,8 @@ pub struct JobConfig {
     pub memory_limit_bytes: u64,
     /// How often a checkpoint begins; none only at the end.
     pub checkpoint_interval: Option<Duration>,
+    /// How long a split brings no row before the source's watermark does not wait for it; for ever, if none.
+    pub source_idle_timeout: Option<Duration>,
     /// Threads that run tasks.
     pub workers: usize,
 }
@@ -57,6 +59,7 @@ impl Default for JobConfig {
             batch_rows: 8_192,
             memory_limit_bytes: u64::MAX,
             checkpoint_interval: Some(Duration::from_secs(10)),
+            source_idle_timeout: None,
             workers: 1,
         }
     }
@@ -262,9 +265,12 @@ impl<'a> Builder<'a> {
         };
         let readers = (chain.first_task..chain.first_task + chain.parallelism).collect();
         let book = SplitBook::new(splits, source.rows_per_second, readers, Arc::clone(&self.scheduler));
+        let is_idle_sometime = self.spec.config.source_idle_timeout.is_some() && source.row_time.is_some();
+        let book = if is_idle_sometime { book.with_idleness() } else { book };
         let lineages = match self.restore(node).entry {
             Some(entry) => {
-                book.restore(&entry.lineages)?;
+                let promised = entry.subtasks.iter().map(|subtask| subtask.watermark).max();
+                book.restore(&entry.lineages, promised.unwrap_or(Timestamp::MIN))?;
                 entry.lineages.clone()
             }
             None => book.unread(),
@@ -442,6 +448,7 @@ impl<'a> Builder<'a> {
                 self.restore(node).watermark(),
                 source.row_time.as_ref().is_some_and(|row_time| row_time.is_driven_by_clock()),
             ),
+            idle_timeout: self.spec.config.source_idle_timeout,
         });
         Ok(Head::Source { head, node: index, subtask, metrics })
     }

@@ -92,7 +92,8 @@ mod tests {
     }
 
     fn reading(sequence: u64, position: i64) -> SourceSnapshot {
-        let reading = SplitReading { sequence, position: json!(position), watermark: SplitWatermark::START };
+        let reading =
+            SplitReading { sequence, position: json!(position), watermark: SplitWatermark::START, is_idle: false };
         SourceSnapshot { finished: Vec::new(), reading: vec![("a".to_owned(), reading)] }
     }
 

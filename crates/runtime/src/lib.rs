@@ -18,6 +18,7 @@ pub mod channel;
 pub mod coordinator;
 pub mod exchange;
 pub mod executor;
+mod idleness;
 pub mod input;
 pub mod job;
 pub mod latency;

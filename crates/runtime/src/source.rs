@@ -9,9 +9,13 @@
 //!
 //! Records that cannot become rows are counted, and leave aside as dead letters if the table says so: in the same step
 //! as the rows around them, so that no barrier comes between.
+//!
+//! A split that has brought nothing for the idle timeout is taken out of the source's watermark; it rejoins with its next
+//! row. When all of a source's splits are idle, each of its heads says so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use ruslo_core::clock::{Clock, Instant};
@@ -26,6 +30,7 @@ use ruslo_core::source::{
 use ruslo_core::time::Timestamp;
 use ruslo_state::manifest::SplitReading;
 
+use crate::idleness::{Idleness, Quiet};
 use crate::input::Event;
 use crate::planted::{Bug, planted};
 use crate::processing_time::ProcessingTime;
@@ -77,8 +82,11 @@ pub struct SourceHead {
     /// Of the rows that all of them hold.
     held_bytes: usize,
     finished: Vec<(SplitId, SplitWatermark)>,
+    idleness: Idleness,
     /// The last watermark sent.
     watermark: Timestamp,
+    /// Whether the last that was sent is that everything is idle.
+    told_idle: bool,
     /// A stop barrier has gone out, or there is nothing left to read.
     ending: Option<EndReason>,
     ended: bool,
@@ -94,15 +102,28 @@ struct OpenSplit {
     held: VecDeque<Held>,
     read_to_end: bool,
     is_endless: bool,
+    quiet: Quiet,
 }
 
 impl OpenSplit {
     /// What a checkpoint needs to go on with it; none, if nothing was sent.
     fn reading(&self, split: &SplitId) -> Option<(String, SplitReading)> {
         let read = self.held.back().map(|held| &held.position).filter(|_| planted(Bug::PositionOneAhead));
-        let position = read.or(self.sent.as_ref())?.clone();
+        let is_idle = self.quiet.is_idle;
+        let position = match read.or(self.sent.as_ref()) {
+            None if is_idle => Position::Null,
+            position => position?.clone(),
+        };
         let (lineage, sequence) = (split.lineage.clone(), split.sequence);
-        Some((lineage, SplitReading { sequence, position, watermark: self.watermark? }))
+        Some((lineage, SplitReading { sequence, position, watermark: self.watermark?, is_idle }))
+    }
+
+    /// Event time before its next row, or at its end; an idle split rejoins.
+    fn rejoin(&mut self, split: &SplitId, book: &SplitBook) -> Option<SplitWatermark> {
+        if std::mem::take(&mut self.quiet).is_idle {
+            self.watermark = self.watermark.map(|watermark| book.rejoin(split, watermark));
+        }
+        self.watermark
     }
 
     fn may_send(&self) -> bool {
@@ -167,6 +188,8 @@ pub struct SourceSpec {
     pub batch_rows: usize,
     /// Processing time.
     pub processing_time: ProcessingTime,
+    /// How long a split brings nothing before nobody waits for it; for ever, if none.
+    pub idle_timeout: Option<Duration>,
 }
 
 impl SourceHead {
@@ -183,8 +206,12 @@ impl SourceHead {
             on_error,
             batch_rows,
             processing_time,
+            idle_timeout,
         } = spec;
+        let has_event_time = row_time.is_some() && !processing_time.drives();
         Self {
+            idleness: Idleness::new(idle_timeout.filter(|_| has_event_time)),
+            told_idle: false,
             reader,
             book,
             row_time,
@@ -241,10 +268,17 @@ impl SourceHead {
         match self.ending {
             Some(reason) => Ok(SourcePoll::Event(self.end(reason))),
             None => Ok(match self.advance(now)? {
+                SourcePoll::Blocked(_) if self.has_news() => SourcePoll::Worked,
                 SourcePoll::Blocked(until) => SourcePoll::Blocked(self.processing_time.wake(until)),
                 poll => poll,
             }),
         }
+    }
+
+    /// Whether others have moved the source's watermark since it was told; if not, they wake this task when they do.
+    fn has_news(&self) -> bool {
+        let has_event_time = self.row_time.is_some() && !self.processing_time.drives();
+        has_event_time && !self.book.wait(self.watermark, self.told_idle)
     }
 
     fn end(&mut self, reason: EndReason) -> Event {
@@ -259,7 +293,12 @@ impl SourceHead {
     fn advance(&mut self, now: Instant) -> Result<SourcePoll> {
         if let Some(reached) = self.watermark_due(now).filter(|reached| *reached > self.watermark) {
             self.watermark = reached;
+            self.told_idle = false;
             return Ok(SourcePoll::Event(Event::Watermark(reached)));
+        }
+        if self.idleness.is_watched() && !self.told_idle && self.book.is_idle() {
+            self.told_idle = true;
+            return Ok(SourcePoll::Event(Event::Idle));
         }
         if let Some(split) = self.first(OpenSplit::may_send) {
             return self.send_held(&split);
@@ -325,6 +364,7 @@ impl SourceHead {
                     held: VecDeque::new(),
                     read_to_end: false,
                     is_endless: assignment.split.is_endless,
+                    quiet: Quiet::default(),
                 };
                 self.open.insert(assignment.split.id(), open);
                 self.reader.add_split(assignment.split, assignment.position)?;
@@ -338,7 +378,9 @@ impl SourceHead {
             Ok(rows) => rows,
             Err(at) => return Ok(SourcePoll::Blocked(Some(at))),
         };
-        match self.reader.poll(Budget { rows_max })? {
+        let polled = self.reader.poll(Budget { rows_max })?;
+        let deadline = self.watch(now, &polled);
+        match polled {
             Polled::Batch { split, batch, position } => {
                 self.hold(&split, Held { batch, position, rejected: Vec::new(), origins: None })
             }
@@ -349,8 +391,31 @@ impl SourceHead {
                 self.open.get_mut(&split).ok_or_else(unasked)?.read_to_end = true;
                 Ok(SourcePoll::Worked)
             }
-            Polled::Pending(until) => Ok(SourcePoll::Blocked(until)),
+            Polled::Pending(until) => Ok(SourcePoll::Blocked(until.into_iter().chain(deadline).min())),
         }
+    }
+
+    /// Finds the splits that have been quiet for too long; when the next will have been.
+    fn watch(&mut self, now: Instant, polled: &Polled) -> Option<Instant> {
+        let brought = match polled {
+            Polled::Batch { split, .. } | Polled::Sifted(Sifted { split, .. }) | Polled::Finished(split) => Some(split),
+            Polled::Pending(_) => None,
+        };
+        let turn = self.idleness.turn(now, brought.is_some())?;
+        let mut deadline = None;
+        for (split, open) in &mut self.open {
+            let Some(watermark) = open.watermark.filter(|_| open.held.is_empty() && !open.read_to_end) else {
+                continue;
+            };
+            if brought == Some(split) {
+                open.quiet.since = None;
+            } else if open.quiet.falls_idle(&turn) {
+                self.book.fall_idle(split, watermark);
+            } else if let Some(at) = open.quiet.deadline(&turn) {
+                deadline = Some(deadline.map_or(at, |earlier: Instant| earlier.min(at)));
+            }
+        }
+        deadline
     }
 
     fn hold(&mut self, split: &SplitId, held: Held) -> Result<SourcePoll> {
@@ -370,7 +435,7 @@ impl SourceHead {
         self.memory.resize(self.held_bytes as u64)?;
         open.sent = Some(held.position.clone());
         self.metrics.rows_in.add(held.records());
-        let Some(mut watermark) = open.watermark else {
+        let Some(mut watermark) = open.rejoin(split, &self.book) else {
             return Err(Error::internal("rows were sent before their event time was known"));
         };
         let rows = self.rows_of(&mut held, &mut watermark)?;
@@ -384,7 +449,10 @@ impl SourceHead {
         match rows.batch.num_rows() {
             // Whoever is behind is not called for nothing.
             0 => Ok(SourcePoll::Worked),
-            _ => Ok(SourcePoll::Event(Event::Batch(0, rows.batch))),
+            _ => {
+                self.told_idle = false;
+                Ok(SourcePoll::Event(Event::Batch(0, rows.batch)))
+            }
         }
     }
 
@@ -420,7 +488,7 @@ impl SourceHead {
     }
 
     fn finish(&mut self, split: &SplitId) -> Result<SourcePoll> {
-        if let Some(watermark) = self.open.remove(split).and_then(|open| open.watermark) {
+        if let Some(watermark) = self.open.remove(split).and_then(|mut open| open.rejoin(split, &self.book)) {
             self.book.finish(split, watermark);
             self.finished.push((split.clone(), watermark));
         }
@@ -434,8 +502,6 @@ fn unasked() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
     use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
     use ruslo_core::clock::{Clock, VirtualClock};
@@ -508,6 +574,7 @@ mod tests {
             on_error: OnError::Fail,
             batch_rows: 10,
             processing_time: ProcessingTime::new(Arc::clone(clock) as _, Timestamp(promised), true),
+            idle_timeout: None,
         })
     }
 
@@ -541,6 +608,51 @@ mod tests {
             }
         }
         assert_eq!((events.len(), rows, watermark), (5, 1, 149));
+    }
+
+    /// Event time is that of the row, ten milliseconds a row.
+    struct ByRows;
+
+    impl RowTime for ByRows {
+        fn schema(&self) -> SchemaRef {
+            row().schema()
+        }
+
+        fn assign(&self, batch: RecordBatch, watermark: &mut SplitWatermark, _: Timestamp) -> Result<Rows> {
+            watermark.0 = Timestamp(watermark.0.millis().max(0) + 10);
+            Ok(Rows { batch, ahead_rows: 0 })
+        }
+    }
+
+    #[test]
+    fn a_source_that_brings_nothing_says_so_once_and_a_row_ends_it() {
+        let clock = Arc::new(VirtualClock::default());
+        let mut head = head(&clock, i64::MIN);
+        head.row_time = Some(Arc::new(ByRows));
+        head.processing_time = ProcessingTime::new(Arc::clone(&clock) as _, Timestamp::MIN, false);
+        head.idleness = Idleness::new(Some(Duration::from_millis(40)));
+        // The third poll brings a row: the first finds nothing, the second makes the split idle.
+        let mut events = Vec::new();
+        for _ in 0..30 {
+            match head.poll(clock.now(), false).unwrap() {
+                SourcePoll::Event(event) => events.push((clock.now().as_millis(), event)),
+                SourcePoll::Worked => {}
+                SourcePoll::Blocked(at) => {
+                    let at = at.unwrap_or(clock.now() + Duration::from_millis(100));
+                    clock.advance(at.saturating_sub(clock.now()));
+                }
+            }
+        }
+        let told = |(at, event): &(u128, Event)| match event {
+            Event::Idle => format!("{at} idle"),
+            Event::Batch(..) => format!("{at} rows"),
+            Event::Watermark(reached) => format!("{at} watermark {}", reached.millis()),
+            other => panic!("{other:?}"),
+        };
+        let told: Vec<_> = events.iter().map(told).collect();
+        assert_eq!(told, ["40 idle", "40 rows", "40 watermark 10", "80 idle"]);
+        let snapshot = head.snapshot();
+        assert!(snapshot.reading.iter().all(|(_, reading)| reading.is_idle) && snapshot.reading.len() == 1);
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //! that nobody has begun holds it at the beginning of time. Readers are given the lineage that is furthest behind, so
 //! that all advance together and state stays small.
 //!
+//! A split that brings nothing for a while is idle: its lineage does not hold the source's watermark, and goes on from
+//! where that is by then as soon as it brings a row. While all are idle the watermark stands still.
+//!
 //! Shared by the subtasks of a source; locked once a batch at most, never once a row.
 
 use std::collections::BTreeMap;
@@ -48,10 +51,12 @@ pub enum Assigned {
 #[derive(Debug)]
 enum SplitProgress {
     Unread,
-    /// To go on from a checkpoint, nobody's yet.
-    Resumable(Position, SplitWatermark),
+    /// To go on from a checkpoint, nobody's yet; from its start, if it was idle there.
+    Resumable(Option<Position>, SplitWatermark),
     /// Somebody's; its watermark once it is known.
     Reading(Option<SplitWatermark>),
+    /// Somebody's, and nobody waits for it.
+    Idle(SplitWatermark),
     Finished(SplitWatermark),
 }
 
@@ -83,9 +88,17 @@ impl Lineage {
     fn watermark(&self) -> Timestamp {
         match self.progress.get(self.done) {
             None => Timestamp::MAX,
-            Some(SplitProgress::Reading(Some(at)) | SplitProgress::Resumable(_, at)) => at.0,
+            Some(SplitProgress::Reading(Some(at)) | SplitProgress::Resumable(_, at) | SplitProgress::Idle(at)) => at.0,
             Some(_) => self.base(self.done).unwrap_or(SplitWatermark::START).0,
         }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.done == self.splits.len()
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.progress.get(self.done), Some(SplitProgress::Idle(_)))
     }
 
     fn is_endless(&self) -> bool {
@@ -93,7 +106,8 @@ impl Lineage {
     }
 
     fn readers(&self) -> usize {
-        self.progress.iter().skip(self.done).filter(|split| matches!(split, SplitProgress::Reading(_))).count()
+        let read = |split: &&SplitProgress| matches!(split, SplitProgress::Reading(_) | SplitProgress::Idle(_));
+        self.progress.iter().skip(self.done).filter(read).count()
     }
 
     fn first_free(&self) -> Option<usize> {
@@ -113,9 +127,9 @@ impl Lineage {
         let progress = self.progress.get_mut(sequence)?;
         let (position, watermark) = match std::mem::replace(progress, SplitProgress::Unread) {
             SplitProgress::Resumable(position, _) if planted(Bug::ForgetSplitWatermark) => {
-                (Some(position), Some(SplitWatermark::START))
+                (position, Some(SplitWatermark::START))
             }
-            SplitProgress::Resumable(position, watermark) => (Some(position), Some(watermark)),
+            SplitProgress::Resumable(position, watermark) => (position, Some(watermark)),
             _ => (None, base),
         };
         *progress = SplitProgress::Reading(watermark);
@@ -133,6 +147,12 @@ pub struct SplitBook {
 struct Pages {
     lineages: BTreeMap<String, Lineage>,
     throttle: Option<Throttle>,
+    /// Whether splits fall idle: then readers with nothing to do stay until all is read, for they speak of all splits.
+    has_idleness: bool,
+    /// The source's watermark never falls below what it was.
+    reached: Timestamp,
+    /// Some reader waits.
+    somebody_waits: bool,
 }
 
 impl SplitBook {
@@ -149,14 +169,24 @@ impl SplitBook {
         }
         let lineages = by_lineage.into_iter().map(|(name, splits)| (name, Lineage::new(splits))).collect();
         let throttle = rows_per_second.map(Throttle::new);
-        Self { readers, scheduler, open: Mutex::new(Pages { lineages, throttle }) }
+        let (has_idleness, reached, somebody_waits) = (false, Timestamp::MIN, false);
+        let pages = Pages { lineages, throttle, has_idleness, reached, somebody_waits };
+        Self { readers, scheduler, open: Mutex::new(pages) }
+    }
+
+    /// Readers will say which splits are idle.
+    #[must_use]
+    pub fn with_idleness(self) -> Self {
+        lock(&self.open).has_idleness = true;
+        self
     }
 
     /// Goes on from a checkpoint. What has appeared since is left out: bounded input is what was there at the start.
+    /// Splits that were idle go on from `promised`, the source's watermark by then.
     ///
     /// # Errors
     /// `Usage`, naming the file, if one that is not read to its end has gone or changed.
-    pub fn restore(&self, states: &[LineageState]) -> Result<()> {
+    pub fn restore(&self, states: &[LineageState], promised: Timestamp) -> Result<()> {
         let mut pages = lock(&self.open);
         let known: BTreeMap<&str, &LineageState> = states.iter().map(|state| (state.lineage.as_str(), state)).collect();
         for name in pages.lineages.keys().filter(|name| !known.contains_key(name.as_str())) {
@@ -164,7 +194,7 @@ impl SplitBook {
         }
         pages.lineages.retain(|name, _| known.contains_key(name.as_str()));
         for state in states {
-            restore_lineage(pages.lineages.get_mut(&state.lineage), state)?;
+            restore_lineage(pages.lineages.get_mut(&state.lineage), state, promised)?;
         }
         Ok(())
     }
@@ -203,7 +233,8 @@ impl SplitBook {
         }
         let mut finite = pages.lineages.values().filter(|lineage| !lineage.is_endless());
         let unread = finite.any(|lineage| lineage.first_free().is_some());
-        if unread { Assigned::Wait } else { Assigned::Nothing }
+        let is_needed = pages.has_idleness && !pages.lineages.values().all(Lineage::is_finished);
+        if unread || is_needed { Assigned::Wait } else { Assigned::Nothing }
     }
 
     /// Event time at the beginning of a split that was given without.
@@ -227,19 +258,55 @@ impl SplitBook {
     pub fn finish(&self, split: &SplitId, watermark: SplitWatermark) -> Timestamp {
         let source = self.set(split, SplitProgress::Finished(watermark));
         // The next split's beginning is known now, and there may be work for who waits.
-        self.readers.iter().for_each(|reader| self.scheduler.wake(*reader));
+        self.wake_readers();
         source
+    }
+
+    /// Nobody waits for this split any more, whose watermark is `watermark`.
+    pub fn fall_idle(&self, split: &SplitId, watermark: SplitWatermark) {
+        self.set(split, SplitProgress::Idle(watermark));
+        // If it was the last, all say so.
+        self.wake_readers();
+    }
+
+    /// A split that was idle brings rows, or ends: its watermark from now on.
+    pub fn rejoin(&self, split: &SplitId, watermark: SplitWatermark) -> SplitWatermark {
+        let mut pages = lock(&self.open);
+        let watermark = SplitWatermark(watermark.0.max(pages.reached));
+        pages.set(split, SplitProgress::Reading(Some(watermark)));
+        watermark
+    }
+
+    /// Whether something is left to read, and all of it is idle.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.open).is_idle()
+    }
+
+    /// A reader that has told the watermark `told`, and whether all are idle, has nothing to do: whether it may wait
+    /// until it is woken.
+    pub fn wait(&self, told: Timestamp, told_idle: bool) -> bool {
+        let mut pages = lock(&self.open);
+        let watermark = pages.watermark();
+        let has_news = (watermark > told && watermark < Timestamp::MAX) || (pages.is_idle() && !told_idle);
+        pages.somebody_waits |= !has_news;
+        !has_news
+    }
+
+    fn wake_readers(&self) {
+        self.readers.iter().for_each(|reader| self.scheduler.wake(*reader));
     }
 
     fn set(&self, split: &SplitId, progress: SplitProgress) -> Timestamp {
         let mut pages = lock(&self.open);
-        if let Some(lineage) = pages.lineages.get_mut(&split.lineage) {
-            if let Some(slot) = lineage.progress.get_mut(split.sequence as usize) {
-                *slot = progress;
-            }
-            lineage.advance();
+        pages.set(split, progress);
+        let before = pages.reached;
+        let watermark = pages.watermark();
+        let wakes = pages.reached > before && std::mem::take(&mut pages.somebody_waits);
+        drop(pages);
+        if wakes {
+            self.wake_readers();
         }
-        pages.watermark()
+        watermark
     }
 
     /// The source's watermark.
@@ -273,12 +340,32 @@ impl Pages {
         endless().find(|(_, lineage)| lineage.first_free().is_some()).map(|(name, _)| name.clone())
     }
 
-    fn watermark(&self) -> Timestamp {
-        self.lineages.values().map(Lineage::watermark).min().unwrap_or(Timestamp::MAX)
+    /// The least of those that are waited for; where it was, if something is left that nobody waits for.
+    fn watermark(&mut self) -> Timestamp {
+        let holding = self.lineages.values().filter(|lineage| !lineage.is_idle()).map(Lineage::watermark);
+        let least = holding.min().filter(|least| *least < Timestamp::MAX);
+        if let Some(least) = least {
+            self.reached = self.reached.max(least);
+        }
+        if least.is_none() && self.lineages.values().all(Lineage::is_finished) { Timestamp::MAX } else { self.reached }
+    }
+
+    fn is_idle(&self) -> bool {
+        let mut left = self.lineages.values().filter(|lineage| !lineage.is_finished()).peekable();
+        left.peek().is_some() && left.all(Lineage::is_idle)
+    }
+
+    fn set(&mut self, split: &SplitId, progress: SplitProgress) {
+        if let Some(lineage) = self.lineages.get_mut(&split.lineage) {
+            if let Some(slot) = lineage.progress.get_mut(split.sequence as usize) {
+                *slot = progress;
+            }
+            lineage.advance();
+        }
     }
 }
 
-fn restore_lineage(lineage: Option<&mut Lineage>, state: &LineageState) -> Result<()> {
+fn restore_lineage(lineage: Option<&mut Lineage>, state: &LineageState, promised: Timestamp) -> Result<()> {
     let name = &state.lineage;
     let is_read = state.finished.first().is_some_and(|range| range.first == 0 && range.last + 1 == state.splits);
     let Some(lineage) = lineage else {
@@ -301,7 +388,9 @@ fn restore_lineage(lineage: Option<&mut Lineage>, state: &LineageState) -> Resul
     }
     for reading in &state.reading {
         if let Some(progress) = lineage.progress.get_mut(reading.sequence as usize) {
-            *progress = SplitProgress::Resumable(reading.position.clone(), reading.watermark);
+            let floor = if reading.is_idle { promised } else { Timestamp::MIN };
+            let position = Some(reading.position.clone()).filter(|position| !position.is_null());
+            *progress = SplitProgress::Resumable(position, SplitWatermark(reading.watermark.0.max(floor)));
         }
     }
     lineage.advance();
@@ -412,6 +501,41 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_split_is_not_waited_for_and_rejoins_where_the_source_is() {
+        let book = book(&[("a", 0), ("b", 0)], 2).with_idleness();
+        let (a, b) = (next(&book).split.id(), next(&book).split.id());
+        book.advance(&a, at(10));
+        assert_eq!(book.watermark(), Timestamp::MIN, "nobody knows when b begins");
+        book.fall_idle(&b, SplitWatermark::START);
+        assert_eq!((book.watermark(), book.is_idle()), (Timestamp(10), false));
+        assert!(!book.wait(Timestamp::MIN, false), "who has not told it must not sleep");
+        assert!(book.wait(Timestamp(10), false));
+        book.advance(&a, at(30));
+        assert_eq!(book.rejoin(&b, SplitWatermark::START), at(30));
+        book.advance(&a, at(90));
+        assert_eq!(book.watermark(), Timestamp(30), "b is waited for again");
+        book.fall_idle(&a, at(90));
+        book.fall_idle(&b, at(30));
+        assert_eq!((book.watermark(), book.is_idle()), (Timestamp(30), true), "nothing goes on by itself");
+        assert!(!book.wait(Timestamp(30), false) && book.wait(Timestamp(30), true));
+        assert_eq!(book.rejoin(&b, at(30)), at(30));
+        assert_eq!(book.assign(0), Assigned::Wait, "readers end together, for their watermarks are merged");
+        book.finish(&b, at(30));
+        assert_eq!((book.watermark(), book.is_idle()), (Timestamp(30), true), "b is read, a is idle");
+        book.finish(&a, at(90));
+        assert_eq!((book.watermark(), book.is_idle(), book.assign(0)), (Timestamp::MAX, false, Assigned::Nothing));
+    }
+
+    #[test]
+    fn what_was_idle_at_a_checkpoint_goes_on_from_what_was_promised() {
+        let book = book(&[("a", 0), ("a", 1), ("a", 2)], 2);
+        let reading = SplitReading { sequence: 0, position: serde_json::json!(null), watermark: at(3), is_idle: true };
+        book.restore(&[state(vec![], vec![reading])], Timestamp(40)).unwrap();
+        let first = next(&book);
+        assert_eq!((first.position, first.watermark), (None, Some(at(40))));
+    }
+
+    #[test]
     fn when_all_is_read_event_time_ends() {
         let book = book(&[("a", 0)], 2);
         let only = next(&book);
@@ -428,9 +552,9 @@ mod tests {
     #[test]
     fn a_checkpoint_may_have_a_later_split_finished_before_an_earlier_one() {
         let book = book(&[("a", 0), ("a", 1), ("a", 2), ("new", 0)], 2);
-        let reading = SplitReading { sequence: 0, position: serde_json::json!(7), watermark: at(3) };
+        let reading = SplitReading { sequence: 0, position: serde_json::json!(7), watermark: at(3), is_idle: false };
         let finished = FinishedSplits { first: 1, last: 1, watermark: at(30) };
-        book.restore(&[state(vec![finished], vec![reading])]).unwrap();
+        book.restore(&[state(vec![finished], vec![reading])], Timestamp::MIN).unwrap();
         assert_eq!(book.watermark(), Timestamp(3));
         let first = next(&book);
         assert_eq!((first.position, first.watermark), (Some(serde_json::json!(7)), Some(at(3))));
@@ -440,12 +564,12 @@ mod tests {
 
     #[test]
     fn a_file_that_changed_or_went_is_named() {
-        let changed = book(&[("a", 0)], 1).restore(&[state(vec![], vec![])]).unwrap_err();
+        let changed = book(&[("a", 0)], 1).restore(&[state(vec![], vec![])], Timestamp::MIN).unwrap_err();
         assert!(changed.to_string().starts_with("a: changed since the checkpoint"), "{changed}");
-        let gone = book(&[], 1).restore(&[state(vec![], vec![])]).unwrap_err();
+        let gone = book(&[], 1).restore(&[state(vec![], vec![])], Timestamp::MIN).unwrap_err();
         assert!(gone.to_string().starts_with("a: gone since the checkpoint"), "{gone}");
         let finished = FinishedSplits { first: 0, last: 2, watermark: at(1) };
-        book(&[], 1).restore(&[state(vec![finished], vec![])]).unwrap();
+        book(&[], 1).restore(&[state(vec![finished], vec![])], Timestamp::MIN).unwrap();
     }
 
     #[test]

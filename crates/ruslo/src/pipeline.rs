@@ -162,6 +162,7 @@ fn config(settings: &Settings, parallelism: usize, interval: Duration) -> JobCon
     let mut config = JobConfig {
         memory_limit_bytes: settings.memory_limit_bytes.unwrap_or(MEMORY_LIMIT_DEFAULT_BYTES),
         checkpoint_interval: Some(interval),
+        source_idle_timeout: settings.source_idle_timeout,
         workers: available_parallelism().min(parallelism),
         ..JobConfig::default()
     };
@@ -205,12 +206,14 @@ mod tests {
             batch_rows: Some(7),
             channel_rows: Some(8),
             channel_bytes: Some(9),
+            source_idle_timeout: Some(Duration::from_secs(2)),
             ..Settings::default()
         };
         let config = config(&given, 1_000, Duration::from_secs(1));
         assert_eq!((config.memory_limit_bytes, config.batch_rows), (5, 7));
         assert_eq!((config.credit.rows_max, config.credit.bytes_max), (8, 9));
         assert_eq!(config.checkpoint_interval, Some(Duration::from_secs(1)));
+        assert_eq!(config.source_idle_timeout, Some(Duration::from_secs(2)));
         assert_eq!(config.workers, available_parallelism());
     }
 

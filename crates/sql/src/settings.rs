@@ -35,6 +35,8 @@ pub struct Settings {
     pub channel_rows: Option<usize>,
     /// `execution.channel.bytes`: bytes that wait on an edge at most; none leaves it to the runtime.
     pub channel_bytes: Option<u64>,
+    /// `table.exec.source.idle-timeout`; none is never.
+    pub source_idle_timeout: Option<Duration>,
     /// `parallelism.<operator>`: subtasks of operators, by the name or id that EXPLAIN shows.
     pub operator_parallelism: BTreeMap<String, usize>,
 }
@@ -108,12 +110,14 @@ pub const SETTINGS: &[SettingSpec] = &[
     },
     SettingSpec {
         key: "table.exec.source.idle-timeout",
-        doc: "'0', the only one so far: no source is unbounded yet, so none falls idle",
-        apply: |_, value| {
+        doc: "a file, partition or generator that brings no row for so long ('5 s') does not hold the watermark; default: \
+              '0', all are waited for",
+        apply: |settings, value| {
             let after = duration(value)?;
-            if after.is_zero() { Ok(()) } else { Err("sources do not fall idle yet; there is '0'".to_owned()) }
+            settings.source_idle_timeout = Some(after).filter(|after| !after.is_zero());
+            Ok(())
         },
-        reset: |_| {},
+        reset: |settings| settings.source_idle_timeout = None,
     },
     SettingSpec {
         key: "table.local-time-zone",
@@ -265,7 +269,7 @@ mod tests {
             ("parallelism.default", "3"),
             ("execution.checkpointing.interval", "10 s"),
             ("execution.runtime-mode", "STREAMING"),
-            ("table.exec.source.idle-timeout", "0"),
+            ("table.exec.source.idle-timeout", "5 s"),
             ("table.local-time-zone", "UTC"),
             ("pipeline.memory-limit", "512mb"),
             ("pipeline.name", "hourly delays"),
@@ -284,9 +288,12 @@ mod tests {
             batch_rows: Some(7),
             channel_rows: Some(1),
             channel_bytes: Some(64 << 10),
+            source_idle_timeout: Some(Duration::from_secs(5)),
             ..Settings::default()
         };
         assert_eq!(settings, expected);
+        settings.set("table.exec.source.idle-timeout", "0").unwrap();
+        assert_eq!(settings.source_idle_timeout, None);
         settings.reset(Some("parallelism.default")).unwrap();
         assert_eq!(settings.parallelism, None);
         settings.reset(None).unwrap();

@@ -97,10 +97,13 @@ pub struct FinishedSplits {
 pub struct SplitReading {
     /// Its place in the lineage.
     pub sequence: u64,
-    /// Where to go on.
+    /// Where to go on; null if it was idle before its first row.
     pub position: Position,
     /// Its watermark there.
     pub watermark: SplitWatermark,
+    /// Whether the source's watermark did not wait for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_idle: bool,
 }
 
 /// Where a run is stored, and which of its rows are meant.

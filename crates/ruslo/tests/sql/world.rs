@@ -101,6 +101,7 @@ impl World {
             memory_limit_bytes: settings.memory_limit_bytes.unwrap_or(defaults.memory_limit_bytes),
             // On the virtual clock, which moves now and then: some checkpoints a run.
             checkpoint_interval: Some(settings.checkpoint_interval.unwrap_or(Duration::from_millis(1))),
+            source_idle_timeout: settings.source_idle_timeout,
             workers: 2,
         };
         let store = self.store(attempt)?;
