@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{Disk, LocalDisk};
+use crate::rng::Rng;
 
 /// Where `print` writes, shared with whoever else draws on the terminal.
 pub type Console = Arc<Mutex<dyn Write + Send>>;
@@ -18,6 +19,8 @@ pub struct Environment {
     pub disk: Arc<dyn Disk>,
     /// Standard output.
     pub console: Console,
+    /// What random values follow from.
+    pub seed: u64,
 }
 
 impl Environment {
@@ -27,6 +30,7 @@ impl Environment {
             clock: Arc::new(SystemClock::new()),
             disk: Arc::new(LocalDisk),
             console: Arc::new(Mutex::new(std::io::stdout())),
+            seed: Rng::from_os().next_u64(),
         }
     }
 }

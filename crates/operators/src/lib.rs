@@ -12,6 +12,7 @@ mod event_time;
 mod expression;
 mod filter;
 mod late;
+pub mod function;
 mod processing_time;
 mod project;
 mod row_number;

@@ -71,7 +71,7 @@ impl World {
     }
 
     fn environment(&self, clock: &Arc<VirtualClock>) -> Environment {
-        Environment { clock: clock.clone(), disk: Arc::new(LocalDisk), console: self.console.clone() }
+        Environment { clock: clock.clone(), disk: Arc::new(LocalDisk), console: self.console.clone(), seed: 1 }
     }
 
     /// Plans the script.
@@ -123,7 +123,7 @@ impl World {
     /// Runs the script on threads.
     pub(crate) fn run_on_threads(&self, shape: Shape) -> Result<Answer> {
         let clock = Arc::new(SystemClock::new());
-        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone() };
+        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone(), seed: 1 };
         let running =
             threads::start(self.spec(shape, environment, Start::Fresh { run: "run".to_owned() }, "threads")?)?;
         let status = Arc::clone(running.status());

@@ -1,0 +1,2 @@
+use super::call::Definition;
+pub(super) const FUNCTIONS: &[Definition] = &[];

@@ -1,0 +1,94 @@
+//! Scalar functions that are Flink's by name or by meaning: one family, one file.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `call` | the shape of a function: names, kinds of arguments, columns and constants |
+//! | `text`, `regex`, `url`, `encode` | text |
+//! | `number`, `extreme`, `random` | numbers, GREATEST and LEAST, RAND and UUID |
+//! | `calendar`, `pattern`, `time`, `span`, `clock` | dates and times, Java's patterns, the clock |
+//! | `json` | JSON |
+//! | `cast`, `decimal` | CAST and the arithmetic of decimals |
+//!
+//! A function that needs the world outside (the clock, chance, the session's time zone) holds a [`World`]. All of them
+//! are DataFusion functions, so that its planner types them and its expressions call them, a batch at a time.
+
+mod calendar;
+mod call;
+mod cast;
+mod clock;
+mod decimal;
+mod encode;
+mod extreme;
+mod json;
+mod name;
+mod number;
+mod pattern;
+mod random;
+mod regex;
+mod span;
+#[cfg(test)]
+mod testing;
+mod text;
+mod time;
+mod url;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use chrono_tz::Tz;
+use datafusion::logical_expr::ScalarUDF;
+use ruslo_core::clock::Clock;
+use ruslo_core::environment::Environment;
+use ruslo_core::rng::Rng;
+
+pub use cast::{Cast, cast_function};
+pub use decimal::{DecimalArithmetic, Sign, decimal_type, digits_of};
+
+/// The zone that Arrow's type of a TIMESTAMP_LTZ names.
+const UTC: &str = "UTC";
+
+/// What functions may touch of the world outside; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct World {
+    clock: Arc<dyn Clock>,
+    chance: Arc<Mutex<Chance>>,
+    zone: Tz,
+}
+
+/// Where random values come from: one generator, and one for each seed that a call names.
+#[derive(Debug)]
+struct Chance {
+    free: Rng,
+    seeded: BTreeMap<i32, Rng>,
+}
+
+impl World {
+    /// The clock and the seed of `environment`; `zone` is the session's, `table.local-time-zone`.
+    pub fn new(environment: &Environment, zone: Tz) -> Self {
+        let chance = Chance { free: Rng::seeded(environment.seed), seeded: BTreeMap::new() };
+        Self { clock: environment.clock.clone(), chance: Arc::new(Mutex::new(chance)), zone }
+    }
+
+    /// The session's time zone.
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+}
+
+/// Every function of this folder, in `world`.
+pub fn scalar_functions(world: &World) -> Vec<Arc<ScalarUDF>> {
+    let families = [
+        text::FUNCTIONS,
+        regex::FUNCTIONS,
+        url::FUNCTIONS,
+        encode::FUNCTIONS,
+        number::FUNCTIONS,
+        extreme::FUNCTIONS,
+        random::FUNCTIONS,
+        clock::FUNCTIONS,
+        time::FUNCTIONS,
+        span::FUNCTIONS,
+        json::FUNCTIONS,
+    ];
+    families.concat().into_iter().map(|definition| definition.function(world)).collect()
+}
