@@ -146,7 +146,7 @@ impl Attempt {
         let lock = store.lock()?;
         let (start, origin) = start_of(&store, &process)?;
         let console = Arc::new(Mutex::new(std::io::sink()));
-        let environment = Environment { clock: Arc::clone(&world.clock) as _, disk, console };
+        let environment = Environment { clock: Arc::clone(&world.clock) as _, disk, console, seed: 0 };
         let graph = setup.shape.graph(&ends(setup, world, &process, &environment, rng)?, parallelism);
         let fingerprint = "simulated".to_owned();
         let spec = JobSpec { graph, config: setup.config.clone(), environment, store, fingerprint, start };

@@ -229,7 +229,6 @@ impl Check<'_> {
             return Ok(());
         }
         self.functions.check(&name, at)?;
-        check_format(&name, arguments, at)?;
         if self.functions.is_aggregate(&name) { check_aggregate(function, &name, at, self.functions) } else { Ok(()) }
     }
 
@@ -269,15 +268,6 @@ impl Check<'_> {
         }
         Ok(())
     }
-}
-
-/// The formats of Flink's time functions are Java's, DataFusion's are not: calls with one are refused.
-fn check_format(name: &str, arguments: &[FunctionArg], at: Option<Position>) -> Result<(), SqlError> {
-    let upper = name.to_uppercase();
-    if matches!(upper.as_str(), "TO_TIMESTAMP" | "TO_DATE") && arguments.len() > 1 {
-        return Err(SqlError::not_yet(format!("{upper} calls with a format"), at));
-    }
-    Ok(())
 }
 
 fn check_aggregate(

@@ -2,9 +2,9 @@
 
 use datafusion::common::{Column, DataFusionError, SchemaError, Span};
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use crate::cursor::find_name;
+use crate::cursor::{find_keyword, find_name};
 use crate::diagnostic::{Position, SqlError};
 use crate::script::NESTING_MAX;
 
@@ -49,8 +49,21 @@ fn parse_place(place: &str) -> Option<Position> {
 pub(crate) fn from_datafusion(error: &DataFusionError, tokens: &[TokenWithSpan]) -> SqlError {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let error = sentence(error, span.and_then(position_of), tokens);
-    let named = error.quoted().and_then(|name| find_name(tokens, name));
-    error.or_at(named)
+    let named = error.quoted().and_then(|name| find_name(tokens, name).or_else(|| find_text(tokens, name)));
+    let called = error.message().split([' ', '(']).next().and_then(|word| find_call(tokens, word));
+    error.or_at(named.or(called))
+}
+
+/// Where the text `text` first stands as a constant.
+fn find_text(tokens: &[TokenWithSpan], text: &str) -> Option<Position> {
+    let is_text = |token: &&TokenWithSpan| matches!(&token.token, Token::SingleQuotedString(value) if value == text);
+    tokens.iter().find(is_text).map(Position::of)
+}
+
+/// Where the function is called that a sentence begins with.
+fn find_call(tokens: &[TokenWithSpan], word: &str) -> Option<Position> {
+    let is_function = word.len() > 1 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
+    if is_function { find_keyword(tokens, word) } else { None }
 }
 
 fn sentence(error: &DataFusionError, at: Option<Position>, tokens: &[TokenWithSpan]) -> SqlError {

@@ -9,7 +9,6 @@
 //! | `HOUR(t)`, `YEAR(t)`, `DAYOFWEEK(t)`, … | EXTRACT |
 //! | `CONCAT(a, b)` | `a \|\| b`: null if one is |
 //! | `MOD(a, b)` | `a % b` |
-//! | `REGEXP_REPLACE(s, r, t)` | replaces every match |
 //! | `LOG(x)` | the natural logarithm |
 //! | `TO_TIMESTAMP(s)` | `TRY_CAST(s AS TIMESTAMP(3))` |
 //! | `IF(c, a, b)` | CASE |
@@ -24,6 +23,8 @@ use datafusion::sql::sqlparser::ast::{
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query,
     Select, SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
+
+use crate::forms;
 
 /// Gives `query` Flink's meaning.
 pub(crate) fn rewrite_query(query: &mut Query) {
@@ -96,6 +97,9 @@ impl VisitorMut for FlinkMeaning {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Some(form) = forms::rewrite_form(expr) {
+            *expr = form;
+        }
         let meaning = match expr {
             Expr::Value(value) => match &value.value {
                 Value::Number(text, _) if text.contains(['e', 'E']) => Some(double(text)),
@@ -177,11 +181,6 @@ fn rewrite_function(function: &mut Function) -> Option<Expr> {
             rest.iter_mut().try_fold(first, |left, right| Some(concatenated(left, take(right)?)))
         }
         ("mod", [left, right]) => Some(modulo(take(left)?, take(right)?)),
-        ("regexp_replace", [_, _, _]) => {
-            let all = Expr::Value(Value::SingleQuotedString("g".to_owned()).into());
-            args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(all)));
-            None
-        }
         ("log", [_]) => {
             function.name = ObjectName::from(vec![Ident::new("ln")]);
             None
@@ -239,7 +238,7 @@ pub(crate) fn is_rewritten(function: &str, arguments: usize) -> bool {
     let name = function.to_lowercase();
     match arguments {
         1 => extracted_field(&name).is_some() || name == "to_timestamp",
-        2 => name == "mod",
+        2 => name == "mod" || name == "sha2",
         3 => name == "if",
         _ => false,
     }
@@ -271,7 +270,11 @@ mod tests {
             ("SELECT CONCAT(a, b, c) AS x FROM t", "SELECT ((a || b) || c) AS x FROM t"),
             ("SELECT MOD(a, 2 + 1) AS x FROM t", "SELECT ((a) % (2 + 1)) AS x FROM t"),
             ("SELECT LOG(a) AS x, LOG(2, a) AS y FROM t", "SELECT ln(a) AS x, LOG(2, a) AS y FROM t"),
-            ("SELECT REGEXP_REPLACE(a, 'b', 'c') AS x FROM t", "SELECT REGEXP_REPLACE(a, 'b', 'c', 'g') AS x FROM t"),
+            ("SELECT SUBSTRING(a FROM 2 FOR 3) AS x FROM t", "SELECT `substring`(a, 2, 3) AS x FROM t"),
+            ("SELECT FLOOR(t TO HOUR) AS x FROM t", "SELECT `floor_to`('HOUR', t) AS x FROM t"),
+            ("SELECT CURRENT_DATE AS x FROM t", "SELECT `current_date`() AS x FROM t"),
+            ("SELECT TIMESTAMPADD(day, 1, t) AS x FROM t", "SELECT TIMESTAMPADD('DAY', 1, t) AS x FROM t"),
+            ("SELECT a NOT SIMILAR TO 'b' AS x FROM t", "SELECT NOT `similar_to`(a, 'b') AS x FROM t"),
             ("SELECT TO_TIMESTAMP(a) AS x FROM t", "SELECT TRY_CAST(a AS TIMESTAMP(3)) AS x FROM t"),
             ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY", "SELECT a FROM t LIMIT 3 OFFSET 2 ROWS"),
             ("SELECT IF(a, b, c) AS x FROM t", "SELECT CASE WHEN a THEN b ELSE c END AS x FROM t"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::functions_aggregate::{bit_and_or_xor, bool_and_or, correlation, count, covariance, median, min_max};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use ruslo_operators::function::{World, scalar_functions};
 use ruslo_operators::{avg_udaf, collecting_udafs, is_ordered, sum_udaf};
 
 use crate::diagnostic::{Position, SqlError};
@@ -21,19 +22,33 @@ pub(crate) struct Functions {
     aggregates_later: Vec<String>,
 }
 
-/// Functions that give another answer at every call: they need the pipeline's clock and randomness, not the planner's.
-const VOLATILE: &str = "current_date current_time current_timestamp current_row_timestamp current_watermark localtime \
-    localtimestamp now proctime rand rand_integer random today unix_timestamp uuid gen_random_uuid";
+/// Functions of Flink's that are missing, and DataFusion's that no query can use.
+const LATER: &str = "arrow_field arrow_metadata cast_to_type current_watermark file_row_index input_file_name \
+    printf try_cast_to_type union_extract union_tag with_metadata";
 
-/// Functions of Flink's that are missing, and DataFusion's of the same name with another meaning: Flink's wins, so they
-/// are refused until Flink's is here.
-const LATER: &str = "cardinality convert_tz date_format element from_base64 from_unixtime greatest hop hop_end hop_start \
-    json_query json_value least parse_url regexp_extract session session_end session_start split_index \
-    timestampadd timestampdiff to_base64 to_timestamp_ltz tumble_end tumble_start";
+/// Names of DataFusion's for functions over the clock and chance, which must not be DataFusion's own: it would fold them
+/// into the plan.
+const OURS: [(&str, &str); 2] = [("today", "current_date"), ("random", "rand")];
+
+/// Names of Flink's for functions of DataFusion's.
+const ALIASES: [(&str, &str); 12] = [
+    ("ceiling", "ceil"),
+    ("startswith", "starts_with"),
+    ("endswith", "ends_with"),
+    ("char_length", "character_length"),
+    ("array_contains", "array_has"),
+    ("array_join", "array_to_string"),
+    ("datafusion encode", "encode"),
+    ("ucase", "upper"),
+    ("datafusion sha224", "sha224"),
+    ("datafusion sha256", "sha256"),
+    ("datafusion sha384", "sha384"),
+    ("datafusion sha512", "sha512"),
+];
 
 impl Functions {
     /// Every function of this build.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         let mut scalars = HashMap::new();
         for function in SessionStateDefaults::default_scalar_functions() {
             for alias in function.aliases() {
@@ -41,12 +56,24 @@ impl Functions {
             }
             scalars.insert(function.name().to_owned(), function);
         }
+        for (alias, name) in ALIASES {
+            if let Some(function) = scalars.get(name).cloned() {
+                scalars.insert(alias.to_owned(), function);
+            }
+        }
+        // Where both have a name, Flink's meaning wins.
+        scalars.extend(scalar_functions(world).into_iter().map(|function| (function.name().to_owned(), function)));
+        for (alias, name) in OURS {
+            if let Some(function) = scalars.get(name).cloned() {
+                scalars.insert(alias.to_owned(), function);
+            }
+        }
         let all = SessionStateDefaults::default_aggregate_functions();
         let names = all.iter().flat_map(|function| function.aliases().iter().cloned().chain([function.name().into()]));
         let mut aggregates_later: Vec<String> = names.collect();
         let aggregates = aggregates();
         aggregates_later.retain(|name| !aggregates.contains_key(name) && !scalars.contains_key(name));
-        for name in words(VOLATILE).chain(words(LATER)) {
+        for name in words(LATER) {
             scalars.remove(name);
         }
         Self { scalars, aggregates, aggregates_later }
@@ -86,7 +113,7 @@ impl Functions {
         if self.scalars.contains_key(&lower) || self.aggregates.contains_key(&lower) || group_window::is_part(&lower) {
             return Ok(());
         }
-        if words(VOLATILE).chain(words(LATER)).any(|word| word == lower) {
+        if words(LATER).any(|word| word == lower) {
             return Err(SqlError::not_yet(format!("{} calls", name.to_uppercase()), at));
         }
         if self.aggregates_later.contains(&lower) {
@@ -129,25 +156,39 @@ fn aggregates() -> HashMap<String, Arc<AggregateUDF>> {
 mod tests {
     use super::*;
 
+    fn functions() -> Functions {
+        Functions::new(&World::new(&ruslo_core::environment::Environment::local(), chrono_tz::Tz::UTC))
+    }
+
     fn refused(name: &str) -> String {
-        Functions::new().check(name, None).unwrap_err().message().to_owned()
+        functions().check(name, None).unwrap_err().message().to_owned()
     }
 
     #[test]
     fn names_are_found_in_any_case() {
-        let functions = Functions::new();
-        for name in ["UPPER", "coalesce", "Count", "SUM", "avg"] {
-            functions.check(name, None).unwrap();
+        for name in ["UPPER", "coalesce", "Count", "SUM", "avg", "NOW", "Date_Format"] {
+            functions().check(name, None).unwrap();
         }
     }
 
     #[test]
     fn what_cannot_be_called_says_why() {
-        assert_eq!(refused("NOW"), "NOW calls are not supported yet");
-        assert_eq!(refused("DATE_FORMAT"), "DATE_FORMAT calls are not supported yet");
+        assert_eq!(refused("CURRENT_WATERMARK"), "CURRENT_WATERMARK calls are not supported yet");
         assert_eq!(refused("nth_value"), "NTH_VALUE aggregates are not supported yet");
         assert_eq!(refused("uper"), "there is no function 'uper'");
-        let near = Functions::new().check("uper", None).unwrap_err();
+        let near = functions().check("uper", None).unwrap_err();
         assert_eq!(near, SqlError::new("there is no function 'uper'").help("did you mean 'upper'?"));
+    }
+
+    #[test]
+    fn every_function_of_datafusion_is_called_or_refused() {
+        let functions = functions();
+        for function in SessionStateDefaults::default_scalar_functions() {
+            for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
+                let refused = functions.check(name, None).err();
+                let is_named = refused.is_none_or(|error| error.message().contains("not supported yet"));
+                assert!(is_named, "{name} is neither called nor refused by name");
+            }
+        }
     }
 }

@@ -12,7 +12,8 @@
 //! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
 //! | `settings`, `connect`, `care`, `catalog` | what SET, WITH and CREATE say |
 //! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
-//! | `tvf`, `group_window`, `check`, `flink`, `functions`, `typing` | Flink's windows, refusals, meanings, types |
+//! | `tvf`, `group_window`, `check`, `flink`, `forms`, `json`, `functions` | Flink's windows, refusals, meanings |
+//! | `typing`, `arithmetic`, `casts` | Flink's types |
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `late_rows`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `sort` | ORDER BY on a stream |
@@ -22,8 +23,10 @@
 //!
 //! Entry point: [`plan`].
 
+mod arithmetic;
 mod batch;
 mod care;
+mod casts;
 mod catalog;
 mod check;
 mod connect;
@@ -34,6 +37,7 @@ mod dialect;
 mod errors;
 mod explain;
 mod flink;
+mod forms;
 mod functions;
 mod group_window;
 mod hint;
@@ -41,6 +45,7 @@ mod ids;
 mod insert;
 mod interval;
 mod job;
+mod json;
 mod late_rows;
 mod like;
 mod logical;

@@ -36,7 +36,8 @@ use crate::tvf::{self, WindowCall, WindowInput};
 use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
-use crate::{flink, group_window, hint, nested, typing, unnest, window};
+use crate::{arithmetic, casts, flink, forms, group_window, hint, json, nested, typing, unnest, window};
+use ruslo_operators::function::World;
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.
 const PARSER_STEPS_MAX: usize = 4_096;
@@ -47,11 +48,12 @@ pub(crate) struct Planner {
     functions: Functions,
     expr_planners: Vec<Arc<dyn ExprPlanner>>,
     config: Arc<ConfigOptions>,
+    world: World,
 }
 
 impl Planner {
-    /// A planner with every function of this build.
-    pub(crate) fn new() -> Self {
+    /// A planner with every function of this build, in `world`.
+    pub(crate) fn new(world: World) -> Self {
         let mut config = ConfigOptions::default();
         config.execution.time_zone = Some(crate::types::UTC.to_owned());
         let ours: Arc<dyn ExprPlanner> = Arc::new(typing::AggregatesOverCasts);
@@ -59,7 +61,12 @@ impl Planner {
             .into_iter()
             .chain(SessionStateDefaults::default_expr_planners())
             .collect();
-        Self { functions: Functions::new(), expr_planners, config: Arc::new(config) }
+        Self { functions: Functions::new(&world), expr_planners, config: Arc::new(config), world }
+    }
+
+    /// What functions may touch of the world outside.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
     }
 
     /// The names of all functions, in lower case.
@@ -83,7 +90,9 @@ impl Planner {
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
             .and_then(typing::narrow_plan)
+            .and_then(arithmetic::decimal_plan)
             .and_then(|plan| TypeCoercion::new().analyze(plan, &self.config))
+            .and_then(|plan| casts::flink_plan(plan, self.world.zone()))
             .and_then(typing::fix_intervals);
         plan.map(|plan| (plan, weight)).map_err(|error| from_datafusion(&error, &query.tokens))
     }
@@ -102,7 +111,7 @@ impl Planner {
 
     fn parse_query(&self, tokens: &[TokenWithSpan], end: Position, mode: RuntimeMode) -> Sql<Box<Query>> {
         let tokens = &nested::rewrite_tokens(tokens, end)?;
-        let mut parser = parser(tokens);
+        let mut parser = parser(&forms::readable(&json::readable(tokens)?));
         let query = parser.parse_query().map_err(|error| from_parser(&error, "statement", end))?;
         expect_end(&mut parser, "statement", end)?;
         check_query(&query, tokens, &self.functions, mode)?;
@@ -113,7 +122,7 @@ impl Planner {
     pub(crate) fn expression(&self, tokens: &[TokenWithSpan], schema: &DFSchemaRef) -> Sql<Expr> {
         let end = tokens.last().map_or(Position { line: 1, column: 1 }, |last| Position::from(last.span.end));
         let tokens = &nested::rewrite_tokens(tokens, end)?;
-        let mut parser = parser(tokens);
+        let mut parser = parser(&forms::readable(&json::readable(tokens)?));
         let mut ast = parser.parse_expr().map_err(|error| from_parser(&error, "expression", end))?;
         expect_end(&mut parser, "expression", end)?;
         check_expr(&ast, tokens, &self.functions)?;
@@ -133,8 +142,9 @@ impl Planner {
         let info =
             SimplifyContext::builder().with_schema(schema.clone()).with_config_options(self.config.clone()).build();
         let simplifier = ExprSimplifier::new(info);
-        let expr = typing::fix_interval(simplifier.coerce(expr, schema)?, schema)?;
-        let expr = nested::fix_casts(expr, schema)?;
+        let expr = simplifier.coerce(arithmetic::decimal_expr(expr, schema)?, schema)?;
+        let expr = typing::fix_interval(expr, schema)?;
+        let expr = casts::flink_expr(nested::fix_casts(expr, schema)?, schema, self.world.zone())?;
         let expr = simplifier.simplify(expr)?;
         expr.get_type(schema).map(|_| expr)
     }

@@ -23,6 +23,8 @@ use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
 use crate::{cursor, ids, insert, like, processing_time, show, sort, stream};
+use chrono_tz::Tz;
+use ruslo_operators::function::World;
 
 /// What a script has said so far.
 pub(crate) struct Program<'a> {
@@ -47,7 +49,8 @@ impl<'a> Program<'a> {
         overrides: &'a [(String, String)],
         default_parallelism: usize,
     ) -> Self {
-        let (planner, catalog) = (Planner::new(), Catalog::default());
+        let world = World::new(connections.environment, Tz::UTC);
+        let (planner, catalog) = (Planner::new(world), Catalog::default());
         let settings = Settings::default();
         Self {
             planner,
@@ -66,9 +69,10 @@ impl<'a> Program<'a> {
     /// Reads every statement of `text`.
     pub(crate) fn read(&mut self, text: &str) -> Sql<()> {
         // Wrong overrides are an error even in a script without a job.
-        self.with_overrides()?;
+        self.take_zone()?;
         for statement in split(text)? {
             self.statement(&statement)?;
+            self.take_zone()?;
         }
         if let Some((_, _, at)) = self.set {
             return Err(SqlError::new("the statement set has no END").at(at).help("write END behind its last ';'"));
@@ -84,6 +88,15 @@ impl<'a> Program<'a> {
             settings.set(key, value)?;
         }
         Ok(settings)
+    }
+
+    /// Lets what follows be planned in the session's time zone.
+    fn take_zone(&mut self) -> Sql<()> {
+        let zone = self.with_overrides()?.time_zone;
+        if zone != self.planner.world().zone() {
+            self.planner = Planner::new(World::new(self.connections.environment, zone));
+        }
+        Ok(())
     }
 
     fn statement(&mut self, statement: &Statement) -> Sql<()> {

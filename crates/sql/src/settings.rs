@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono_tz::Tz;
+
 use crate::diagnostic::{Sql, SqlError, nearest};
 use crate::parallelism::PREFIX;
 
@@ -37,6 +39,8 @@ pub struct Settings {
     pub channel_bytes: Option<u64>,
     /// `table.exec.source.idle-timeout`; none is never.
     pub source_idle_timeout: Option<Duration>,
+    /// `table.local-time-zone`.
+    pub time_zone: Tz,
     /// `parallelism.<operator>`: subtasks of operators, by the name or id that EXPLAIN shows.
     pub operator_parallelism: BTreeMap<String, usize>,
 }
@@ -121,12 +125,12 @@ pub const SETTINGS: &[SettingSpec] = &[
     },
     SettingSpec {
         key: "table.local-time-zone",
-        doc: "'UTC', the only one so far",
-        apply: |_, value| match value {
-            "UTC" | "Etc/UTC" | "Z" | "+00:00" => Ok(()),
-            _ => Err(format!("the time zone '{value}' is not supported yet; there is 'UTC'")),
+        doc: "the zone in which TIMESTAMP_LTZ is shown and read, such as 'Europe/Berlin'; default 'UTC'",
+        apply: |settings, value| {
+            settings.time_zone = zone(value)?;
+            Ok(())
         },
-        reset: |_| {},
+        reset: |settings| settings.time_zone = Tz::UTC,
     },
 ];
 
@@ -194,6 +198,11 @@ fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
         "automatic" => Err("the runtime mode 'automatic' is not supported yet; say 'streaming' or 'batch'".to_owned()),
         _ => Err(format!("'{value}' is no runtime mode; there are 'streaming' and 'batch'")),
     }
+}
+
+fn zone(value: &str) -> Result<Tz, String> {
+    let name = if matches!(value, "Z" | "+00:00") { "UTC" } else { value };
+    name.parse().map_err(|_| format!("there is no time zone '{value}'; there are names such as 'Europe/Berlin'"))
 }
 
 fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
@@ -270,7 +279,7 @@ mod tests {
             ("execution.checkpointing.interval", "10 s"),
             ("execution.runtime-mode", "STREAMING"),
             ("table.exec.source.idle-timeout", "5 s"),
-            ("table.local-time-zone", "UTC"),
+            ("table.local-time-zone", "Europe/Berlin"),
             ("pipeline.memory-limit", "512mb"),
             ("pipeline.name", "hourly delays"),
             ("execution.batch-rows", "7"),
@@ -289,6 +298,7 @@ mod tests {
             channel_rows: Some(1),
             channel_bytes: Some(64 << 10),
             source_idle_timeout: Some(Duration::from_secs(5)),
+            time_zone: Tz::Europe__Berlin,
             ..Settings::default()
         };
         assert_eq!(settings, expected);
@@ -318,8 +328,8 @@ mod tests {
             "'pipeline.memory-limit': '0' is not an amount of memory such as '512 mb' or '2 gb'"
         );
         assert_eq!(
-            refused("table.local-time-zone", "Europe/Berlin"),
-            "'table.local-time-zone': the time zone 'Europe/Berlin' is not supported yet; there is 'UTC'"
+            refused("table.local-time-zone", "Mars"),
+            "'table.local-time-zone': there is no time zone 'Mars'; there are names such as 'Europe/Berlin'"
         );
     }
 

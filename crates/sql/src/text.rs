@@ -5,7 +5,8 @@ use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, InList};
-use datafusion::logical_expr::{BinaryExpr, Case, Expr};
+use datafusion::logical_expr::{BinaryExpr, Case, Expr, Operator};
+use ruslo_operators::function::{Cast, DecimalArithmetic, Sign};
 
 use crate::interval;
 use crate::types::sql_name;
@@ -45,9 +46,51 @@ pub(crate) fn expr_text(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String
             format!("{} {not}IN ({})", nested(expr, name), list(values))
         }
         Expr::Case(case) => case_text(case, name),
-        Expr::ScalarFunction(call) => function_text(call.name(), &call.args, name),
+        Expr::ScalarFunction(call) => match (as_cast(expr), as_arithmetic(expr)) {
+            (Some((inner, cast)), _) => cast_text(inner, cast, name),
+            (_, Some(binary)) => binary_text(&binary, name),
+            _ => function_text(call.name(), &call.args, name),
+        },
         Expr::AggregateFunction(call) => aggregate_text(call, name),
         other => other.to_string(),
+    }
+}
+
+/// The cast of ours that `expr` is, and what it casts.
+fn as_cast(expr: &Expr) -> Option<(&Expr, &Cast)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    Some((call.args.first()?, call.func.inner().downcast_ref::<Cast>()?))
+}
+
+fn cast_text(inner: &Expr, cast: &Cast, name: &dyn Fn(&Column) -> String) -> String {
+    let text = expr_text(inner, name);
+    match inner {
+        Expr::Literal(..) if cast.to().is_numeric() && !cast.is_try() => text,
+        _ => format!("{}CAST({text} AS {})", if cast.is_try() { "TRY_" } else { "" }, sql_name(cast.to())),
+    }
+}
+
+/// The arithmetic of decimals that `expr` is, as the operator that it was written with.
+fn as_arithmetic(expr: &Expr) -> Option<BinaryExpr> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let op = match call.func.inner().downcast_ref::<DecimalArithmetic>()?.sign() {
+        Sign::Plus => Operator::Plus,
+        Sign::Minus => Operator::Minus,
+        Sign::Times => Operator::Multiply,
+        Sign::Divide => Operator::Divide,
+        Sign::Modulo => Operator::Modulo,
+    };
+    match call.args.as_slice() {
+        [left, right] => Some(BinaryExpr::new(Box::new(left.clone()), op, Box::new(right.clone()))),
+        _ => None,
+    }
+}
+
+/// The operator between the two sides that `expr` is made of.
+fn operator_of(expr: &Expr) -> Option<Operator> {
+    match expr {
+        Expr::BinaryExpr(binary) => Some(binary.op),
+        other => as_arithmetic(other).map(|binary| binary.op),
     }
 }
 
@@ -79,7 +122,8 @@ fn aggregate_text(call: &AggregateFunction, name: &dyn Fn(&Column) -> String) ->
 fn nested(expr: &Expr, name: &dyn Fn(&Column) -> String) -> String {
     let text = expr_text(expr, name);
     match expr {
-        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::Not(_) => format!("({text})"),
+        Expr::Between(_) | Expr::Not(_) => format!("({text})"),
+        other if operator_of(other).is_some() => format!("({text})"),
         _ => text,
     }
 }
@@ -88,14 +132,13 @@ fn binary_text(binary: &BinaryExpr, name: &dyn Fn(&Column) -> String) -> String 
     let own = binary.op.precedence();
     let side = |expr: &Expr, is_right: bool| {
         let text = expr_text(expr, name);
-        match expr {
-            Expr::BinaryExpr(inner) if inner.op.precedence() < own => format!("({text})"),
-            Expr::BinaryExpr(inner) if is_right && inner.op.precedence() == own => format!("({text})"),
+        match operator_of(expr).map(|op| op.precedence()) {
+            Some(inner) if inner < own || (is_right && inner == own) => format!("({text})"),
             _ => text,
         }
     };
     let op = match binary.op {
-        datafusion::logical_expr::Operator::NotEq => "<>".to_owned(),
+        Operator::NotEq => "<>".to_owned(),
         op => op.to_string(),
     };
     format!("{} {op} {}", side(&binary.left, false), side(&binary.right, true))

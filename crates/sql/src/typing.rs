@@ -47,7 +47,8 @@ pub(crate) fn fix_intervals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     map_exprs(plan, |expr, schema| fix_casts(fix_interval(expr, schema)?, schema))
 }
 
-fn map_exprs(plan: LogicalPlan, map: impl Fn(Expr, &DFSchema) -> DfResult<Expr>) -> DfResult<LogicalPlan> {
+/// `plan` with each expression as `map` changes it, over the schema of its node's input; every column keeps its name.
+pub(crate) fn map_exprs(plan: LogicalPlan, map: impl Fn(Expr, &DFSchema) -> DfResult<Expr>) -> DfResult<LogicalPlan> {
     let mapped = plan.transform_up(|plan| {
         let names = NamePreserver::new(&plan);
         let schema = plan.inputs().first().map_or_else(|| plan.schema().clone(), |input| input.schema().clone());

@@ -13,6 +13,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
@@ -27,7 +28,7 @@ pub(crate) enum Kind {
     Text,
     /// BYTES.
     Bytes,
-    /// INT or smaller.
+    /// Any integer, as INT.
     Int,
     /// Any integer, as BIGINT.
     Long,
@@ -43,6 +44,8 @@ pub(crate) enum Kind {
     Any,
     /// Anything as it is, as often as the call says.
     Rest,
+    /// Values of one type, the widest of theirs, as often as the call says.
+    Same,
 }
 
 /// What a function gives.
@@ -63,6 +66,9 @@ pub(crate) enum Gives {
     Computed(fn(&[FieldRef], &[Option<&ScalarValue>]) -> Result<DataType>),
 }
 
+/// Refuses what a call's constants say.
+pub(crate) type Check = fn(&[Option<&ScalarValue>]) -> Result<()>;
+
 /// A scalar function.
 #[derive(Clone, Copy)]
 pub(crate) struct Definition {
@@ -73,7 +79,7 @@ pub(crate) struct Definition {
     pub(crate) gives: Gives,
     pub(crate) run: fn(&Arguments<'_>) -> Result<ArrayRef>,
     /// Refuses constants while planning.
-    pub(crate) check: Option<fn(&[Option<&ScalarValue>]) -> Result<()>>,
+    pub(crate) check: Option<Check>,
     /// Another answer at every call, and never NULL.
     pub(crate) is_volatile: bool,
 }
@@ -90,7 +96,7 @@ impl Definition {
     }
 
     /// The same, with constants checked while planning.
-    pub(crate) const fn checked(self, check: fn(&[Option<&ScalarValue>]) -> Result<()>) -> Self {
+    pub(crate) const fn checked(self, check: Check) -> Self {
         Self { check: Some(check), ..self }
     }
 
@@ -138,9 +144,13 @@ impl Function {
         self.definition.takes.iter().find_map(|kinds| fit(kinds, types))
     }
 
-    fn misfit(&self, types: &[DataType]) -> DataFusionError {
+    fn misfit(&self, types: &[DataType], constants: &[Option<&ScalarValue>]) -> DataFusionError {
         let name = self.definition.name.to_uppercase();
-        let given: Vec<String> = types.iter().map(sql_name).collect();
+        let given = types.iter().enumerate().map(|(place, given)| {
+            let is_int = constant_int(constants, place).is_some_and(|value| i32::try_from(value).is_ok());
+            if is_int { "INT".to_owned() } else { sql_name(given) }
+        });
+        let given: Vec<String> = given.collect();
         let takes: Vec<String> = self.definition.takes.iter().map(|kinds| shown(&name, kinds)).collect();
         unfit(format!("{name} cannot take ({}); there is {}", given.join(", "), takes.join(" and ")))
     }
@@ -182,6 +192,7 @@ impl Kind {
             Self::Time | Self::Day => "TIMESTAMP",
             Self::Any => "any",
             Self::Rest => "..",
+            Self::Same => "values of one type, ..",
         }
     }
 
@@ -192,7 +203,8 @@ impl Kind {
         match self {
             Self::Text if null || is_text(given) => Some(T::Utf8),
             Self::Bytes if null || matches!(given, T::Binary | T::LargeBinary | T::BinaryView) => Some(T::Binary),
-            Self::Int if null || matches!(given, T::Int8 | T::Int16 | T::Int32) => Some(T::Int32),
+            // Constants are BIGINT until the planner has narrowed them.
+            Self::Int if null || given.is_integer() => Some(T::Int32),
             Self::Long if null || given.is_integer() => Some(T::Int64),
             Self::Double if null || given.is_numeric() => Some(T::Float64),
             Self::Number if null => Some(T::Int32),
@@ -212,6 +224,9 @@ pub(crate) fn is_text(data_type: &DataType) -> bool {
 }
 
 fn fit(kinds: &[Kind], types: &[DataType]) -> Option<Vec<DataType>> {
+    if kinds == [Kind::Same] {
+        return type_union_resolution(types).map(|one| vec![one; types.len()]);
+    }
     let open = kinds.last() == Some(&Kind::Rest);
     let fits = if open { types.len() + 1 >= kinds.len() } else { types.len() == kinds.len() };
     let kinds = kinds.iter().copied().chain(std::iter::repeat(Kind::Rest));
@@ -234,7 +249,7 @@ impl ScalarUDFImpl for Function {
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
         if self.fitted(&types).is_none_or(|fitted| fitted != types) {
-            return Err(self.misfit(&types));
+            return Err(self.misfit(&types, args.scalar_arguments));
         }
         if let Some(check) = self.definition.check {
             check(args.scalar_arguments)?;
@@ -318,7 +333,8 @@ impl<'a> Arguments<'a> {
         self.values.len()
     }
 
-    fn value(&self, place: usize) -> Result<&'a ColumnarValue> {
+    /// The argument at `place`.
+    pub(crate) fn value(&self, place: usize) -> Result<&'a ColumnarValue> {
         self.values.get(place).ok_or_else(|| DataFusionError::Internal(format!("argument {place} is missing")))
     }
 
@@ -423,6 +439,15 @@ pub(crate) fn constant_text<'a>(constants: &[Option<&'a ScalarValue>], place: us
         ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
             Some(text)
         }
+        _ => None,
+    }
+}
+
+/// The constant integer at `place`, if it is one.
+pub(crate) fn constant_int(constants: &[Option<&ScalarValue>], place: usize) -> Option<i64> {
+    match constants.get(place)?.as_ref()? {
+        ScalarValue::Int32(value) => value.map(i64::from),
+        ScalarValue::Int64(value) => *value,
         _ => None,
     }
 }

@@ -266,7 +266,12 @@ impl Exact<'_> {
         made.ok_or_else(|| {
             let to = sql_name(&DataType::Decimal128(self.precision, self.scale));
             let sides = (shown(left, self.left.scale), shown(right, self.right.scale));
-            bad_value(format!("{} {} {} has no room in {to}; CAST to fewer digits first", sides.0, self.sign.text(), sides.1))
+            bad_value(format!(
+                "{} {} {} has no room in {to}; CAST to fewer digits first",
+                sides.0,
+                self.sign.text(),
+                sides.1
+            ))
         })
     }
 
@@ -379,9 +384,13 @@ mod tests {
 
     #[test]
     fn a_constant_times_a_column_keeps_nulls() {
-        let prices = Side::of(&ColumnarValue::Array(Arc::new(Int64Array::from(vec![Some(1000), None, Some(-1)])))).unwrap();
+        let prices =
+            Side::of(&ColumnarValue::Array(Arc::new(Int64Array::from(vec![Some(1000), None, Some(-1)])))).unwrap();
         let factor = Side::of(&ColumnarValue::Scalar(ScalarValue::Decimal128(Some(908), 3, 3))).unwrap();
         let made = compute(Sign::Times, &factor, &prices, &decimal(23, 3), 3).unwrap();
-        assert_eq!(made, Decimal128Array::from(vec![Some(908_000), None, Some(-908)]).with_precision_and_scale(23, 3).unwrap());
+        assert_eq!(
+            made,
+            Decimal128Array::from(vec![Some(908_000), None, Some(-908)]).with_precision_and_scale(23, 3).unwrap()
+        );
     }
 }

@@ -192,7 +192,8 @@ impl Charset {
                 let (pairs, _) = bytes.as_chunks::<2>();
                 let is_marked_little = marked && pairs.first() == Some(&[0xff, 0xfe]);
                 let big = big_endian && !is_marked_little;
-                let units = pairs.iter().map(|pair| if big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) });
+                let units =
+                    pairs.iter().map(|pair| if big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) });
                 let letters = char::decode_utf16(units).map(|letter| letter.unwrap_or('\u{fffd}'));
                 let letters = letters.enumerate().filter(|(place, c)| !(marked && *place == 0 && *c == '\u{feff}'));
                 letters.for_each(|(_, letter)| put_char(out, letter));
@@ -255,7 +256,8 @@ fn sha1_of(message: &[u8]) -> [u32; 5] {
 fn sha1_block(block: &[u8; 64], state: &mut [u32; 5]) {
     let (words, _) = block.as_chunks::<4>();
     // The last sixteen words of the schedule, oldest first.
-    let mut window: [u32; 16] = std::array::from_fn(|place| words.get(place).map_or(0, |word| u32::from_be_bytes(*word)));
+    let mut window: [u32; 16] =
+        std::array::from_fn(|place| words.get(place).map_or(0, |word| u32::from_be_bytes(*word)));
     let [mut a, mut b, mut c, mut d, mut e] = *state;
     for round in 0..80 {
         let [word, _, w2, _, _, _, _, _, w8, _, _, _, _, w13, _, _] = window;
@@ -295,7 +297,9 @@ mod tests {
 
     #[test]
     fn base_64_goes_there_and_back() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("hello world", "aGVsbG8gd29ybGQ=")] {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("hello world", "aGVsbG8gd29ybGQ=")]
+        {
             assert_eq!(shown("to_base64", &[text(plain)]).as_deref(), Some(coded));
             assert_eq!(shown("from_base64", &[text(coded)]).as_deref(), Some(plain));
         }
@@ -307,10 +311,7 @@ mod tests {
         let cases = [
             ("", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
             ("abc", "a9993e364706816aba3e25717850c26c9cd0d89d"),
-            (
-                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
-                "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
-            ),
+            ("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "84983e441c3bd26ebaae4aa1f95129e5e54670f1"),
         ];
         for (message, digest) in cases {
             assert_eq!(shown("sha1", &[text(message)]).as_deref(), Some(digest));

@@ -5,19 +5,22 @@ use arrow::compute::kernels::{boolean, cmp, nullif, zip};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
-use super::call::Kind::Rest;
+use super::call::Kind::Same;
 use super::call::{Arguments, Definition, Gives, unfit};
 
-/// All arguments have one type: the planner sees to that (`ruslo_sql` casts them to the widest).
 pub(super) const FUNCTIONS: &[Definition] = &[
-    Definition::new("greatest", &[&[super::call::Kind::Any, Rest]], Gives::Computed(common), greatest),
-    Definition::new("least", &[&[super::call::Kind::Any, Rest]], Gives::Computed(common), least),
+    Definition::new("greatest", &[&[Same]], Gives::Computed(common), greatest),
+    Definition::new("least", &[&[Same]], Gives::Computed(common), least),
 ];
 
 fn common(fields: &[FieldRef], _: &[Option<&ScalarValue>]) -> Result<DataType> {
     let mut types = fields.iter().map(|field| field.data_type());
     let first = types.next().cloned().unwrap_or(DataType::Null);
-    if types.all(|other| *other == first) { Ok(first) } else { Err(unfit("GREATEST and LEAST compare values of one type")) }
+    if types.all(|other| *other == first) {
+        Ok(first)
+    } else {
+        Err(unfit("GREATEST and LEAST compare values of one type"))
+    }
 }
 
 fn greatest(args: &Arguments<'_>) -> Result<ArrayRef> {

@@ -6,7 +6,7 @@
 //! | `text`, `regex`, `url`, `encode` | text |
 //! | `number`, `extreme`, `random` | numbers, GREATEST and LEAST, RAND and UUID |
 //! | `calendar`, `pattern`, `time`, `span`, `clock` | dates and times, Java's patterns, the clock |
-//! | `json` | JSON |
+//! | `json`, `collection` | JSON, arrays and maps |
 //! | `cast`, `decimal` | CAST and the arithmetic of decimals |
 //!
 //! A function that needs the world outside (the clock, chance, the session's time zone) holds a [`World`]. All of them
@@ -16,6 +16,7 @@ mod calendar;
 mod call;
 mod cast;
 mod clock;
+mod collection;
 mod decimal;
 mod encode;
 mod extreme;
@@ -89,6 +90,8 @@ pub fn scalar_functions(world: &World) -> Vec<Arc<ScalarUDF>> {
         time::FUNCTIONS,
         span::FUNCTIONS,
         json::FUNCTIONS,
+        name::FUNCTIONS,
+        collection::FUNCTIONS,
     ];
     families.concat().into_iter().map(|definition| definition.function(world)).collect()
 }

@@ -1,6 +1,21 @@
-//! What a message calls a type.
+//! What a message calls a type; TYPEOF.
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::Result;
+
+use super::call::Kind::Any;
+use super::call::{Arguments, Definition, Gives, put};
+
+pub(super) const FUNCTIONS: &[Definition] = &[Definition::new("typeof", &[&[Any]], Gives::Text, type_of)];
+
+fn type_of(args: &Arguments<'_>) -> Result<ArrayRef> {
+    let name = sql_name(&args.value(0)?.data_type());
+    args.write_texts(|_, out| {
+        put(out, &name);
+        Ok(Some(()))
+    })
+}
 
 /// The type as SQL spells it.
 pub(crate) fn sql_name(data_type: &DataType) -> String {

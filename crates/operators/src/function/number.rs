@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array};
-use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 
 use super::call::Kind::{Double, Int, Number};
-use super::call::{Arguments, Definition, Gives, bad_value};
+use super::call::{Arguments, Definition, Gives, bad_value, constant_int};
 
 pub(super) const FUNCTIONS: &[Definition] = &[
     Definition::new("power", &[&[Double, Double]], Gives::Double, power),
@@ -35,11 +37,7 @@ fn same(fields: &[FieldRef], _: &[Option<&ScalarValue>]) -> Result<DataType> {
 }
 
 fn places(constants: &[Option<&ScalarValue>], given: usize) -> Option<i64> {
-    match constants.get(1) {
-        None if given == 1 => Some(0),
-        Some(Some(ScalarValue::Int32(places))) => places.map(i64::from),
-        _ => None,
-    }
+    if given == 1 { Some(0) } else { constant_int(constants, 1) }
 }
 
 /// Flink's type of ROUND: a digit more before the point, where digits behind it go.

@@ -360,7 +360,10 @@ mod tests {
         for (pattern, expected) in cases {
             assert_eq!(formatted(pattern, MOMENT), expected, "{pattern}");
         }
-        assert_eq!(formatted("yyyy-MM-dd HH:mm:ss.SSS", Moment { seconds: -1, nanos: 999_000_000 }), "1969-12-31 23:59:59.999");
+        assert_eq!(
+            formatted("yyyy-MM-dd HH:mm:ss.SSS", Moment { seconds: -1, nanos: 999_000_000 }),
+            "1969-12-31 23:59:59.999"
+        );
         assert_eq!(formatted("h K k", Moment { seconds: 0, nanos: 0 }), "12 0 24");
     }
 

@@ -207,7 +207,10 @@ fn floor_moment(moment: Moment, unit: Unit) -> Moment {
             let shift = if unit >= 1_200 { 12 } else { 0 };
             let months = year * 12 + month - 1 - shift;
             let first = months - months.rem_euclid(unit) + shift;
-            Moment { seconds: days_from_civil(first.div_euclid(12), first.rem_euclid(12) + 1, 1) * SECONDS_A_DAY, nanos: 0 }
+            Moment {
+                seconds: days_from_civil(first.div_euclid(12), first.rem_euclid(12) + 1, 1) * SECONDS_A_DAY,
+                nanos: 0,
+            }
         }
     }
 }
@@ -244,7 +247,9 @@ mod tests {
         }
         assert_eq!(shown("timestampadd", &[text("DAY"), long(1), day("2024-02-28")]).unwrap(), "2024-02-29");
         assert_eq!(shown("timestampadd", &[text("HOUR"), long(1), day("2024-02-28")]).unwrap(), "2024-02-28T01:00:00");
-        assert!(refused("timestampadd", &[text("FORTNIGHT"), long(1), at("1970-01-01 00:00:00")]).contains("'FORTNIGHT'"));
+        assert!(
+            refused("timestampadd", &[text("FORTNIGHT"), long(1), at("1970-01-01 00:00:00")]).contains("'FORTNIGHT'")
+        );
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub(super) fn call_in(world: &World, name: &str, args: &[ScalarValue]) -> Result
     let types: Vec<_> = args.iter().map(ScalarValue::data_type).collect();
     let types = if types.is_empty() { types } else { function.coerce_types(&types)? };
     let args = args.iter().zip(&types).map(|(arg, to)| arg.cast_to(to)).collect::<Result<Vec<_>>>()?;
-    let fields: Vec<FieldRef> = types.iter().map(|to| Arc::new(Field::new("a", to.clone(), true)) as FieldRef).collect();
+    let fields: Vec<FieldRef> =
+        types.iter().map(|to| Arc::new(Field::new("a", to.clone(), true)) as FieldRef).collect();
     let constants: Vec<Option<&ScalarValue>> = args.iter().map(Some).collect();
     let given = ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &constants };
     let return_field = function.return_field_from_args(given)?;

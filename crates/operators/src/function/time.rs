@@ -9,7 +9,7 @@ use datafusion::common::{Result, ScalarValue};
 use super::UTC;
 use super::calendar::{LocalZone, Moment, SECONDS_A_DAY, Times};
 use super::call::Kind::{Int, Long, Text, Time};
-use super::call::{Argument, Arguments, Definition, Gives, Texts, bad_value, constant_text, unfit};
+use super::call::{Argument, Arguments, Definition, Gives, Texts, bad_value, constant_int, constant_text, unfit};
 use super::cast::read_moment;
 use super::pattern::Pattern;
 
@@ -37,9 +37,11 @@ fn check_second(constants: &[Option<&ScalarValue>]) -> Result<()> {
 }
 
 fn check_zones(constants: &[Option<&ScalarValue>]) -> Result<()> {
-    [1, 2].into_iter().filter_map(|place| constant_text(constants, place)).try_for_each(|zone| match zone.parse::<Tz>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(unfit(no_zone(zone))),
+    [1, 2].into_iter().filter_map(|place| constant_text(constants, place)).try_for_each(|zone| {
+        match zone.parse::<Tz>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(unfit(no_zone(zone))),
+        }
     })
 }
 
@@ -48,12 +50,12 @@ fn no_zone(zone: &str) -> String {
 }
 
 fn check_instant(constants: &[Option<&ScalarValue>]) -> Result<()> {
-    match constants.get(1) {
-        Some(Some(ScalarValue::Int32(Some(0 | 3)))) => Ok(()),
-        Some(Some(ScalarValue::Int32(Some(other)))) => {
+    match constant_int(constants, 1) {
+        None => check_second(constants),
+        Some(0 | 3) => Ok(()),
+        Some(other) => {
             Err(unfit(format!("TO_TIMESTAMP_LTZ takes the precision 0 (seconds) or 3 (milliseconds), not {other}")))
         }
-        _ => check_second(constants),
     }
 }
 
@@ -66,9 +68,7 @@ enum Patterns<'a> {
 impl<'a> Patterns<'a> {
     fn of(args: &Arguments<'a>, place: usize, default: &'static str) -> Result<Self> {
         Ok(match args.text_or(place, default)? {
-            Argument::Constant(text) => {
-                Self::Constant(text.map(Pattern::translate).transpose().map_err(bad_value)?)
-            }
+            Argument::Constant(text) => Self::Constant(text.map(Pattern::translate).transpose().map_err(bad_value)?),
             texts => Self::Column { texts, last: None },
         })
     }
@@ -204,7 +204,9 @@ fn from_unixtime(args: &Arguments<'_>) -> Result<ArrayRef> {
     let mut patterns = Patterns::of(args, 1, SECONDS_PATTERN)?;
     let zone = LocalZone::new(args.world.zone);
     args.write_texts(|row, out| {
-        let Some(seconds) = numbers.get(row).filter(|seconds| seconds.unsigned_abs() < 1 << 52) else { return Ok(None) };
+        let Some(seconds) = numbers.get(row).filter(|seconds| seconds.unsigned_abs() < 1 << 52) else {
+            return Ok(None);
+        };
         let moment = Moment { seconds: seconds + zone.offset(seconds), nanos: 0 };
         Ok(patterns.get(row)?.map(|pattern| pattern.format(moment, out)))
     })
@@ -272,11 +274,17 @@ mod tests {
         assert_eq!(shown("to_date", &[text("2023-10-12")]).unwrap(), "2023-10-12");
         assert_eq!(shown("to_date", &[text("12/10/2023"), text("dd/MM/yyyy")]).unwrap(), "2023-10-12");
         assert_eq!(shown("to_date", &[text("2023-10-32")]), None);
-        assert_eq!(shown("to_timestamp", &[text("2023-10-12 05:00"), text("yyyy-MM-dd HH:mm")]).unwrap(), "2023-10-12T05:00:00");
+        assert_eq!(
+            shown("to_timestamp", &[text("2023-10-12 05:00"), text("yyyy-MM-dd HH:mm")]).unwrap(),
+            "2023-10-12T05:00:00"
+        );
         assert_eq!(shown("to_timestamp_ltz", &[long(1), int(0)]).unwrap(), "1970-01-01T00:00:01Z");
         assert_eq!(shown("to_timestamp_ltz", &[long(-1), int(3)]).unwrap(), "1969-12-31T23:59:59.999Z");
         let berlin = world_in("Europe/Berlin");
-        assert_eq!(shown_in(&berlin, "to_timestamp_ltz", &[text("1970-01-01 01:00:00")]).unwrap(), "1970-01-01T00:00:00Z");
+        assert_eq!(
+            shown_in(&berlin, "to_timestamp_ltz", &[text("1970-01-01 01:00:00")]).unwrap(),
+            "1970-01-01T00:00:00Z"
+        );
         let error = refused("to_timestamp_ltz", &[long(1), int(6)]);
         assert_eq!(error, "TO_TIMESTAMP_LTZ takes the precision 0 (seconds) or 3 (milliseconds), not 6");
     }

@@ -139,7 +139,7 @@ impl World {
     /// Runs the script in batch mode.
     pub(crate) fn run_in_batch(&self, shape: Shape) -> Result<Answer> {
         let clock = Arc::new(SystemClock::new());
-        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone() };
+        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone(), seed: 1 };
         let program = Program::new(&self.name, &self.text)
             .set("execution.runtime-mode", "batch")
             .set("parallelism.default", shape.parallelism.to_string());

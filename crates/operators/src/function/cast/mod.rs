@@ -9,7 +9,10 @@ mod write;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int64Array, PrimitiveArray, StringArray, Time32MillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int64Array, PrimitiveArray, StringArray,
+    Time32MillisecondArray,
+};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -36,6 +39,8 @@ pub struct Cast {
     /// The expression that is cast, as the user knows it.
     label: String,
     zone: Tz,
+    /// What plans call it.
+    name: String,
     signature: Signature,
 }
 
@@ -46,7 +51,8 @@ pub fn cast_function(from: &DataType, to: &DataType, is_try: bool, label: String
         return None;
     }
     let signature = Signature::any(1, Volatility::Immutable);
-    Some(Arc::new(ScalarUDF::new_from_impl(Cast { to: to.clone(), is_try, label, zone, signature })))
+    let name = format!("{} AS {}", if is_try { "TRY_CAST" } else { "CAST" }, sql_name(to));
+    Some(Arc::new(ScalarUDF::new_from_impl(Cast { to: to.clone(), is_try, label, zone, name, signature })))
 }
 
 fn is_ours(from: &DataType, to: &DataType, zone: Tz) -> bool {
@@ -96,7 +102,11 @@ impl Cast {
         self.is_try
     }
 
-    fn run(&self, input: &ArrayRef) -> Result<ArrayRef> {
+    /// Casts a column.
+    ///
+    /// # Errors
+    /// The data's fault: CAST of a value that its type cannot hold.
+    pub fn run(&self, input: &ArrayRef) -> Result<ArrayRef> {
         let output = self.convert(input)?;
         if !self.is_try && output.null_count() > input.null_count() {
             return Err(self.failure(input, &output));
@@ -116,19 +126,22 @@ impl Cast {
 
     fn convert(&self, input: &ArrayRef) -> Result<ArrayRef> {
         if let (DataType::Utf8, Some(texts)) = (input.data_type(), input.as_string_opt::<i32>()) {
-            return self.from_text(texts);
+            return self.read_texts(texts);
         }
         if self.to == DataType::Utf8 {
             return write::texts(input, self.zone);
         }
         match (input.data_type(), &self.to) {
-            (DataType::Timestamp(_, Some(_)) | DataType::Date32, DataType::Timestamp(..) | DataType::Date32 | DataType::Time32(_))
-            | (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => self.from_time(input),
+            (
+                DataType::Timestamp(_, Some(_)) | DataType::Date32,
+                DataType::Timestamp(..) | DataType::Date32 | DataType::Time32(_),
+            )
+            | (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) => self.convert_times(input),
             _ => Ok(cast_with_options(input, &self.to, &CastOptions { safe: true, ..CastOptions::default() })?),
         }
     }
 
-    fn from_text(&self, texts: &StringArray) -> Result<ArrayRef> {
+    fn read_texts(&self, texts: &StringArray) -> Result<ArrayRef> {
         Ok(match &self.to {
             DataType::Boolean => {
                 let truths = texts.iter().map(|text| read::truth(text?));
@@ -154,7 +167,8 @@ impl Cast {
             }
             DataType::Timestamp(unit, zone) => {
                 let session = LocalZone::new(if zone.is_some() { self.zone } else { Tz::UTC });
-                let values = texts.iter().map(|text| self.instant(text?, zone.is_some(), &session)?.value(per_second(*unit)));
+                let values =
+                    texts.iter().map(|text| self.instant(text?, zone.is_some(), &session)?.value(per_second(*unit)));
                 arrow::compute::cast(&values.collect::<Int64Array>(), &self.to)?
             }
             other => return Err(DataFusionError::Internal(format!("CAST of text to {other}"))),
@@ -171,7 +185,7 @@ impl Cast {
         }
     }
 
-    fn from_time(&self, input: &ArrayRef) -> Result<ArrayRef> {
+    fn convert_times(&self, input: &ArrayRef) -> Result<ArrayRef> {
         let times = Times::new(input, self.zone)?;
         let session = LocalZone::new(self.zone);
         let rows = 0..input.len();
@@ -228,7 +242,7 @@ impl Hash for Cast {
 
 impl ScalarUDFImpl for Cast {
     fn name(&self) -> &str {
-        if self.is_try { "try_cast" } else { "cast" }
+        &self.name
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {

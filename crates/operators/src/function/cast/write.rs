@@ -12,10 +12,13 @@ use super::super::calendar::{Moment, SECONDS_A_DAY, Times, civil_from_days};
 use super::super::call::{put, put_char};
 use super::super::pattern::put_number;
 
+/// Appends the text of a row's value.
+type Writer<'a> = Box<dyn FnMut(usize, &mut StringBuilder) + 'a>;
+
 /// The text of each value.
 pub(super) fn texts(input: &ArrayRef, zone: Tz) -> Result<ArrayRef> {
     let mut out = StringBuilder::with_capacity(input.len(), input.len() * 16);
-    let mut write: Box<dyn FnMut(usize, &mut StringBuilder)> = match input.data_type() {
+    let mut write: Writer<'_> = match input.data_type() {
         DataType::Boolean => {
             let truths = input.as_boolean();
             Box::new(|row, out| put(out, if truths.value(row) { "TRUE" } else { "FALSE" }))
@@ -69,7 +72,16 @@ fn put_float(
     out: &mut StringBuilder,
 ) {
     if !value.is_finite() {
-        return put(out, if value.is_nan() { "NaN" } else if value > 0.0 { "Infinity" } else { "-Infinity" });
+        return put(
+            out,
+            if value.is_nan() {
+                "NaN"
+            } else if value > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            },
+        );
     }
     if size == 0.0 || (1e-3..1e7).contains(&size) {
         let _ = out.write_fmt(decimal);

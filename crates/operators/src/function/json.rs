@@ -1,2 +1,0 @@
-use super::call::Definition;
-pub(super) const FUNCTIONS: &[Definition] = &[];
