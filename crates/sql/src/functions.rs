@@ -100,7 +100,8 @@ impl Functions {
     }
 
     pub(crate) fn scalar_names(&self) -> Vec<String> {
-        self.scalars.keys().cloned().collect()
+        // A name with a space is only this crate's.
+        self.scalars.keys().filter(|name| !name.contains(' ')).cloned().collect()
     }
 
     pub(crate) fn aggregate_names(&self) -> Vec<String> {
