@@ -15,8 +15,8 @@ import re
 import subprocess
 import tempfile
 
-SQL = pathlib.Path(__file__).resolve().parent / 'sql'
-READS = {'q3': ('person', 'auction'), 'q8': ('person', 'auction'), 'q4': ('auction', 'bid'), 'q9': ('auction', 'bid'), 'q20': ('auction', 'bid')}
+SQL = pathlib.Path(__file__).resolve().parent.parent / 'nexmark' / 'sql'
+READS = {'q3': ('person', 'auction'), 'q8': ('person', 'auction'), 'q8_windows': ('person', 'auction'), 'q4': ('auction', 'bid'), 'q9': ('auction', 'bid'), 'q20': ('auction', 'bid')}
 SHARE = {'person': 1, 'auction': 3, 'bid': 46}  # of every 50 events
 FORMATS = {'json': "'format' = 'json', 'json.timestamp-format.standard' = 'SQL'", 'csv': "'format' = 'csv'"}
 

@@ -25,8 +25,57 @@ pub(crate) enum Command {
     Check(Sql),
     /// Show the plan of a script without running it
     Explain(Sql),
+    /// Measure how fast this machine runs a benchmark
+    Bench {
+        #[command(subcommand)]
+        benchmark: Benchmark,
+    },
     /// Show the version
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Benchmark {
+    /// Nexmark's queries, each in a process of its own
+    Nexmark(Bench),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Bench {
+    /// Which queries, as a comma list; 'all' are those there are
+    #[arg(long, value_name = "NAMES", default_value = "all")]
+    pub(crate) queries: String,
+
+    /// Where the events come from: 'generator' makes them up, 'json' reads files
+    #[arg(long, value_name = "SOURCE", default_value = "generator")]
+    pub(crate) source: BenchSource,
+
+    /// The folder with the files, for 'json'
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// How many events of all kinds the generator makes
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+
+    /// Subtasks of each operator [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) parallelism: Option<String>,
+
+    /// How often each query runs; the table has the medians
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+
+    /// A table, or one line of JSON a run
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// Where a benchmark's events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchSource {
+    Generator,
+    Json,
 }
 
 /// A script, and settings over its own.

@@ -5,7 +5,9 @@
 //! `summary`. `exit` maps errors to exit codes. Results go to standard output, everything about them to standard error.
 
 mod args;
+mod bench;
 mod command;
+mod cost;
 mod exit;
 mod http;
 mod live;

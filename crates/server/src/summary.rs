@@ -5,8 +5,8 @@ use std::time::Duration;
 use ruslo::{Ended, OperatorSummary, Role, Summary};
 use serde_json::{Value, json};
 
-use crate::exit;
 use crate::text::{counted, time};
+use crate::{cost, exit};
 
 /// One line for a person.
 pub(crate) fn line(summary: &Summary) -> String {
@@ -44,6 +44,8 @@ pub(crate) fn json(ended: &Ended) -> Value {
         "checkpoint": summary.checkpoint.map(|epoch| epoch.0),
         "checkpoint_dir": summary.checkpoint_dir.display().to_string(),
         "peak_memory_bytes": summary.peak_memory_bytes,
+        "cpu_seconds": cost::cpu_seconds(),
+        "peak_rss_bytes": cost::peak_rss_bytes(),
         "operators": summary.operators.iter().map(operator).collect::<Vec<_>>(),
     });
     if let (Some(error), Some(fields)) = (error, object.as_object_mut()) {
