@@ -21,6 +21,8 @@
 mod case;
 #[path = "sql/docs.rs"]
 mod docs;
+#[path = "fuzz/mod.rs"]
+mod fuzz;
 #[path = "generated/mod.rs"]
 mod generated;
 #[path = "sql/modes.rs"]

@@ -1,0 +1,56 @@
+//! CSV of any bytes: rows or an error, and the same rows wherever the input is cut.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use ruslo_formats::{Decoder, DecoderConfig};
+
+pub fn holds(input: &[u8]) {
+    same_rows_wherever_it_is_cut("csv", &BTreeMap::new(), input);
+}
+
+/// A table with a column of every kind that CSV has.
+fn table() -> SchemaRef {
+    let columns = [
+        ("b", DataType::Boolean),
+        ("i", DataType::Int32),
+        ("l", DataType::Int64),
+        ("d", DataType::Float64),
+        ("n", DataType::Decimal128(10, 2)),
+        ("s", DataType::Utf8),
+        ("t", DataType::Timestamp(TimeUnit::Millisecond, None)),
+        ("u", DataType::Date32),
+    ];
+    Arc::new(Schema::new(columns.map(|(name, kind)| Field::new(name, kind, true)).to_vec()))
+}
+
+/// Decodes all of `input` at once, and once cut at a place that its first byte chooses.
+fn same_rows_wherever_it_is_cut(format: &str, options: &BTreeMap<String, String>, input: &[u8]) {
+    let Some((first, bytes)) = input.split_first() else { return };
+    let table = table();
+    let all: Vec<usize> = (0..table.fields().len()).collect();
+    let format = ruslo_formats::format(format, options).unwrap();
+    let decoder = || format.decoder(&DecoderConfig::new(&table, &all)).unwrap();
+    let cut = bytes.len() * usize::from(*first) / 256;
+    let whole = decode(decoder().as_mut(), bytes, bytes.len());
+    let parts = decode(decoder().as_mut(), bytes, cut);
+    assert_eq!(whole, parts, "cut at {cut}");
+}
+
+/// The rows before the first bad record, and whether there is one. The first call sees `cut` bytes.
+fn decode(decoder: &mut dyn Decoder, bytes: &[u8], cut: usize) -> (RecordBatch, bool) {
+    let mut start = 0;
+    let mut end = cut;
+    loop {
+        match decoder.decode(&bytes[start..end], end == bytes.len(), usize::MAX) {
+            Ok(decoded) => start += decoded.consumed,
+            Err(_) => return (decoder.flush().unwrap(), true),
+        }
+        if end == bytes.len() {
+            return (decoder.flush().unwrap(), false);
+        }
+        end = bytes.len();
+    }
+}

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../properties/csv.rs"]
+mod property;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| property::holds(input));
