@@ -64,8 +64,12 @@ pub struct DataSpec {
     pub rows_max: usize,
     /// How many keys.
     pub keys: usize,
+    /// How many values, about 0.
+    pub values: usize,
     /// How far a row's time may be from its place, in milliseconds.
     pub disorder_ms: usize,
+    /// How far places are apart at most, in milliseconds.
+    pub pace_max: usize,
 }
 
 impl DataSpec {
@@ -83,11 +87,11 @@ impl DataSpec {
 
     fn lineage(self, id: i64, rows: usize, rng: &mut Rng) -> Lineage {
         let start = rng.below(3 * self.disorder_ms + 1) as i64;
-        let pace = 1 + rng.below(20) as i64;
+        let pace = 1 + rng.below(self.pace_max) as i64;
         let rows: Vec<_> = (0..rows as i64)
             .map(|place| Row {
                 key: rng.below(self.keys) as i64,
-                value: rng.below(2001) as i64 - 1000,
+                value: rng.below(self.values) as i64 - self.values as i64 / 2,
                 time: start + place * pace + rng.below(2 * self.disorder_ms + 1) as i64 - self.disorder_ms as i64,
             })
             .collect();
@@ -162,7 +166,8 @@ pub fn batch(lineage: &Lineage, from: usize, to: usize) -> RecordBatch {
 mod tests {
     use super::*;
 
-    const SPEC: DataSpec = DataSpec { lineages_max: 3, rows_max: 40, keys: 5, disorder_ms: 30 };
+    const SPEC: DataSpec =
+        DataSpec { lineages_max: 3, rows_max: 40, keys: 5, values: 9, disorder_ms: 30, pace_max: 20 };
 
     #[test]
     fn splits_cover_each_lineage_in_order_without_gaps() {

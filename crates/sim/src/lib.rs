@@ -13,13 +13,14 @@
 //! | module | holds |
 //! |---|---|
 //! | [`dataset`], [`source`], [`operators`], [`sink`], [`files`] | what flows, and the ends and middles made for it |
-//! | [`shape`] | the graph, and how it is built at some parallelism |
+//! | [`shape`], [`nodes`] | the graph, how it is built at some parallelism, and which operators of the product it has |
 //! | [`process`], [`disk`], [`faults`] | what can break, and the plan that breaks it |
 //! | [`oracle`] | what must come out |
 //! | [`scenario`], [`attempt`], [`run`], [`damage`] | one run from seed to verdict |
 //! | [`report`], [`hunt`] | verdicts added up; planted bugs caught |
+//! | [`mod@bug`], [`sabotage`] | the planted bugs; operators made wrong from outside |
 //!
-//! The harness is tested, too: it must catch each of [`ruslo_runtime::planted::Bug::ALL`].
+//! The harness is tested, too: it must catch each of [`bug::Bug::all`].
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +31,7 @@
 )]
 
 pub mod attempt;
+pub mod bug;
 pub mod damage;
 pub mod dataset;
 pub mod disk;
@@ -38,11 +40,13 @@ pub mod files;
 pub mod hunt;
 #[cfg(test)]
 mod named;
+pub mod nodes;
 pub mod operators;
 pub mod oracle;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod sabotage;
 pub mod scenario;
 pub mod shape;
 pub mod sink;

@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ruslo_core::clock::{Clock, SystemClock};
-use ruslo_runtime::planted::Bug;
-use ruslo_sim::hunt::{bug_named, hunt};
+use ruslo_sim::bug::Bug;
+use ruslo_sim::hunt::hunt;
 use ruslo_sim::report::{HEADER, Report, Stats, line};
 use ruslo_sim::run;
 use ruslo_sim::scenario::Scenario;
@@ -58,7 +58,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String>
             "--scenario" => options.scenarios = vec![Scenario::named(&value).ok_or_else(|| unknown_scenario(&value))?],
             "--replay" => options.once = value == "no",
             "--bug" if value == "all" => options.hunt = true,
-            "--bug" => options.bug = Some(bug_named(&value).ok_or_else(|| unknown_bug(&value))?),
+            "--bug" => options.bug = Some(Bug::named(&value).ok_or_else(|| unknown_bug(&value))?),
             _ => {
                 return Err(format!(
                     "{name}: not an option; there are --seeds --from --seed --scenario --replay --bug"
@@ -74,7 +74,8 @@ fn unknown_scenario(name: &str) -> String {
 }
 
 fn unknown_bug(name: &str) -> String {
-    format!("--bug {name}: there are {:?} and all", Bug::ALL)
+    let names: Vec<_> = Bug::all().map(|bug| bug.to_string()).collect();
+    format!("--bug {name}: there are {} and all", names.join(", "))
 }
 
 /// What the runs of one scenario came to, and how long they took together.
@@ -149,19 +150,19 @@ fn run_one(options: &Options, seed: u64) -> u64 {
 /// How many bugs were not caught.
 fn hunt_all() -> u64 {
     let mut free = 0;
-    for bug in Bug::ALL {
+    for bug in Bug::all() {
         match hunt(bug, HUNT_SEEDS_MAX) {
             Some((report, runs)) => {
                 let failure = report.failure.as_ref().map(|failure| format!("{:?}", failure.kind)).unwrap_or_default();
                 println!(
                     "{:<24}{failure:<18}{:<14}seed {:<5} after {runs} runs",
-                    format!("{bug:?}"),
+                    bug.to_string(),
                     report.scenario.name(),
                     report.seed
                 );
             }
             None => {
-                println!("{:<24}NOT CAUGHT", format!("{bug:?}"));
+                println!("{:<24}NOT CAUGHT", bug.to_string());
                 free += 1;
             }
         }

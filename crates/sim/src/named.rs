@@ -11,9 +11,11 @@ use ruslo_runtime::job::JobConfig;
 use ruslo_runtime::planted::Bug;
 
 use crate::attempt::{Attempt, Stepped, World};
+use crate::bug;
 use crate::damage::{manifest_paths, read_whole, unexpected};
 use crate::dataset::{Dataset, Lineage, Row};
 use crate::faults::{Fault, KILLS, Plan};
+use crate::nodes::Windows;
 use crate::oracle::{difference, expect};
 use crate::process::{Effect, Process, Trigger, Watch};
 use crate::report::{FailureKind, Report};
@@ -68,7 +70,7 @@ fn setup(shape: Shape, data: Vec<Arc<Dataset>>) -> Setup {
 fn window_over(data: Vec<Lineage>, window_ms: i64) -> Setup {
     let mut shape = Shape::new(Some(EventTime { delay_ms: 3, window_ms }));
     let source = shape.add(Kind::Source(0), &[]);
-    let window = shape.add(Kind::Window, &[keyed(source)]);
+    let window = shape.add(Kind::Window(Windows::Tumble), &[keyed(source)]);
     shape.add(Kind::Sink(0), &[plain(window)]);
     setup(shape, vec![dataset(data)])
 }
@@ -83,7 +85,9 @@ fn short_and_long() -> Setup {
 }
 
 fn runs(setup: &Setup, seeds: u64, bug: Option<Bug>) -> Vec<Report> {
-    (0..seeds).map(|seed| run_setup(Scenario::Window, seed, bug, setup.clone(), Rng::seeded(seed))).collect()
+    (0..seeds)
+        .map(|seed| run_setup(Scenario::Window, seed, bug.map(bug::Bug::from), setup.clone(), Rng::seeded(seed)))
+        .collect()
 }
 
 /// Runs seeds, of which none may fail and some must be killed after a checkpoint.

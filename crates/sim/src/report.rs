@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use ruslo_runtime::planted::Bug;
-
+use crate::bug::Bug;
 use crate::scenario::Scenario;
 
 /// What is wrong with a run.
@@ -11,6 +10,8 @@ use crate::scenario::Scenario;
 pub enum FailureKind {
     /// A sink shows other rows than it must.
     WrongRows,
+    /// The rows are right, but not in their order.
+    WrongOrder,
     /// Rows read or late rows were counted wrongly.
     WrongCounts,
     /// Nothing happens any more.
@@ -132,7 +133,7 @@ pub struct Report {
 impl Report {
     /// The command that repeats this run.
     pub fn replay(&self) -> String {
-        let bug = self.bug.map(|bug| format!(" --bug {bug:?}")).unwrap_or_default();
+        let bug = self.bug.map(|bug| format!(" --bug {bug}")).unwrap_or_default();
         format!("cargo run -p ruslo-sim -- --scenario {} --seed {}{bug}", self.scenario.name(), self.seed)
     }
 }
@@ -177,7 +178,7 @@ mod tests {
         let report = Report {
             scenario: Scenario::LateRows,
             seed: 7,
-            bug: Some(Bug::NoAbort),
+            bug: Bug::named("NoAbort"),
             failure: None,
             stats: Stats::default(),
             trace: 0,

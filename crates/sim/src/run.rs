@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ruslo_core::error::{Error, ErrorKind};
 use ruslo_core::rng::Rng;
 use ruslo_runtime::coordinator::Outcome;
-use ruslo_runtime::planted::{Bug, with_bug};
 
 use crate::attempt::{Attempt, Origin, Stepped, World};
+use crate::bug::{Bug, with_bug};
 use crate::damage::{Damaged, damage_newest, unexpected};
 use crate::faults::Plan;
 use crate::files;
@@ -305,6 +305,14 @@ impl Run {
                 return Err(Failure::new(FailureKind::WrongRows, format!("sink {number}: {difference}")));
             }
         }
+        for (number, expected) in &self.setup.expected.orders {
+            let found = self.world.outside.in_order(*number);
+            let Some(place) = found.iter().zip(expected).position(|(found, expected)| found != expected) else {
+                continue;
+            };
+            let detail = format!("sink {number}: row {place} is {:?} instead of {:?}", found[place], expected[place]);
+            return Err(Failure::new(FailureKind::WrongOrder, detail));
+        }
         Ok(())
     }
 
@@ -388,6 +396,18 @@ mod tests {
     #[test]
     fn failing_files_change_nothing() {
         check(Scenario::DiskFaults);
+    }
+
+    #[test]
+    fn sessions_and_windows_that_share_slices_are_exact() {
+        check(Scenario::Session);
+        check(Scenario::Hop);
+    }
+
+    #[test]
+    fn ranks_and_order_survive_everything() {
+        check(Scenario::TopN);
+        check(Scenario::Sorted);
     }
 
     #[test]

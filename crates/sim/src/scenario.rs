@@ -9,8 +9,9 @@ use ruslo_runtime::job::JobConfig;
 
 use crate::dataset::{DataSpec, Dataset};
 use crate::faults::{Fault, KILLS, Plan};
+use crate::nodes::Windows;
 use crate::oracle::{Expected, expect};
-use crate::shape::{EventTime, Kind, Shape, diamond_shape, random_shape, window_shape};
+use crate::shape::{EventTime, Kind, Shape, diamond_shape, random_shape, sorted_shape, top_n_shape, window_shape};
 use crate::sink::Permanence;
 use crate::source::Manners;
 
@@ -39,6 +40,14 @@ pub enum Scenario {
     LongWork,
     /// The product's own file sink, killed at its files' every operation, with damage and failing disks.
     Files,
+    /// Session windows, rescaled, with late rows and damage.
+    Session,
+    /// Windows that share slices, HOP and CUMULATE, as [`Scenario::Session`].
+    Hop,
+    /// The first rows of each key and window, of which many are equal, as [`Scenario::Session`].
+    TopN,
+    /// All rows in the order of their time, as [`Scenario::Session`].
+    Sorted,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -76,7 +85,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -88,6 +97,10 @@ impl Scenario {
         Self::DiskFaults,
         Self::LongWork,
         Self::Files,
+        Self::Session,
+        Self::Hop,
+        Self::TopN,
+        Self::Sorted,
     ];
 
     /// As it is written on the command line.
@@ -104,6 +117,10 @@ impl Scenario {
             Self::DiskFaults => "disk_faults",
             Self::LongWork => "long_work",
             Self::Files => "files",
+            Self::Session => "session",
+            Self::Hop => "hop",
+            Self::TopN => "top_n",
+            Self::Sorted => "sorted",
         }
     }
 
@@ -117,18 +134,20 @@ impl Scenario {
         let event_time = self.event_time(rng);
         let shape = self.shape(event_time, rng);
         let data = self.data(&shape, rng);
-        let damage = self == Self::Damage || (self == Self::Files && rng.one_in(2));
+        let damage = self == Self::Damage
+            || (self == Self::Files && rng.one_in(2))
+            || (self.is_of_one_operator() && rng.one_in(4));
         Setup {
             expected: expect(&shape, &data),
-            manners: manners(rng),
-            permanence: self.permanence(rng),
+            manners: self.manners(rng),
+            permanence: self.permanence(damage, rng),
             buffered: rng.one_in(2),
             config: self.config(rng),
             rows_per_second: rng.one_in(6).then(|| 50 + rng.below(500) as u64),
             faults: self.faults(damage),
             plans: Vec::new(),
             faulty_attempts: 2 + rng.below(6),
-            rescale: matches!(self, Self::Rescale | Self::Stop) || rng.one_in(4),
+            rescale: matches!(self, Self::Rescale | Self::Stop) || self.is_of_one_operator() || rng.one_in(4),
             damage,
             to_files: self == Self::Files,
             shape,
@@ -136,24 +155,49 @@ impl Scenario {
         }
     }
 
+    /// Whether it is there for one of the product's operators, and has every trouble that one process can have.
+    fn is_of_one_operator(self) -> bool {
+        matches!(self, Self::Session | Self::Hop | Self::TopN | Self::Sorted)
+    }
+
+    /// Whether its operator's results should be half out when barriers come.
+    fn is_half_out(self) -> bool {
+        matches!(self, Self::TopN | Self::Sorted)
+    }
+
     fn event_time(self, rng: &mut Rng) -> EventTime {
         let delay_ms = match self {
             Self::LateRows => rng.below(20),
+            // Half of the runs have late rows, and half of those many.
+            Self::Session | Self::Hop | Self::TopN | Self::Sorted => rng.below(120),
             _ => 20 + rng.below(100),
         };
-        let window_ms = if self == Self::LongWork { 400 } else { [7, 50, 200][rng.below(3)] };
+        let window_ms = match self {
+            Self::LongWork => 400,
+            Self::Session => [2, 10, 40][rng.below(3)],
+            Self::TopN => [50, 200, 400][rng.below(3)],
+            _ => [7, 50, 200][rng.below(3)],
+        };
         EventTime { delay_ms: delay_ms as i64, window_ms }
     }
 
     fn shape(self, event_time: EventTime, rng: &mut Rng) -> Shape {
         match self {
-            Self::Window | Self::LateRows | Self::LongWork => window_shape(event_time, rng),
+            Self::Window | Self::LateRows | Self::LongWork => window_shape(Windows::Tumble, event_time, rng),
+            Self::Session => window_shape(Windows::Session, event_time, rng),
+            Self::Hop => {
+                let slices = 2 + rng.below(4) as i64;
+                let windows = if rng.one_in(3) { Windows::Cumulate(slices) } else { Windows::Hop(slices) };
+                window_shape(windows, event_time, rng)
+            }
+            Self::TopN => top_n_shape(event_time, rng),
+            Self::Sorted => sorted_shape(event_time, rng),
             Self::Diamond => diamond_shape(rng.one_in(2).then_some(event_time), rng),
             Self::RandomGraph => random_shape(event_time, rng),
             _ => match rng.below(4) {
                 0 => diamond_shape(rng.one_in(2).then_some(event_time), rng),
                 1 => random_shape(event_time, rng),
-                _ => window_shape(event_time, rng),
+                _ => window_shape(Windows::Tumble, event_time, rng),
             },
         }
     }
@@ -162,34 +206,50 @@ impl Scenario {
         let sources = shape.nodes.iter().filter(|node| matches!(node.kind, Kind::Source(_))).count();
         let spec = DataSpec {
             lineages_max: if sources > 1 { 2 } else { 4 },
-            rows_max: 200,
-            keys: if self == Self::LongWork { 40 } else { 1 + rng.below(8) },
+            rows_max: if self.is_of_one_operator() { 120 } else { 200 },
+            keys: match self {
+                Self::LongWork => 40,
+                Self::Session => 3 + rng.below(8),
+                _ => 1 + rng.below(8),
+            },
+            values: if matches!(self, Self::TopN | Self::Sorted) { 5 } else { 2001 },
             disorder_ms: 60,
+            // Sorted rows wait in state by the minute: some runs have several.
+            pace_max: if self == Self::Sorted { [20, 3000][rng.below(2)] } else { 20 },
         };
         (0..sources).map(|source| Arc::new(spec.make(100 * source as i64, rng))).collect()
     }
 
-    fn permanence(self, rng: &mut Rng) -> Permanence {
+    fn permanence(self, damage: bool, rng: &mut Rng) -> Permanence {
         // Falling back behind a commit is only for sinks that can take rows back.
-        if self == Self::Damage || rng.one_in(4) { Permanence::Retractable } else { Permanence::Final }
+        if (damage && self != Self::Files) || rng.one_in(4) { Permanence::Retractable } else { Permanence::Final }
     }
 
     fn config(self, rng: &mut Rng) -> JobConfig {
         let rows_max = if self == Self::RandomGraph { 1 } else { [1, 8, 10_000][rng.below(3)] };
-        let batch_rows = if self == Self::LongWork { 1 + rng.below(3) } else { [1, 7, 64][rng.below(3)] };
+        let is_long = self == Self::LongWork || self.is_half_out() || (self.is_of_one_operator() && rng.one_in(2));
+        let batch_rows = if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(3)] };
+        let interval_max = if self.is_of_one_operator() { 60 } else { 200 };
         JobConfig {
             credit: Credit { rows_max, bytes_max: 1 << 30 },
             batch_rows,
-            checkpoint_interval: (!rng.one_in(16)).then(|| Duration::from_millis(1 + rng.below(200) as u64)),
+            checkpoint_interval: (!rng.one_in(16)).then(|| Duration::from_millis(1 + rng.below(interval_max) as u64)),
             ..JobConfig::default()
         }
+    }
+
+    fn manners(self, rng: &mut Rng) -> Manners {
+        let rows_max = [1, 5, 64][rng.below(3)];
+        // A barrier passes what is half out only while no rows stand before it.
+        let pauses = if self.is_half_out() { [2, 3, 5, 30] } else { [0, 0, 5, 30] };
+        Manners { rows_max, pause_one_in: pauses[rng.below(4)], hang_after: None }
     }
 
     fn faults(self, damage: bool) -> Vec<Fault> {
         let stops = [Fault::Stop, Fault::WhileStopping];
         match self {
             Self::Stop => [&stops[..], &stops, &KILLS[..2]].concat(),
-            Self::Rescale => [&KILLS[..], &stops].concat(),
+            Self::Rescale | Self::Session | Self::Hop | Self::TopN | Self::Sorted => [&KILLS[..], &stops].concat(),
             Self::Zombie => vec![Fault::Zombie, Fault::Zombie, Fault::Zombie, Fault::AtManifest, Fault::BeforeCommit],
             Self::DiskFaults => {
                 vec![Fault::IoError, Fault::DiskFull, Fault::Sync, Fault::Sync, Fault::Outside, Fault::AtManifest]
@@ -204,10 +264,6 @@ impl Scenario {
             _ => KILLS.to_vec(),
         }
     }
-}
-
-fn manners(rng: &mut Rng) -> Manners {
-    Manners { rows_max: [1, 5, 64][rng.below(3)], pause_one_in: [0, 0, 5, 30][rng.below(4)], hang_after: None }
 }
 
 #[cfg(test)]
@@ -226,5 +282,17 @@ mod tests {
     fn late_rows_are_late() {
         let late = |seed| Scenario::LateRows.setup(&mut Rng::seeded(seed)).expected.late;
         assert!((0..20).filter(|seed| late(*seed) > 0).count() >= 12);
+    }
+
+    #[test]
+    fn scenarios_of_one_operator_have_late_rows_and_results() {
+        for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.is_of_one_operator()) {
+            let expected = (0..40).map(|seed| scenario.setup(&mut Rng::seeded(seed)).expected);
+            let (late, shown): (Vec<_>, Vec<_>) =
+                expected.map(|expected| (expected.late > 0, expected.sinks[0].len() > 10)).unzip();
+            let count = |which: Vec<bool>| which.into_iter().filter(|is| *is).count();
+            let counts = (count(late), count(shown));
+            assert!(counts.0 >= 8 && counts.1 >= 28, "{}: {counts:?} of 40", scenario.name());
+        }
     }
 }

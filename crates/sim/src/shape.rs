@@ -3,25 +3,21 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
-use datafusion::logical_expr::{AggregateUDF, Operator as Arithmetic};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::logical_expr::Operator as Arithmetic;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 use datafusion::scalar::ScalarValue;
 use ruslo_core::dead_letter::OnError;
 use ruslo_core::graph::{Edge, Graph, Node, NodeKind, OperatorId, Partitioning, SourceNode};
-use ruslo_core::operator::Port;
+use ruslo_core::operator::{Port, SharedFactory};
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Sink;
 use ruslo_core::source::{RowTime, Source};
-use ruslo_operators::{
-    AggregateCall, NamedExpr, RowTimeAssigner, WatermarkSpec, WindowAggregateSpec, WindowShape, sum_udaf,
-};
+use ruslo_operators::{RowTimeAssigner, WatermarkSpec};
 
 use crate::dataset::{column, schema};
+use crate::nodes::{self, Windows};
 use crate::operators::pass;
+use crate::sabotage::sabotaged;
 
 /// The way of a row that has come by `way` and passes the node numbered `mark`.
 pub fn via(way: i64, mark: i64) -> i64 {
@@ -35,8 +31,14 @@ pub enum Kind {
     Source(usize),
     /// Passes rows of all its inputs on, so many a call; all, if 0.
     Pass(usize),
-    /// Count, sum, min and max by key and tumbling window.
-    Window,
+    /// Count, sum, min and max by key and window.
+    Window(Windows),
+    /// Gives each row its windows.
+    Assign(Windows),
+    /// So many rows of the highest values by key and window; its input is an [`Kind::Assign`].
+    TopN(usize),
+    /// All rows by time, in one subtask.
+    Sort,
     /// Brings rows out; the number of the sink.
     Sink(usize),
 }
@@ -64,7 +66,7 @@ pub struct NodeShape {
 pub struct EventTime {
     /// `WATERMARK FOR ts AS ts - delay`.
     pub delay_ms: i64,
-    /// The size of windows.
+    /// The length that windows are made of: see [`Windows`].
     pub window_ms: i64,
 }
 
@@ -107,10 +109,25 @@ impl Shape {
     /// The columns of a sink.
     pub fn sink_schema(&self, number: usize) -> SchemaRef {
         let sink = self.nodes.iter().find(|node| node.kind == Kind::Sink(number)).unwrap();
-        match self.nodes[sink.inputs[0].from].kind {
-            Kind::Window => window(self.event_time.unwrap().window_ms).schema(),
-            _ => schema(),
-        }
+        self.operator(self.nodes[sink.inputs[0].from].kind).map_or_else(schema, |(schema, _)| schema)
+    }
+
+    /// The product's operator that a node is, if it is one.
+    fn operator(&self, kind: Kind) -> Option<(SchemaRef, SharedFactory)> {
+        let length = || self.event_time.unwrap().window_ms;
+        Some(match kind {
+            Kind::Window(windows) => nodes::aggregated(windows, length()),
+            Kind::Assign(windows) => nodes::assigned(windows, length()),
+            Kind::TopN(limit) => nodes::top_n(limit),
+            Kind::Sort => nodes::sorted(),
+            Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) => return None,
+        })
+    }
+
+    /// Whether a node has one subtask only: one sorts all rows, and one brings them out in order.
+    fn is_single(&self, node: &NodeShape) -> bool {
+        let is_sorted = |link: &Link| self.nodes[link.from].kind == Kind::Sort;
+        node.kind == Kind::Sort || (matches!(node.kind, Kind::Sink(_)) && node.inputs.iter().any(is_sorted))
     }
 
     /// Every path by which rows come to a node: the dataset, and the way that is written into the rows.
@@ -128,6 +145,12 @@ impl Shape {
 
     /// The graph with so many subtasks for each node.
     pub fn graph(&self, ends: &Ends, parallelism: &[usize]) -> Graph {
+        let parallelism: Vec<_> = self
+            .nodes
+            .iter()
+            .zip(parallelism)
+            .map(|(node, drawn)| if self.is_single(node) { 1 } else { *drawn })
+            .collect();
         let mut graph = Graph::default();
         for (index, shape) in self.nodes.iter().enumerate() {
             let (schema, kind) = self.node(shape, ends);
@@ -159,9 +182,10 @@ impl Shape {
                 let mark = self.nodes.iter().position(|node| std::ptr::eq(node, shape)).unwrap();
                 (schema(), NodeKind::Operator(pass(mark as i64, drip)))
             }
-            Kind::Window => {
-                let spec = window(self.event_time.unwrap().window_ms);
-                (spec.schema(), NodeKind::Operator(spec.factory()))
+            Kind::Window(_) | Kind::Assign(_) | Kind::TopN(_) | Kind::Sort => {
+                let (schema, factory) = self.operator(shape.kind).unwrap();
+                let length = self.event_time.map_or(0, |event_time| event_time.window_ms);
+                (schema, NodeKind::Operator(sabotaged(factory, shape.kind, length)))
             }
             Kind::Sink(number) => (schema(), NodeKind::Sink(Arc::clone(&ends.sinks[number]))),
         }
@@ -175,25 +199,6 @@ fn row_time(event_time: EventTime) -> Arc<dyn RowTime> {
     Arc::new(RowTimeAssigner::new(schema(), None, Some(spec)).unwrap())
 }
 
-fn aggregate(function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>, name: &str) -> AggregateCall {
-    let built = AggregateExprBuilder::new(function, vec![argument]).schema(schema()).alias(name).build();
-    AggregateCall::new(Arc::new(built.unwrap()))
-}
-
-/// `SELECT key, COUNT(*), SUM(value), MIN(value), MAX(value), window_start, window_end, window_time`
-fn window(size_ms: i64) -> WindowAggregateSpec {
-    let value = || col("value", &schema()).unwrap();
-    let aggregates = vec![
-        aggregate(count_udaf(), lit(1i64), "n"),
-        aggregate(sum_udaf(), value(), "total"),
-        aggregate(min_udaf(), value(), "least"),
-        aggregate(max_udaf(), value(), "most"),
-    ];
-    let key = NamedExpr::new(col("key", &schema()).unwrap(), "key", &schema()).unwrap();
-    WindowAggregateSpec::new(&schema(), vec![key], aggregates, column::TIME, WindowShape::tumble(size_ms, 0).unwrap())
-        .unwrap()
-}
-
 /// By key.
 pub fn keyed(from: usize) -> Link {
     Link { from, keyed: true }
@@ -204,18 +209,42 @@ pub fn plain(from: usize) -> Link {
     Link { from, keyed: false }
 }
 
-/// Source, perhaps a pass, window, one or two sinks.
-pub fn window_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+/// Source, perhaps a pass, windows, one or two sinks.
+pub fn window_shape(windows: Windows, event_time: EventTime, rng: &mut Rng) -> Shape {
+    let (mut shape, last) = passed(event_time, rng);
+    let window = shape.add(Kind::Window(windows), &[keyed(last)]);
+    for number in 0..1 + rng.below(2) {
+        shape.add(Kind::Sink(number), &[plain(window)]);
+    }
+    shape
+}
+
+/// Source, perhaps a pass, windows assigned, the first rows of each, a sink.
+pub fn top_n_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+    let (mut shape, last) = passed(event_time, rng);
+    let windows = if rng.one_in(2) { Windows::Tumble } else { Windows::Hop(2) };
+    let assigned = shape.add(Kind::Assign(windows), &[plain(last)]);
+    let ranked = shape.add(Kind::TopN(1 + rng.below(8)), &[keyed(assigned)]);
+    shape.add(Kind::Sink(0), &[plain(ranked)]);
+    shape
+}
+
+/// Source, perhaps a pass, sort, a sink.
+pub fn sorted_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+    let (mut shape, last) = passed(event_time, rng);
+    let sorted = shape.add(Kind::Sort, &[plain(last)]);
+    shape.add(Kind::Sink(0), &[plain(sorted)]);
+    shape
+}
+
+/// Source, perhaps a pass; the last of them.
+fn passed(event_time: EventTime, rng: &mut Rng) -> (Shape, usize) {
     let mut shape = Shape::new(Some(event_time));
     let mut last = shape.add(Kind::Source(0), &[]);
     if rng.one_in(3) {
         last = shape.add(Kind::Pass(rng.below(3)), &[plain(last)]);
     }
-    let window = shape.add(Kind::Window, &[keyed(last)]);
-    for number in 0..1 + rng.below(2) {
-        shape.add(Kind::Sink(number), &[plain(window)]);
-    }
-    shape
+    (shape, last)
 }
 
 /// Source, two branches, one node that takes both, a sink.
@@ -244,7 +273,7 @@ pub fn random_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
     let used: Vec<usize> = shape.nodes.iter().flat_map(|node| node.inputs.iter().map(|link| link.from)).collect();
     let loose: Vec<_> = (0..shape.nodes.len()).filter(|node| !used.contains(node)).collect();
     for (number, node) in loose.into_iter().enumerate() {
-        let last = if rng.one_in(2) { shape.add(Kind::Window, &[keyed(node)]) } else { node };
+        let last = if rng.one_in(2) { shape.add(Kind::Window(Windows::Tumble), &[keyed(node)]) } else { node };
         shape.add(Kind::Sink(number), &[plain(last)]);
     }
     shape
@@ -268,9 +297,13 @@ mod tests {
         let data = Arc::new(crate::dataset::Dataset { lineages: Vec::new() });
         for seed in 0..200 {
             let mut rng = Rng::seeded(seed);
-            let shape = match seed % 3 {
-                0 => window_shape(EVENT_TIME, &mut rng),
+            let shape = match seed % 7 {
+                0 => window_shape(Windows::Tumble, EVENT_TIME, &mut rng),
                 1 => diamond_shape(Some(EVENT_TIME), &mut rng),
+                2 => window_shape(Windows::Cumulate(3), EVENT_TIME, &mut rng),
+                3 => window_shape(Windows::Session, EVENT_TIME, &mut rng),
+                4 => top_n_shape(EVENT_TIME, &mut rng),
+                5 => sorted_shape(EVENT_TIME, &mut rng),
                 _ => random_shape(EVENT_TIME, &mut rng),
             };
             let source = || {

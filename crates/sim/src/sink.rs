@@ -71,6 +71,13 @@ impl Outside {
         counts
     }
 
+    /// What a sink shows, in the order in which it was written.
+    pub fn in_order(&self, sink: usize) -> Vec<OutRow> {
+        let store = self.store();
+        let parcels = store.visible.values().filter(|parcel| parcel.sink == sink);
+        parcels.flat_map(|parcel| parcel.rows.iter().cloned()).collect()
+    }
+
     /// How many rows are staged or visible.
     pub fn rows(&self) -> usize {
         let store = self.store();

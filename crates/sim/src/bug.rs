@@ -1,0 +1,162 @@
+//! Bugs planted on purpose, each of which must be caught: those of the runtime, and those of operators.
+//!
+//! The runtime's are in its own code, behind a feature. An operator's are made from outside ([`crate::sabotage`]), so
+//! that operators know nothing of them.
+
+use std::cell::Cell;
+use std::fmt;
+
+use ruslo_runtime::planted;
+
+use crate::scenario::Scenario;
+
+/// A bug that the simulator must catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bug {
+    /// In channels, tasks, coordinator.
+    Runtime(planted::Bug),
+    /// In one kind of operator.
+    Operator(OperatorBug),
+}
+
+/// A bug in one kind of operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OperatorBug {
+    /// A session that goes on after a restore has only what the newest snapshot wrote: the older half is forgotten.
+    ForgetOlderSessions,
+    /// After a restore, sessions that are out fire again.
+    ForgetFiredSessions,
+    /// A session fires when the watermark has passed its last row.
+    SessionEndsAtLastRow,
+    /// A session's row is late at its split's watermark, not only before it.
+    EqualIsLate,
+    /// A slice is dropped after the first of its windows.
+    SliceOfOneWindow,
+    /// After a restore, windows that share slices fire again.
+    ForgetFiredWindows,
+    /// A row that is late for some of its windows counts for all.
+    PartlyLateForAll,
+    /// A row that is late for some of its windows counts for none.
+    PartlyLateForNone,
+    /// After a restore, the rest of a Top-N that is half out is ranked from 1.
+    ForgetRanks,
+    /// Rows that are equal in the order take one place together.
+    TiesAreOne,
+    /// After a restore, what of a Top-N was stored before the newest snapshot is gone.
+    ForgetOlderRows,
+    /// Sorted rows leave before the watermark has reached them.
+    SortRunsAhead,
+    /// After a restore, sorted rows that were on their way out are gone.
+    ForgetSortedRows,
+}
+
+impl OperatorBug {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::ForgetOlderSessions,
+        Self::ForgetFiredSessions,
+        Self::SessionEndsAtLastRow,
+        Self::EqualIsLate,
+        Self::SliceOfOneWindow,
+        Self::ForgetFiredWindows,
+        Self::PartlyLateForAll,
+        Self::PartlyLateForNone,
+        Self::ForgetRanks,
+        Self::TiesAreOne,
+        Self::ForgetOlderRows,
+        Self::SortRunsAhead,
+        Self::ForgetSortedRows,
+    ];
+
+    /// The scenario that has such an operator.
+    pub fn scenario(self) -> Scenario {
+        match self {
+            Self::ForgetOlderSessions | Self::ForgetFiredSessions | Self::SessionEndsAtLastRow | Self::EqualIsLate => {
+                Scenario::Session
+            }
+            Self::SliceOfOneWindow | Self::ForgetFiredWindows | Self::PartlyLateForAll | Self::PartlyLateForNone => {
+                Scenario::Hop
+            }
+            Self::ForgetRanks | Self::TiesAreOne | Self::ForgetOlderRows => Scenario::TopN,
+            Self::SortRunsAhead | Self::ForgetSortedRows => Scenario::Sorted,
+        }
+    }
+}
+
+impl Bug {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let runtime = planted::Bug::ALL.into_iter().map(Self::Runtime);
+        runtime.chain(OperatorBug::ALL.into_iter().map(Self::Operator))
+    }
+
+    /// The bug of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|bug| bug.to_string() == name)
+    }
+
+    /// Where it may show.
+    pub fn scenarios(self) -> Vec<Scenario> {
+        match self {
+            Self::Runtime(_) => Scenario::ALL.to_vec(),
+            Self::Operator(bug) => vec![bug.scenario()],
+        }
+    }
+}
+
+impl From<planted::Bug> for Bug {
+    fn from(bug: planted::Bug) -> Self {
+        Self::Runtime(bug)
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime(bug) => write!(f, "{bug:?}"),
+            Self::Operator(bug) => write!(f, "{bug:?}"),
+        }
+    }
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<OperatorBug>> = const { Cell::new(None) };
+}
+
+/// Runs `work` on this thread with `bug` planted.
+pub fn with_bug<T>(bug: Option<Bug>, work: impl FnOnce() -> T) -> T {
+    let (runtime, operator) = match bug {
+        None => (None, None),
+        Some(Bug::Runtime(bug)) => (Some(bug), None),
+        Some(Bug::Operator(bug)) => (None, Some(bug)),
+    };
+    let before = PLANTED.replace(operator);
+    let result = planted::with_bug(runtime, work);
+    PLANTED.set(before);
+    result
+}
+
+/// What is planted in operators.
+pub fn planted_in_operators() -> Option<OperatorBug> {
+    PLANTED.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bugs_have_names_and_a_place_to_show() {
+        assert_eq!(Bug::named("NoAbort"), Some(Bug::Runtime(planted::Bug::NoAbort)));
+        assert_eq!(Bug::named("TiesAreOne"), Some(Bug::Operator(OperatorBug::TiesAreOne)));
+        assert_eq!(Bug::named("nothing"), None);
+        assert!(Bug::all().all(|bug| !bug.scenarios().is_empty()));
+    }
+
+    #[test]
+    fn a_bug_is_planted_for_a_while() {
+        let bug = OperatorBug::ForgetRanks;
+        assert_eq!(with_bug(Some(Bug::Operator(bug)), planted_in_operators), Some(bug));
+        assert_eq!(planted_in_operators(), None);
+    }
+}

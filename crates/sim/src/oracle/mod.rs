@@ -1,0 +1,259 @@
+//! What must come out of a run, from its data and shape alone.
+//!
+//! Written without a look at the engine: windows are filled row by row from the whole input, and a row is late by the
+//! rule of the design, applied to its lineage in its own order.
+
+mod rows;
+mod windows;
+
+use std::collections::BTreeMap;
+
+use self::rows::{first_rows, in_order};
+pub use self::windows::windows_of;
+use self::windows::{sessions, window_rows};
+use crate::dataset::{Dataset, Row};
+use crate::nodes::Windows;
+use crate::shape::{Kind, Shape};
+use crate::sink::OutRow;
+
+/// What must come out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// What each sink shows: each row, and how often.
+    pub sinks: Vec<BTreeMap<OutRow, i64>>,
+    /// What the sinks behind a sort show, in order.
+    pub orders: BTreeMap<usize, Vec<OutRow>>,
+    /// Rows that operators drop because they are late.
+    pub late: u64,
+    /// Rows that sources read.
+    pub read: u64,
+}
+
+/// What must come out of `shape` over `data`.
+pub fn expect(shape: &Shape, data: &[impl AsRef<Dataset>]) -> Expected {
+    let mut expected = Expected { sinks: vec![BTreeMap::new(); shape.sinks()], ..Expected::default() };
+    for (index, node) in shape.nodes.iter().enumerate() {
+        match node.kind {
+            Kind::Source(dataset) => expected.read += data[dataset].as_ref().rows() as u64,
+            Kind::Sink(number) => {
+                expected.sinks[number] = rows_at(shape, index, data);
+                if shape.nodes[node.inputs[0].from].kind == Kind::Sort {
+                    let order = in_order(expected.sinks[number].keys());
+                    expected.orders.insert(number, order);
+                }
+            }
+            kind => expected.late += late_at(shape, index, kind, data),
+        }
+    }
+    expected
+}
+
+/// How many rows a node drops because they are late; of a Top-N, one for each window.
+fn late_at(shape: &Shape, index: usize, kind: Kind, data: &[impl AsRef<Dataset>]) -> u64 {
+    let late = |at: &At| match kind {
+        Kind::Window(Windows::Session) => u64::from(at.row.time < at.watermark),
+        Kind::Window(_) => u64::from(at.open_windows(kind, shape).is_empty()),
+        Kind::TopN(_) => {
+            let assigned = assigned(shape, index);
+            (at.windows(assigned, shape).len() - at.open_windows(assigned, shape).len()) as u64
+        }
+        Kind::Sort => u64::from(at.row.time <= at.watermark),
+        _ => 0,
+    };
+    rows_to(shape, index, data).iter().map(late).sum()
+}
+
+fn rows_at(shape: &Shape, sink: usize, data: &[impl AsRef<Dataset>]) -> BTreeMap<OutRow, i64> {
+    let from = shape.nodes[sink].inputs[0].from;
+    let rows = rows_to(shape, from, data);
+    match shape.nodes[from].kind {
+        Kind::Window(Windows::Session) => once(sessions(&rows, length(shape))),
+        Kind::Window(_) => once(window_rows(&rows, shape.nodes[from].kind, shape)),
+        Kind::TopN(limit) => once(first_rows(&rows, assigned(shape, from), limit, shape)),
+        Kind::Sort => once(rows.iter().filter(|at| at.row.time > at.watermark).map(At::out)),
+        _ => {
+            let mut counts = BTreeMap::new();
+            rows_to(shape, sink, data).iter().for_each(|at| *counts.entry(at.out()).or_default() += 1);
+            counts
+        }
+    }
+}
+
+fn once(rows: impl IntoIterator<Item = OutRow>) -> BTreeMap<OutRow, i64> {
+    rows.into_iter().map(|row| (row, 1)).collect()
+}
+
+fn length(shape: &Shape) -> i64 {
+    shape.event_time.unwrap().window_ms
+}
+
+/// The node that gives a Top-N's rows their windows.
+fn assigned(shape: &Shape, top_n: usize) -> Kind {
+    shape.nodes[shape.nodes[top_n].inputs[0].from].kind
+}
+
+/// A row on its way.
+struct At {
+    lineage: i64,
+    offset: i64,
+    row: Row,
+    way: i64,
+    /// The watermark that the rows before it in its lineage have made.
+    watermark: i64,
+}
+
+impl At {
+    fn out(&self) -> OutRow {
+        vec![self.lineage, self.offset, self.row.key, self.row.value, self.row.time, self.way]
+    }
+
+    /// The windows that the row is in.
+    fn windows(&self, kind: Kind, shape: &Shape) -> Vec<(i64, i64)> {
+        match kind {
+            Kind::Window(windows) | Kind::Assign(windows) => windows_of(windows, self.row.time, length(shape)),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Those whose last millisecond the watermark had not reached.
+    fn open_windows(&self, kind: Kind, shape: &Shape) -> Vec<(i64, i64)> {
+        self.windows(kind, shape).into_iter().filter(|(_, end)| end - 1 > self.watermark).collect()
+    }
+}
+
+/// Every row that comes to a node, once for every way.
+fn rows_to(shape: &Shape, node: usize, data: &[impl AsRef<Dataset>]) -> Vec<At> {
+    let ways = shape.ways_to(node);
+    let delay = shape.event_time.map(|event_time| event_time.delay_ms);
+    ways.iter().flat_map(|(dataset, way)| rows_of(data[*dataset].as_ref(), *way, delay)).collect()
+}
+
+fn rows_of(data: &Dataset, way: i64, delay: Option<i64>) -> Vec<At> {
+    let mut found = Vec::new();
+    for lineage in &data.lineages {
+        let mut watermark = i64::MIN;
+        for (offset, row) in lineage.rows.iter().enumerate() {
+            found.push(At { lineage: lineage.id, offset: offset as i64, row: *row, way, watermark });
+            watermark = watermark.max(delay.map_or(i64::MIN, |delay| row.time - delay));
+        }
+    }
+    found
+}
+
+/// The difference between what came out and what must, in words; `None` if there is none.
+pub fn difference(found: &BTreeMap<OutRow, i64>, expected: &BTreeMap<OutRow, i64>) -> Option<String> {
+    let count = |rows: &BTreeMap<OutRow, i64>, row: &OutRow| rows.get(row).copied().unwrap_or(0);
+    let missing: Vec<_> = expected.iter().filter(|(row, times)| count(found, row) < **times).collect();
+    let surplus: Vec<_> = found.iter().filter(|(row, times)| count(expected, row) < **times).collect();
+    let first = |rows: &[(&OutRow, &i64)]| rows.first().map(|(row, times)| format!(", {row:?} ×{times}"));
+    (!missing.is_empty() || !surplus.is_empty()).then(|| {
+        format!(
+            "{} rows missing{}; {} rows too many{}",
+            missing.len(),
+            first(&missing).unwrap_or_default(),
+            surplus.len(),
+            first(&surplus).unwrap_or_default()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dataset::Lineage;
+    use crate::shape::{EventTime, keyed, plain};
+
+    const EVENT_TIME: EventTime = EventTime { delay_ms: 5, window_ms: 10 };
+
+    fn data(times: &[i64]) -> Vec<Arc<Dataset>> {
+        let rows: Vec<_> = times.iter().map(|time| Row { key: 1, value: *time, time: *time }).collect();
+        let cuts = vec![0, rows.len()];
+        vec![Arc::new(Dataset { lineages: vec![Lineage { id: 4, rows, cuts }] })]
+    }
+
+    #[test]
+    fn a_row_is_late_once_its_window_was_complete_before_it() {
+        let mut shape = Shape::new(Some(EVENT_TIME));
+        let source = shape.add(Kind::Source(0), &[]);
+        let window = shape.add(Kind::Window(Windows::Tumble), &[keyed(source)]);
+        shape.add(Kind::Sink(0), &[plain(window)]);
+        // 13 gives the watermark 8; 14 gives 9, which completes the window of 3.
+        let expected = expect(&shape, &data(&[1, 13, 2, 14, 3, 12]));
+        assert_eq!((expected.late, expected.read), (1, 6));
+        let rows: Vec<_> = expected.sinks[0].keys().cloned().collect();
+        assert_eq!(rows, [vec![1, 2, 3, 1, 2, 0, 10, 9], vec![1, 3, 39, 12, 14, 10, 20, 19]]);
+    }
+
+    /// What a sink shows behind `kind` over rows of one key and their times as values, and how many are late.
+    fn shown(kind: Kind, times: &[i64]) -> (Vec<OutRow>, u64) {
+        let mut shape = Shape::new(Some(EVENT_TIME));
+        let source = shape.add(Kind::Source(0), &[]);
+        let operator = shape.add(kind, &[keyed(source)]);
+        shape.add(Kind::Sink(0), &[plain(operator)]);
+        let expected = expect(&shape, &data(times));
+        (expected.sinks[0].keys().cloned().collect(), expected.late)
+    }
+
+    #[test]
+    fn sessions_join_where_they_touch() {
+        // The gap is 10: 20 touches 10, and 31 does not touch 20. After 31 rows before 26 are late, 26 is not.
+        let (rows, late) = shown(Kind::Window(Windows::Session), &[10, 20, 31, 25, 60, 54, 26]);
+        assert_eq!(late, 3);
+        assert_eq!(
+            rows,
+            [
+                vec![1, 1, 31, 31, 31, 31, 41, 40],
+                vec![1, 1, 60, 60, 60, 60, 70, 69],
+                vec![1, 2, 30, 10, 20, 10, 30, 29]
+            ]
+        );
+        assert_eq!(shown(Kind::Window(Windows::Session), &[31, 26]).1, 0);
+    }
+
+    #[test]
+    fn a_row_counts_for_the_windows_that_are_open() {
+        // 25 gives the watermark 20: of the windows of 5, [-10, 10) and [0, 20) are complete.
+        let (rows, late) = shown(Kind::Window(Windows::Hop(2)), &[25, 5, 15]);
+        assert_eq!(late, 1);
+        assert_eq!(rows, [vec![1, 1, 25, 25, 25, 20, 40, 39], vec![1, 2, 40, 15, 25, 10, 30, 29]]);
+        let (rows, late) = shown(Kind::Window(Windows::Cumulate(3)), &[25, 5]);
+        assert_eq!((late, rows), (0, vec![vec![1, 2, 30, 5, 25, 0, 30, 29]]));
+    }
+
+    #[test]
+    fn sorted_rows_come_by_time() {
+        let mut shape = Shape::new(Some(EVENT_TIME));
+        let source = shape.add(Kind::Source(0), &[]);
+        let sort = shape.add(Kind::Sort, &[plain(source)]);
+        shape.add(Kind::Sink(0), &[plain(sort)]);
+        // 9 gives the watermark 4.
+        let expected = expect(&shape, &data(&[9, 4, 5, 7]));
+        assert_eq!(expected.late, 1);
+        let times: Vec<_> = expected.orders[&0].iter().map(|row| row[4]).collect();
+        assert_eq!(times, [5, 7, 9]);
+    }
+
+    #[test]
+    fn the_highest_values_come_first_and_the_earlier_row_of_equal_ones() {
+        let mut shape = Shape::new(Some(EVENT_TIME));
+        let source = shape.add(Kind::Source(0), &[]);
+        let assign = shape.add(Kind::Assign(Windows::Tumble), &[plain(source)]);
+        let top_n = shape.add(Kind::TopN(2), &[keyed(assign)]);
+        shape.add(Kind::Sink(0), &[plain(top_n)]);
+        let expected = expect(&shape, &data(&[3, 7, 7, 7, 12, 16, 5]));
+        assert_eq!(expected.late, 1);
+        let offsets_and_ranks: Vec<_> = expected.sinks[0].keys().map(|row| (row[1], row[9])).collect();
+        assert_eq!(offsets_and_ranks, [(1, 1), (2, 2), (4, 2), (5, 1)]);
+    }
+
+    #[test]
+    fn a_loss_and_a_duplicate_do_not_cancel() {
+        let counts = |rows: &[(i64, i64)]| rows.iter().map(|(row, times)| (vec![*row], *times)).collect();
+        let expected = counts(&[(1, 1), (2, 1)]);
+        assert_eq!(difference(&expected, &expected), None);
+        let found = counts(&[(1, 2)]);
+        assert_eq!(difference(&found, &expected).unwrap(), "1 rows missing, [2] ×1; 1 rows too many, [1] ×2");
+    }
+}
