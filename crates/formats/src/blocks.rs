@@ -4,6 +4,9 @@
 //! A reader then goes to a row of a block and takes batches until the block ends. So a place in a file is
 //! (block, row), whatever the size of the batches.
 
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+
 use arrow::array::RecordBatch;
 use ruslo_core::disk::DiskReader;
 use ruslo_core::error::{Error, Result};
@@ -51,6 +54,59 @@ pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T>, damaged: impl FnOnce(
     })
 }
 
+/// The bytes of a file, any part of them.
+pub(crate) struct FileBytes {
+    file: Box<dyn DiskReader>,
+    size: u64,
+}
+
+impl FileBytes {
+    pub(crate) fn new(file: Box<dyn DiskReader>, size: u64) -> Self {
+        Self { file, size }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// A reader from the start on.
+    pub(crate) fn from_start(&mut self) -> Result<impl Read> {
+        self.file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+        Ok((&mut self.file).take(self.size))
+    }
+
+    /// The bytes of a range.
+    ///
+    /// # Errors
+    /// `Data`, if it does not lie in the file; `Unavailable`, if reading fails.
+    pub(crate) fn read(&mut self, range: &Range<u64>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(range, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`FileBytes::read`], behind what `bytes` holds.
+    pub(crate) fn read_into(&mut self, range: &Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
+        if range.start > range.end || range.end > self.size {
+            return Err(Error::data(format!("the file is damaged (it refers to bytes behind byte {})", self.size)));
+        }
+        let length = usize::try_from(range.end - range.start).map_err(|_| Error::resource("a part is too large"))?;
+        let held = bytes.len();
+        bytes.resize(held.saturating_add(length), 0);
+        self.file.seek(SeekFrom::Start(range.start)).map_err(unreadable)?;
+        self.file.read_exact(bytes.get_mut(held..).unwrap_or_default()).map_err(unreadable)
+    }
+}
+
+#[cold]
+fn unreadable(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => Error::data("the file became smaller while it was read"),
+        _ => Error::unavailable(error.to_string()),
+    }
+}
+
 /// Cuts the batches of a block into pieces of the wanted size.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
@@ -58,6 +114,11 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    /// All of one batch.
+    pub(crate) fn of(batch: RecordBatch) -> Self {
+        Self { batch: Some(batch) }
+    }
+
     /// Up to `rows_max` rows of what is left, or of the next batch that has any.
     pub(crate) fn next(
         &mut self,

@@ -35,6 +35,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
+mod avro;
 mod base64;
 mod blocks;
 mod column;
@@ -199,6 +200,7 @@ pub struct FormatSpec {
 
 /// The formats there are.
 pub const FORMATS: &[FormatSpec] = &[
+    FormatSpec { name: "avro", doc: "Avro object container files: records with their schema", options: avro::OPTIONS },
     FormatSpec { name: "csv", doc: "Comma-separated values, one row a line", options: csv::OPTIONS },
     FormatSpec { name: "json", doc: "JSON objects, one a line", options: json::OPTIONS },
     FormatSpec { name: "parquet", doc: "Parquet files: columns in row groups", options: parquet::OPTIONS },
@@ -215,6 +217,7 @@ pub fn format(name: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn 
     };
     let given = options::Given::new(spec.name, spec.options, options)?;
     match spec.name {
+        "avro" => avro::format(&given),
         "csv" => csv::format(&given),
         "parquet" => parquet::format(&given),
         _ => json::format(&given),
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_option_names_those_there_are() {
-        assert_eq!(refusal("jsn", &[]), "there is no format 'jsn'; there are 'csv', 'json', 'parquet'");
+        assert_eq!(refusal("jsn", &[]), "there is no format 'jsn'; there are 'avro', 'csv', 'json', 'parquet'");
         let message = refusal("json", &[("json.fail-on-missing", "true"), ("path", "x"), ("csv.header", "?")]);
         assert!(
             message.starts_with("format 'json' has no option 'json.fail-on-missing'; it has 'json.timestamp-format")

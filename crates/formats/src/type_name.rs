@@ -22,6 +22,9 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::List(item) => format!("ARRAY<{}>", type_name(item.data_type())),
         DataType::Struct(_) => "ROW<..>".to_owned(),
         DataType::Map(..) => "MAP<..>".to_owned(),
+        DataType::Dictionary(_, values) => type_name(values),
+        DataType::FixedSizeBinary(length) => format!("BINARY({length})"),
+        DataType::Union(..) => "a union of several types".to_owned(),
         other => other.to_string(),
     }
 }

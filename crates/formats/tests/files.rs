@@ -136,10 +136,20 @@ fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
 
 #[test]
 fn a_block_is_a_row_group_and_every_place_in_it_can_be_gone_to() {
-    let bytes = fixture("groups.parquet");
+    every_place("parquet");
+}
+
+#[test]
+fn every_place_in_the_blocks_of_avro_can_be_gone_to() {
+    every_place("avro");
+}
+
+/// Goes to every row of seven blocks of ten rows.
+fn every_place(name: &str) {
+    let bytes = fixture(&format!("groups.{name}"));
     let table = table(&[("n", DataType::Int64)]);
-    assert!(numbers(&read("parquet", &bytes, &table, 4).unwrap()).into_iter().eq(0..63));
-    let mut file = open("parquet", &bytes, &table).unwrap();
+    assert!(numbers(&read(name, &bytes, &table, 4).unwrap()).into_iter().eq(0..63));
+    let mut file = open(name, &bytes, &table).unwrap();
     assert_eq!(file.starts().len(), 7);
     assert!(file.starts().is_sorted_by(|a, b| a < b));
     for block in (0..7).rev() {
@@ -155,9 +165,9 @@ fn a_block_is_a_row_group_and_every_place_in_it_can_be_gone_to() {
         }
     }
     let none = Arc::new(Schema::empty());
-    let rows: usize = read("parquet", &bytes, &none, 4).unwrap().iter().map(RecordBatch::num_rows).sum();
+    let rows: usize = read(name, &bytes, &none, 4).unwrap().iter().map(RecordBatch::num_rows).sum();
     assert_eq!(rows, 63, "rows without columns are counted");
-    assert!(read("parquet", &fixture("no_rows.parquet"), &table, 4).unwrap().is_empty());
+    assert!(read(name, &fixture(&format!("no_rows.{name}")), &table, 4).unwrap().is_empty());
 }
 
 fn refusal(name: &str, bytes: &[u8], table: &SchemaRef) -> String {
@@ -212,24 +222,32 @@ fn what_is_no_parquet_or_not_whole_is_told() {
 #[test]
 fn no_damage_makes_reading_panic_or_run_on() {
     let table = table(&[("n", DataType::Int64), ("t", DataType::Utf8)]);
-    let bytes = fixture("groups.parquet");
+    // What breaks in another library is caught, and would fill the screen.
+    std::panic::set_hook(Box::new(|_| {}));
+    damage("parquet", &fixture("groups.parquet"), &table);
+    damage("avro", &fixture("groups.avro"), &table);
+    for codec in ["null", "deflate", "snappy", "zstandard"] {
+        damage("avro", &fixture(&format!("types_{codec}.avro")), &types());
+    }
+    let _ = std::panic::take_hook();
+}
+
+/// Reads a file with some bytes changed, many times.
+fn damage(name: &str, bytes: &[u8], table: &SchemaRef) {
     let mut state = 7_u64;
     let mut random = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    // What breaks in another library is caught, and would fill the screen.
-    std::panic::set_hook(Box::new(|_| {}));
     for _ in 0..3000 {
-        let mut bytes = bytes.clone();
+        let mut bytes = bytes.to_vec();
         for _ in 0..=random(3) {
             let at = random(bytes.len());
             bytes[at] = random(256) as u8;
         }
         // What it makes of it is its own business.
-        let _ = read("parquet", &bytes, &table, 100);
+        let _ = read(name, &bytes, table, 100);
     }
-    let _ = std::panic::take_hook();
 }
 
 /// A file of several batches.
@@ -279,4 +297,146 @@ fn files_have_no_single_records() {
     let options = BTreeMap::from([("parquet.compression".to_owned(), "brotli".to_owned())]);
     let error = ruslo_formats::format("parquet", &options).unwrap_err();
     assert!(error.to_string().contains("'parquet.compression' is 'SNAPPY', 'GZIP'"), "{error}");
+}
+
+#[test]
+fn avro_of_every_type_and_codec() {
+    for codec in ["null", "deflate", "snappy", "zstandard"] {
+        let bytes = fixture(&format!("types_{codec}.avro"));
+        for rows_max in [1, 2, 100] {
+            assert_eq!(shown(&read("avro", &bytes, &types(), rows_max).unwrap()), TYPES, "{codec}");
+        }
+    }
+}
+
+/// One column of a file that has types of all sorts.
+fn odd(name: &str, data_type: DataType) -> Vec<String> {
+    shown(&read("avro", &fixture("odd.avro"), &table(&[(name, data_type)]), 100).unwrap())
+}
+
+#[test]
+fn avro_of_what_else_a_schema_may_say() {
+    let point = DataType::Struct(["y", "x"].map(|name| Field::new(name, DataType::Float64, true)).to_vec().into());
+    let expected = ["{y: -, x: 0.0}", "{y: -, x: 1.0}", "{y: -, x: 2.0}"];
+    assert_eq!(odd("first", point.clone()), expected);
+    // Of a type that a column defines which is not read.
+    assert_eq!(odd("second", point.clone()), ["{y: 1.0, x: 0.5}", "{y: 1.0, x: 1.5}", "{y: 1.0, x: 2.5}"]);
+    assert_eq!(odd("third", point.clone()), ["-", "{y: 1.0, x: 9.0}", "{y: 2.0, x: 9.0}"]);
+    let points = ["[]", "[{y: 1.0, x: 1.0}]", "[{y: 2.0, x: 2.0}, {y: 2.0, x: 2.0}]"];
+    assert_eq!(odd("points", DataType::new_list(point, true)), points);
+    assert_eq!(odd("id", DataType::Utf8)[2], "00000000-0000-0000-0000-000000000002");
+    assert_eq!(odd("two", DataType::Binary), ["00ff"; 3]);
+    assert_eq!(odd("cents", DataType::Decimal128(9, 2)), ["0.00", "-0.01", "-0.02"]);
+    assert_eq!(odd("late", DataType::Time32(TimeUnit::Millisecond)), ["01:02:03.004"; 3]);
+    assert_eq!(odd("last", DataType::Int64), ["-", "1", "2"]);
+}
+
+#[test]
+fn an_avro_schema_that_does_not_fit_is_told() {
+    let bytes = fixture("odd.avro");
+    let column = |name: &str, data_type| refusal("avro", &bytes, &table(&[(name, data_type)]));
+    let union = "column 'either': it is a union of several types in the file, which cannot be read as STRING";
+    assert_eq!(column("either", DataType::Utf8), union);
+    let narrow = "column 'last': it is BIGINT in the file, which cannot be read as INT";
+    assert_eq!(column("last", DataType::Int32), narrow);
+    assert!(column("n", DataType::Int64).starts_with("there is no column 'n'; the file has 'first', 'second',"));
+    let not_null: SchemaRef = Arc::new(Schema::new(vec![Field::new("last", DataType::Int64, false)]));
+    let sentence = "block 1: column 'last': it is NULL, and declared NOT NULL";
+    assert_eq!(refusal("avro", &bytes, &not_null), sentence);
+    let endless = refusal("avro", &fixture("endless.avro"), &table(&[("n", DataType::Int64)]));
+    assert!(endless.starts_with("the avro file's schema cannot be read ("), "{endless}");
+}
+
+#[test]
+fn what_is_no_avro_or_not_whole_is_told() {
+    let bytes = fixture("groups.avro");
+    let table = table(&[("n", DataType::Int64), ("t", DataType::Utf8)]);
+    let refused = |bytes: &[u8]| refusal("avro", bytes, &table);
+    let no_container = "this is no avro file with a schema in it (an object container file): ";
+    let no_magic =
+        format!("{no_container}it does not begin with 'Obj' and a byte of 1; avro without a schema is not read");
+    for bytes in [b"n,t\n1,text 1\n", &fixture("message.avro")[..], b"Obj", &fixture("groups.parquet")] {
+        assert_eq!(refused(bytes), no_magic);
+    }
+    let single = refused(b"\xc3\x01\x00\x01\x02\x03\x04\x05\x06\x07\x02\x02x");
+    assert_eq!(
+        single,
+        format!("{no_container}it is a message whose schema is elsewhere; avro without a schema is not read")
+    );
+    assert!(refused(&bytes[..40]).starts_with("the avro file's header is not whole or damaged ("));
+    let whole = fixture("no_rows.avro").len();
+    for length in whole + 1..bytes.len() {
+        if let Err(error) = open("avro", &bytes[..length], &table) {
+            let expected =
+                format!("the avro file is not whole: its last block goes on behind byte {length}, where the file ends");
+            assert_eq!(error.to_string(), expected);
+        } else {
+            assert!(
+                bytes[..length].ends_with(&bytes[whole - 16..whole]),
+                "only between blocks a file may end: {length}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_damaged_block_of_avro_is_told_by_its_number_and_byte() {
+    let bytes = fixture("groups.avro");
+    let table = table(&[("n", DataType::Int64), ("t", DataType::Utf8)]);
+    let third = open("avro", &bytes, &table).unwrap().starts()[2] as usize;
+    let changed = |at: usize, to: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = to;
+        refusal("avro", &bytes, &table)
+    };
+    let place = format!("block 3, at byte {third}: the avro data is damaged (");
+    // The number of rows is 10, which is written as 20.
+    assert_eq!(changed(third, 18), format!("{place}it does not have the 9 rows that it is said to have)"));
+    for (what, sentence) in [(22, changed(third, 22)), (0xff, changed(third + 4, 0xff)), (1, changed(third, 1))] {
+        assert!(sentence.starts_with(&place), "{what}: {sentence}");
+    }
+    let shorter = changed(third + 1, bytes[third + 1] - 2);
+    assert!(shorter.starts_with(&format!("{place}the sync marker is missing at byte ")), "{shorter}");
+    let codec = bytes.windows(4).position(|part| part == b"null").unwrap();
+    let expected =
+        "the avro file's blocks are compressed with 'bull'; 'null', 'deflate', 'snappy' and 'zstandard' are read";
+    assert_eq!(changed(codec, b'b'), expected);
+}
+
+#[test]
+fn avro_that_is_written_reads_back_with_every_codec() {
+    let rows = read("avro", &fixture("types_null.avro"), &types(), 1).unwrap();
+    for codec in ["null", "deflate", "Snappy", "ZSTANDARD"] {
+        let bytes = written("avro", &[("avro.codec", codec)], &rows);
+        assert_eq!(shown(&read("avro", &bytes, &types(), 100).unwrap()), TYPES);
+    }
+    let error =
+        ruslo_formats::format("avro", &BTreeMap::from([("avro.codec".to_owned(), "gzip".to_owned())])).unwrap_err();
+    assert_eq!(error.to_string(), "'avro.codec' is 'snappy', 'deflate', 'zstandard' or 'null', not 'gzip'");
+}
+
+#[test]
+fn an_encoder_writes_one_avro_file_after_another_in_blocks_whatever_the_batches() {
+    let batch = |range: std::ops::Range<i64>| {
+        let texts: StringArray = range.clone().map(|n| Some(format!("text {n}"))).collect();
+        let numbers: Int64Array = range.collect();
+        RecordBatch::try_from_iter([("n", Arc::new(numbers) as _), ("t", Arc::new(texts) as _)]).unwrap()
+    };
+    let all = batch(0..20_000);
+    let mut encoder = format("avro", &[]).encoder(&all.schema()).unwrap();
+    let table = table(&[("n", DataType::Int64)]);
+    for size in [1, 700, 20_000] {
+        let mut bytes = Vec::new();
+        for from in (0..20_000).step_by(size) {
+            encoder.encode(&all.slice(from, size.min(20_000 - from)), &mut bytes).unwrap();
+            assert!(encoder.buffered_bytes() < 64 << 10);
+        }
+        assert!(!bytes.is_empty(), "blocks come out as they are complete");
+        encoder.finish(&mut bytes).unwrap();
+        assert_eq!(encoder.buffered_bytes(), 0);
+        let blocks = open("avro", &bytes, &table).unwrap().starts().len();
+        // 22 bytes a row: 8 for a number, 4 for a text's end and 10 for the text.
+        assert!((4..=7).contains(&blocks), "{size}: {blocks}");
+        assert!(numbers(&read("avro", &bytes, &table, 999).unwrap()).into_iter().eq(0..20_000));
+    }
 }

@@ -1,7 +1,5 @@
 //! Reads Parquet: the footer once, then of each row group the column chunks that are wanted.
 
-use std::io::SeekFrom;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -15,7 +13,7 @@ use ruslo_core::disk::DiskReader;
 use ruslo_core::error::{Error, Result};
 
 use crate::DecoderConfig;
-use crate::blocks::{BlockFile, Rest, guarded};
+use crate::blocks::{BlockFile, FileBytes, Rest, guarded};
 use crate::fit::Fit;
 
 /// How many rows are decoded at a time.
@@ -59,48 +57,23 @@ impl Place {
     }
 }
 
-/// The file itself.
-struct FileBytes {
-    file: Box<dyn DiskReader>,
-    size: u64,
-}
-
-impl FileBytes {
-    fn read(&mut self, range: &Range<u64>) -> Result<Vec<u8>> {
-        if range.start > range.end || range.end > self.size {
-            return Err(Error::data(format!(
-                "the parquet data is damaged (it refers to bytes behind byte {})",
-                self.size
-            )));
-        }
-        let length = usize::try_from(range.end - range.start).map_err(|_| Error::resource("a part is too large"))?;
-        let mut bytes = vec![0; length];
-        let read = self.file.seek(SeekFrom::Start(range.start)).and_then(|_| self.file.read_exact(&mut bytes));
-        read.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => Error::data("the file became smaller while it was read"),
-            _ => Error::unavailable(error.to_string()),
-        })?;
-        Ok(bytes)
+/// Checks both ends of the file and reads the footer.
+fn read_footer(bytes: &mut FileBytes) -> Result<ParquetMetaData> {
+    let Some(tail) = bytes.size().checked_sub(TAIL_BYTES).filter(|tail| *tail >= MAGIC.len() as u64) else {
+        return Err(Error::data("this is no parquet file: it is too short"));
+    };
+    if bytes.read(&(0..MAGIC.len() as u64))? != MAGIC {
+        return Err(Error::data("this is no parquet file: it does not begin with 'PAR1'"));
     }
-
-    /// Checks both ends of the file and reads the footer.
-    fn metadata(&mut self) -> Result<ParquetMetaData> {
-        let Some(tail) = self.size.checked_sub(TAIL_BYTES).filter(|tail| *tail >= MAGIC.len() as u64) else {
-            return Err(Error::data("this is no parquet file: it is too short"));
-        };
-        if self.read(&(0..MAGIC.len() as u64))? != MAGIC {
-            return Err(Error::data("this is no parquet file: it does not begin with 'PAR1'"));
-        }
-        let bytes = self.read(&(tail..self.size))?;
-        let Some((length, MAGIC)) = bytes.split_first_chunk::<4>() else {
-            return Err(Error::data("the parquet file is not whole: it does not end with 'PAR1'"));
-        };
-        let start = tail.checked_sub(u64::from(u32::from_le_bytes(*length)));
-        let start = start.ok_or_else(|| damaged_footer("it is longer than the file"))?;
-        let footer = self.read(&(start..tail))?;
-        let decoded = || ParquetMetaDataReader::decode_metadata(&footer).map_err(damaged_footer);
-        guarded(decoded, damaged_footer)
-    }
+    let end = bytes.read(&(tail..bytes.size()))?;
+    let Some((length, MAGIC)) = end.split_first_chunk::<4>() else {
+        return Err(Error::data("the parquet file is not whole: it does not end with 'PAR1'"));
+    };
+    let start = tail.checked_sub(u64::from(u32::from_le_bytes(*length)));
+    let start = start.ok_or_else(|| damaged_footer("it is longer than the file"))?;
+    let footer = bytes.read(&(start..tail))?;
+    let decoded = || ParquetMetaDataReader::decode_metadata(&footer).map_err(damaged_footer);
+    guarded(decoded, damaged_footer)
 }
 
 fn damaged_footer(cause: impl std::fmt::Display) -> Error {
@@ -110,8 +83,8 @@ fn damaged_footer(cause: impl std::fmt::Display) -> Error {
 impl ParquetFile {
     /// Reads the footer and finds the columns.
     pub(crate) fn open(file: Box<dyn DiskReader>, size: u64, columns: &DecoderConfig<'_>) -> Result<Self> {
-        let mut bytes = FileBytes { file, size };
-        let metadata = Arc::new(bytes.metadata()?);
+        let mut bytes = FileBytes::new(file, size);
+        let metadata = Arc::new(read_footer(&mut bytes)?);
         // Each row group belongs to one range of bytes, whatever a strange footer says: so they must ascend.
         let starts = metadata.row_groups().iter().scan(0, |last, group| {
             *last = start_of(group, size).max(*last);
