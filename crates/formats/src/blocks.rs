@@ -1,4 +1,4 @@
-//! Formats whose files are read in blocks rather than line by line: Parquet's row groups, an Avro file.
+//! Formats whose files are read in blocks rather than line by line: Parquet's row groups, the blocks of Avro.
 //!
 //! A file is opened with [`BlockFormat::open`], which reads its schema and finds the table's columns in it by name.
 //! A reader then goes to a row of a block and takes batches until the block ends. So a place in a file is
@@ -70,8 +70,8 @@ impl FileBytes {
         self.size
     }
 
-    /// A reader from the start on.
-    pub(crate) fn from_start(&mut self) -> Result<impl Read> {
+    /// A reader of all of them, from the first on.
+    pub(crate) fn all(&mut self) -> Result<impl Read> {
         self.file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
         Ok((&mut self.file).take(self.size))
     }

@@ -29,7 +29,11 @@ pub(super) const SPECS: [OptionSpec; 6] = [
               folders whose name begins with '.' or '_' are left out of folders and globs. Sink: a folder, created if \
               missing. Relative to the working directory; 'file:///absolute/path' is fine too.",
     },
-    OptionSpec { key: "format", required: true, doc: "How rows are written in the files: 'json', 'csv' or 'parquet'." },
+    OptionSpec {
+        key: "format",
+        required: true,
+        doc: "How rows are written in the files: 'json', 'csv', 'parquet' or 'avro'.",
+    },
     OptionSpec {
         key: COMPRESSION,
         required: false,

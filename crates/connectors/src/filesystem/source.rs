@@ -241,13 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_no_parquet() {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), "in.parquet", b"");
-        let mut table = table(folder.path(), vec![Field::new("n", DataType::Int64, true)]);
-        table.options.insert("format".to_owned(), "parquet".to_owned());
-        let error = read_all(&table, &[0]).unwrap_err();
-        assert!(error.to_string().ends_with("in.parquet: the file is empty; this is no parquet file"), "{error}");
+    fn an_empty_file_is_no_file_of_blocks() {
+        for format in ["parquet", "avro"] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), &format!("in.{format}"), b"");
+            let mut table = table(folder.path(), vec![Field::new("n", DataType::Int64, true)]);
+            table.options.insert("format".to_owned(), format.to_owned());
+            let error = read_all(&table, &[0]).unwrap_err().to_string();
+            let expected = format!("in.{format}: the file is empty; this is no {format} file");
+            assert!(error.ends_with(&expected), "{error}");
+        }
     }
 
     #[test]

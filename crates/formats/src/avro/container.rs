@@ -59,7 +59,7 @@ impl Container {
     /// `Data`, if this is no container, or not a whole one.
     pub(super) fn read(bytes: &mut FileBytes) -> Result<Self> {
         check_magic(bytes)?;
-        let header = guarded(|| read_header_info(BufReader::new(bytes.from_start()?)).map_err(bad_header), bad_header)?;
+        let header = guarded(|| read_header_info(BufReader::new(bytes.all()?)).map_err(bad_header), bad_header)?;
         let schema = header.writer_schema().map_err(bad_header)?.json_string;
         let codec = codec(&header)?;
         let (mut blocks, mut starts) = (Vec::new(), Vec::new());

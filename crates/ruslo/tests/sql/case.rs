@@ -6,7 +6,7 @@
 //! === input trips.json            a file in ${dir}; compressed if its name ends in .gz or .zst; `cut 9` takes the last 9 bytes off
 //! {"id": 1}
 //!
-//! === file trips.parquet          a file in ${dir}, one of those in `files` here
+//! === file trips.parquet          a file in ${dir}, one of those in `files` here; `cut 9` as above
 //!
 //! === sql                         a script that reads from ${dir} and writes lines to ${out}
 //! INSERT INTO result SELECT id FROM trips;
@@ -124,13 +124,9 @@ impl Case {
         for (heading, body) in sections {
             match *heading.split(' ').collect::<Vec<_>>() {
                 ["input", name] => inputs.push(Input::text(name, body, 0)),
-                ["file", name] => {
-                    inputs.push(Input { name: name.to_owned(), content: Content::File, cut_bytes: 0 });
-                }
-                ["input", name, "cut", bytes] => {
-                    let cut_bytes = bytes.parse().map_err(|_| format!("'{bytes}' is not a number"))?;
-                    inputs.push(Input::text(name, body, cut_bytes));
-                }
+                ["file", name] => inputs.push(Input::file(name, 0)),
+                ["file", name, "cut", bytes] => inputs.push(Input::file(name, number(bytes)? as usize)),
+                ["input", name, "cut", bytes] => inputs.push(Input::text(name, body, number(bytes)? as usize)),
                 ["sql"] => sql = Some(body),
                 ["rows"] => rows.get_or_insert_default().extend(lines(&body)),
                 ["rows", folder] => {
@@ -181,6 +177,10 @@ impl Input {
     /// A file of these bytes.
     pub(crate) fn new(name: &str, bytes: Vec<u8>) -> Self {
         Self { name: name.to_owned(), content: Content::Bytes(bytes), cut_bytes: 0 }
+    }
+
+    fn file(name: &str, cut_bytes: usize) -> Self {
+        Self { name: name.to_owned(), content: Content::File, cut_bytes }
     }
 
     fn text(name: &str, body: String, cut_bytes: usize) -> Self {

@@ -35,6 +35,7 @@ fn file(path: &Path) -> Vec<String> {
         }
         "zst" => String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap(),
         "parquet" => return parquet(path),
+        "avro" => return avro(path),
         _ => String::from_utf8(bytes).unwrap(),
     };
     text.lines().map(str::to_owned).collect()
@@ -43,6 +44,12 @@ fn file(path: &Path) -> Vec<String> {
 fn parquet(path: &Path) -> Vec<String> {
     let file = std::fs::File::open(path).unwrap();
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1000).unwrap();
+    reader.flat_map(|batch| shown(&batch.unwrap())).collect()
+}
+
+fn avro(path: &Path) -> Vec<String> {
+    let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    let reader = arrow_avro::reader::ReaderBuilder::new().build(file).unwrap();
     reader.flat_map(|batch| shown(&batch.unwrap())).collect()
 }
 
