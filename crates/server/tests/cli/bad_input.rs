@@ -8,7 +8,7 @@ use crate::home::{Answer, Home};
 
 /// A script over a table `t`.
 fn script(columns: &str, path: &str, rest: &str) -> String {
-    let format = if path.contains("json") { "json" } else { "csv" };
+    let format = ["json", "parquet", "avro"].into_iter().find(|name| path.contains(name)).unwrap_or("csv");
     format!(
         "CREATE TABLE t ({columns})\nWITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = '{format}');\n{rest}"
     )
@@ -111,17 +111,19 @@ fn files_that_cannot_be_read() {
 
 #[test]
 fn files_that_may_not_be_read() {
-    let home = Home::new();
-    home.write("in.csv", "1\n");
-    home.write("job.sql", script("a BIGINT", "in.csv", "SELECT * FROM t"));
-    fs::set_permissions(home.path("in.csv"), fs::Permissions::from_mode(0o000)).unwrap();
-    // Root may read anything; without its privileges it may not.
-    let refused = home.shell(&format!("setpriv --bounding-set=-all {} run job.sql", env!("CARGO_BIN_EXE_ruslo")));
-    if refused.err.contains("setpriv") || refused.code == Some(0) {
-        eprintln!("skipped: no way here to be refused a file: {}", refused.err);
-        return;
+    for name in ["in.csv", "in.parquet", "in.avro"] {
+        let home = Home::new();
+        home.write(name, "1\n");
+        home.write("job.sql", script("a BIGINT", name, "SELECT * FROM t"));
+        fs::set_permissions(home.path(name), fs::Permissions::from_mode(0o000)).unwrap();
+        // Root may read anything; without its privileges it may not.
+        let refused = home.shell(&format!("setpriv --bounding-set=-all {} run job.sql", env!("CARGO_BIN_EXE_ruslo")));
+        if refused.err.contains("setpriv") || refused.code == Some(0) {
+            eprintln!("skipped: no way here to be refused a file: {}", refused.err);
+            return;
+        }
+        assert!(refused.expect(4).error().ends_with(&format!("{name}: permission denied")));
     }
-    assert!(refused.expect(4).error().ends_with("in.csv: permission denied"));
 }
 
 #[test]
@@ -143,6 +145,66 @@ fn gzip_that_is_cut_or_damaged() {
     assert!(cut.error().starts_with(expected), "{}", cut.error());
     let damaged = read("c STRING", "in.csv.gz", b"\x1f\x8b\x08\x00 this is not gzip").expect(3);
     assert!(damaged.error().starts_with("in.csv.gz: the gzip data is damaged"), "{}", damaged.error());
+}
+
+/// A file of `n`, a BIGINT, and `t`, a text, in seven blocks.
+fn blocks(format: &str) -> Vec<u8> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures");
+    fs::read(fixtures.join(format!("groups.{format}"))).unwrap()
+}
+
+/// The error of reading `columns` from a file of `bytes`.
+fn misread(columns: &str, name: &str, bytes: &[u8]) -> String {
+    read(columns, name, bytes).expect(3).error().to_owned()
+}
+
+#[test]
+fn parquet_and_avro_of_another_schema_or_none_at_all() {
+    for (format, magic) in [("parquet", "it does not begin with 'PAR1'"), ("avro", "avro without a schema is not read")]
+    {
+        let name = format!("in.{format}");
+        let bytes = blocks(format);
+        let lacking = misread("x BIGINT", &name, &bytes);
+        assert_eq!(lacking, format!("{name}: there is no column 'x'; the file has 'n', 't'"));
+        let narrow = misread("n INT", &name, &bytes);
+        assert_eq!(narrow, format!("{name}: column 'n': it is BIGINT in the file, which cannot be read as INT"));
+        let other = misread("n BIGINT", &name, "{\"n\": 1}\n".repeat(9).as_bytes());
+        assert!(other.starts_with(&format!("{name}: this is no {format} file")) && other.ends_with(magic), "{other}");
+        let empty = misread("n BIGINT", &name, b"");
+        assert!(empty.ends_with(&format!("{name}: the file is empty; this is no {format} file")), "{empty}");
+    }
+}
+
+#[test]
+fn parquet_and_avro_that_are_cut_or_damaged() {
+    let columns = "n BIGINT, t STRING";
+    for (format, place) in [("parquet", "row group 1, from row 0 on"), ("avro", "block 1, at byte ")] {
+        let name = format!("in.{format}");
+        let bytes = blocks(format);
+        let cut = misread(columns, &name, &bytes[..bytes.len() - 5]);
+        assert!(cut.starts_with(&format!("{name}: the {format} file is not whole: ")), "{cut}");
+        let mut damaged = bytes.clone();
+        // Behind the header, which ends with the sync marker in Avro: in the first rows.
+        let from = if format == "avro" { bytes.windows(6).position(|part| part == b"text 0").unwrap() - 1 } else { 4 };
+        damaged[from..from + 30].fill(0xff);
+        let damaged = misread(columns, &name, &damaged);
+        assert!(damaged.starts_with(&format!("{name}: {place}")), "{damaged}");
+        assert!(damaged.contains(&format!(": the {format} data is damaged (")), "{damaged}");
+    }
+}
+
+#[test]
+fn zstd_that_is_cut_or_damaged() {
+    // A frame of one block that is not compressed, of 4 bytes.
+    let whole = b"\x28\xb5\x2f\xfd\x20\x04\x21\x00\x001\n2\n";
+    read("a BIGINT", "in.csv.zst", whole).expect(0);
+    let cut = misread("a BIGINT", "in.csv.zst", &whole[..11]);
+    assert!(cut.starts_with("in.csv.zst: the zstd data ends too early, the file is not whole; "), "{cut}");
+    let mut damaged = whole.to_vec();
+    // A block of a kind that there is not.
+    damaged[6] = 0x27;
+    let damaged = misread("a BIGINT", "in.csv.zst", &damaged);
+    assert!(damaged.starts_with("in.csv.zst: the zstd data is damaged ("), "{damaged}");
 }
 
 /// The error of a script that is wrong.
