@@ -17,7 +17,7 @@ use ruslo_core::schema::split_watermarks;
 
 use crate::event_time::millis;
 use crate::expression::evaluate;
-use crate::window::WindowShape;
+use crate::window::{WindowClock, WindowShape};
 
 /// When a row is late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +53,11 @@ impl LateRowsSpec {
         let Some(watermarks) = split_watermarks(batch) else { return Ok(None) };
         let times = evaluate(&self.time, batch)?;
         let nulls = times.nulls().cloned();
-        let times = millis(&times)?;
+        let clock = self.rule.clock();
+        let times = clock.local_times(millis(&times)?, times.data_type());
+        let watermarks = clock.watermarks(watermarks.values().clone());
         let mut late = Vec::with_capacity(times.len());
-        for (row, (time, watermark)) in times.iter().zip(watermarks.values()).enumerate() {
+        for (row, (time, watermark)) in times.iter().zip(&watermarks).enumerate() {
             // Who drops rows without a time, or fails on them, is the window.
             let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
             late.push(!is_null && self.rule.is_late(*time, *watermark)?);
@@ -72,6 +74,14 @@ impl LateRowsSpec {
 }
 
 impl LateRule {
+    /// What it goes by; sessions are of instants.
+    fn clock(self) -> WindowClock {
+        match self {
+            Self::Time => WindowClock::plain(),
+            Self::Windows(shape) => shape.clock(),
+        }
+    }
+
     fn is_late(self, time: i64, watermark: i64) -> Result<bool> {
         match self {
             Self::Time => Ok(time < watermark),

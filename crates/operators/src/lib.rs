@@ -36,5 +36,5 @@ pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
     AggregateCall, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec,
-    WindowShape, WindowTopNSpec,
+    WindowClock, WindowShape, WindowTopNSpec,
 };

@@ -13,7 +13,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 use ruslo_core::schema::{carry_hidden, visible};
 
-use super::partition::time_column;
+use super::partition::local_times;
 use super::shape::{Slice, WINDOWS_OF_A_ROW_MAX};
 use super::{WindowShape, window_columns, with_window_fields};
 
@@ -40,7 +40,7 @@ impl WindowAssignSpec {
                 shape.windows_of_a_row()
             )));
         }
-        Ok(Self { time_column, shape, schema: Arc::new(with_window_fields(input)) })
+        Ok(Self { time_column, shape, schema: Arc::new(with_window_fields(input, shape.clock())) })
     }
 
     /// The columns that come out: the input's, then `window_start`, `window_end`, `window_time`.
@@ -66,7 +66,7 @@ impl Operator for WindowAssign {
         ctx: &mut OperatorContext<'_>,
         out: &mut Output,
     ) -> Result<Progress> {
-        let times = time_column(&batch, self.spec.time_column)?;
+        let times = local_times(&batch, self.spec.time_column, self.spec.shape.clock())?;
         if self.spec.shape.is_one_window_a_slice() {
             out.emit(self.one_window(&batch, &times)?);
         } else {

@@ -4,6 +4,7 @@
 //! is late when its split's watermark had reached that already before the row, for the last window that holds it.
 
 mod assign;
+mod clock;
 mod fired;
 mod firing;
 mod groups;
@@ -24,6 +25,7 @@ use arrow::array::{ArrayRef, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 pub use assign::WindowAssignSpec;
+pub use clock::WindowClock;
 pub use groups::AggregateCall;
 pub use session::SessionSpec;
 pub use shape::WindowShape;
@@ -34,27 +36,31 @@ pub use top_n::WindowTopNSpec;
 pub const WINDOW_START: &str = "window_start";
 /// The column with the millisecond after a window's last, TIMESTAMP(3).
 pub const WINDOW_END: &str = "window_end";
-/// The column with a window's last millisecond, TIMESTAMP(3): the event time of a window's result.
+/// The column with a window's last millisecond: the event time of a window's result. TIMESTAMP(3), or TIMESTAMP_LTZ(3)
+/// where the rows' time is one.
 pub const WINDOW_TIME: &str = "window_time";
 
 /// `input`'s fields and the three columns of a window behind them.
-fn with_window_fields(input: &Schema) -> Schema {
-    let time = DataType::Timestamp(TimeUnit::Millisecond, None);
-    let names = [WINDOW_START, WINDOW_END, WINDOW_TIME];
-    let added = names.map(|name| Arc::new(Field::new(name, time.clone(), false)));
+fn with_window_fields(input: &Schema, clock: WindowClock) -> Schema {
+    let bound = || DataType::Timestamp(TimeUnit::Millisecond, None);
+    let added = [(WINDOW_START, bound()), (WINDOW_END, bound()), (WINDOW_TIME, clock.time_type())];
+    let added = added.map(|(name, data_type)| Arc::new(Field::new(name, data_type, false)));
     let fields: Vec<_> = input.fields().iter().cloned().chain(added).collect();
     Schema::new_with_metadata(fields, input.metadata().clone())
 }
 
 /// The three columns of a window, for `rows` rows.
 fn window_columns(shape: WindowShape, ends: impl Iterator<Item = (i64, usize)>, rows: usize) -> [ArrayRef; 3] {
+    let clock = shape.clock();
     let mut columns = [0; 3].map(|_: i32| Vec::with_capacity(rows));
     for (end, count) in ends {
-        for (column, value) in columns.iter_mut().zip([shape.window_start(end), end, end.saturating_sub(1)]) {
+        for (column, value) in columns.iter_mut().zip([shape.window_start(end), end, clock.last_instant(end)]) {
             column.extend(std::iter::repeat_n(value, count));
         }
     }
-    columns.map(|column| Arc::new(TimestampMillisecondArray::from(column)) as ArrayRef)
+    let [starts, ends, times] = columns;
+    let bound = |column: Vec<i64>| Arc::new(TimestampMillisecondArray::from(column)) as ArrayRef;
+    [bound(starts), bound(ends), clock.time_array(times)]
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::schema::{split_watermarks, visible};
 
+use super::clock::WindowClock;
 use super::shape::{Slice, WindowShape, is_complete};
 use crate::event_time::millis;
 
@@ -47,13 +48,26 @@ pub(super) fn time_column(batch: &RecordBatch, index: usize) -> Result<ScalarBuf
     millis(column)
 }
 
+/// The same as `clock` shows them.
+///
+/// # Errors
+/// `Data`, if one is NULL.
+pub(super) fn local_times(batch: &RecordBatch, index: usize, clock: WindowClock) -> Result<ScalarBuffer<i64>> {
+    let times = time_column(batch, index)?;
+    Ok(match batch.columns().get(index) {
+        Some(column) => clock.local_times(times, column.data_type()),
+        None => times,
+    })
+}
+
 /// Sorts the rows of `batch` into slices.
 ///
 /// # Errors
 /// `Data`, if a time is NULL or too far from 1970.
 pub(super) fn partition(batch: &RecordBatch, time_index: usize, shape: WindowShape) -> Result<Partition> {
-    let times = time_column(batch, time_index)?;
-    let watermarks = split_watermarks(batch).map(|watermarks| watermarks.values().clone());
+    let clock = shape.clock();
+    let times = local_times(batch, time_index, clock)?;
+    let watermarks = split_watermarks(batch).map(|watermarks| clock.watermarks(watermarks.values().clone()));
     let rows = visible(batch);
     let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
         return Ok(Partition::default());

@@ -10,7 +10,10 @@
 //! CUMULATE, step 1, max 2   a, a b       c, c d           up to two windows a slice
 //! ```
 
+use chrono_tz::Tz;
 use ruslo_core::error::{Error, Result};
+
+use super::clock::WindowClock;
 
 /// How many windows a row may be in where each of them becomes a row of its own.
 pub(super) const WINDOWS_OF_A_ROW_MAX: i64 = 10_000;
@@ -27,6 +30,8 @@ pub struct WindowShape {
     offset_ms: i64,
     /// Whether each row has one of its windows already: see [`WindowShape::attached`].
     is_attached: bool,
+    /// What its bounds mean.
+    clock: WindowClock,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +75,14 @@ impl WindowShape {
         if size_ms % slice_ms != 0 {
             return Err(Error::usage(format!("a window of {size_ms} ms is not a multiple of {slice_ms} ms")));
         }
-        Ok(Self { kind, slice_ms, size_ms, offset_ms: offset_ms.rem_euclid(size_ms), is_attached: false })
+        Ok(Self {
+            kind,
+            slice_ms,
+            size_ms,
+            offset_ms: offset_ms.rem_euclid(size_ms),
+            is_attached: false,
+            clock: WindowClock::plain(),
+        })
     }
 
     /// The same windows over rows that were given to their windows before: a row's time says the one window that it is
@@ -78,6 +90,17 @@ impl WindowShape {
     #[must_use]
     pub fn attached(self) -> Self {
         Self { is_attached: true, ..self }
+    }
+
+    /// The same windows of the local time in `zone`, over rows with a TIMESTAMP_LTZ.
+    #[must_use]
+    pub fn in_zone(self, zone: Tz) -> Self {
+        Self { clock: WindowClock::in_zone(zone), ..self }
+    }
+
+    /// What the bounds of its windows mean. All other methods take and give times and watermarks by it.
+    pub(crate) fn clock(self) -> WindowClock {
+        self.clock
     }
 
     /// Milliseconds from a (longest) window's start to its end.

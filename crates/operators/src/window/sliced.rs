@@ -53,6 +53,7 @@ pub(super) struct SlicedAggregate {
     /// Windows that were half out when the state was stored: the ends of their buckets.
     half_out: Vec<i64>,
     firing: Option<Firing>,
+    /// As the windows' clock shows it.
     watermark: Timestamp,
 }
 
@@ -72,7 +73,8 @@ impl SlicedAggregate {
     }
 
     fn raise(&mut self, watermark: Timestamp) {
-        self.watermark = self.watermark.max(watermark);
+        let local = self.spec.shape.clock().watermark(watermark.millis());
+        self.watermark = self.watermark.max(Timestamp(local));
     }
 
     fn is_complete(&self, end: i64) -> bool {

@@ -45,7 +45,7 @@ impl WindowAggregateSpec {
             other => return Err(Error::internal(format!("a window over a time column of type {other:?}"))),
         }
         let plan = GroupPlan::new(keys, aggregates)?;
-        let schema = Arc::new(with_window_fields(plan.result_schema()));
+        let schema = Arc::new(with_window_fields(plan.result_schema(), shape.clock()));
         Ok(Self { plan: Arc::new(plan), time_column, shape, schema })
     }
 

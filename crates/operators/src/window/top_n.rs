@@ -25,6 +25,7 @@ use ruslo_core::schema::{split_watermarks, visible};
 use ruslo_core::state::OperatorState;
 use ruslo_core::time::Timestamp;
 
+use super::clock::WindowClock;
 use super::partition::time_column;
 use super::ranking::{Ranked, Ranking};
 
@@ -44,6 +45,7 @@ pub struct WindowTopNSpec {
     end_column: usize,
     /// How many milliseconds before the window's end the column's time is.
     before_end_ms: i64,
+    clock: WindowClock,
     schema: SchemaRef,
     stored: SchemaRef,
 }
@@ -75,7 +77,13 @@ impl WindowTopNSpec {
         let stored = names.map(|(at, field)| Field::new(format!("column{at}"), field.data_type().clone(), true));
         let stored = with_column(stored.map(Arc::new), Field::new(RANK, DataType::Int64, true));
         let ranking = Ranking::new(Arc::new(input.clone()), keys, order, limit)?;
-        Ok(Self { ranking: Arc::new(ranking), end_column, before_end_ms, schema, stored })
+        Ok(Self { ranking: Arc::new(ranking), end_column, before_end_ms, clock: WindowClock::plain(), schema, stored })
+    }
+
+    /// The same for windows whose bounds are by `clock`.
+    #[must_use]
+    pub fn by(self, clock: WindowClock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The columns that come out: the input's, then the rank.
@@ -150,6 +158,7 @@ struct WindowTopN {
     stored: BTreeMap<i64, usize>,
     stored_bytes: usize,
     firing: Option<Firing>,
+    /// As the windows' clock shows it.
     watermark: Timestamp,
 }
 
@@ -167,7 +176,8 @@ impl WindowTopN {
     }
 
     fn raise(&mut self, watermark: Timestamp) {
-        self.watermark = self.watermark.max(watermark);
+        let local = self.spec.clock.watermark(watermark.millis());
+        self.watermark = self.watermark.max(Timestamp(local));
     }
 
     fn is_complete(&self, end: i64) -> bool {

@@ -43,6 +43,7 @@ pub(super) struct TumbleAggregate {
     slice_bytes: usize,
     sealed: SealedWindows,
     firing: Option<Firing>,
+    /// As the windows' clock shows it.
     watermark: Timestamp,
 }
 
@@ -59,7 +60,8 @@ impl TumbleAggregate {
     }
 
     fn raise(&mut self, watermark: Timestamp) {
-        self.watermark = self.watermark.max(watermark);
+        let local = self.spec.shape.clock().watermark(watermark.millis());
+        self.watermark = self.watermark.max(Timestamp(local));
     }
 
     fn is_complete(&self, end: i64) -> bool {

@@ -48,6 +48,7 @@ use self::current::{Carried, Current};
 use self::directory::{Directory, NONE, Place};
 use self::generation::{Generations, stored_schema, times, with_times};
 use self::stored::Stored;
+use super::clock::WindowClock;
 use super::groups::{AggregateCall, GroupPlan};
 use super::partition::time_column;
 use super::with_window_fields;
@@ -60,6 +61,7 @@ pub struct SessionSpec {
     plan: Arc<GroupPlan>,
     time_column: usize,
     gap_ms: i64,
+    clock: WindowClock,
     stored: SchemaRef,
     schema: SchemaRef,
 }
@@ -88,9 +90,16 @@ impl SessionSpec {
             return Err(Error::usage(format!("a session's gap must be at least 1 millisecond, not {gap_ms}")));
         }
         let plan = GroupPlan::new(keys, aggregates)?;
-        let schema = Arc::new(with_window_fields(plan.result_schema()));
+        let schema = Arc::new(with_window_fields(plan.result_schema(), WindowClock::plain()));
         let stored = stored_schema(plan.sealed_schema());
-        Ok(Self { plan: Arc::new(plan), time_column, gap_ms, stored, schema })
+        Ok(Self { plan: Arc::new(plan), time_column, gap_ms, clock: WindowClock::plain(), stored, schema })
+    }
+
+    /// The same over a TIMESTAMP_LTZ: `window_start` and `window_end` are shown by `clock`, sessions stay the same.
+    #[must_use]
+    pub fn by(self, clock: WindowClock) -> Self {
+        let schema = Arc::new(with_window_fields(self.plan.result_schema(), clock));
+        Self { clock, schema, ..self }
     }
 
     /// The columns that come out: keys, aggregates, `window_start`, `window_end`, `window_time`.
@@ -107,12 +116,13 @@ impl SessionSpec {
     fn results(&self, stored: &RecordBatch) -> Result<RecordBatch> {
         let mut columns = self.plan.results(stored)?;
         let (starts, lasts) = times(stored)?;
-        let ends = |before_end: i64| {
-            let ends = lasts.values().iter().map(|last| last.saturating_add(self.gap_ms - before_end));
-            Arc::new(TimestampMillisecondArray::from_iter_values(ends)) as ArrayRef
-        };
-        columns.push(Arc::new(TimestampMillisecondArray::new(starts.values().clone(), None)));
-        columns.extend([ends(0), ends(1)]);
+        let times: Vec<i64> = lasts.values().iter().map(|last| last.saturating_add(self.gap_ms - 1)).collect();
+        // The millisecond after the last one, as the clock shows that: it may be set in between.
+        let ends = times.iter().map(|time| self.clock.local(*time).saturating_add(1));
+        let starts = starts.values().iter().map(|start| self.clock.local(*start));
+        columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(starts)) as ArrayRef);
+        columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(ends)));
+        columns.push(self.clock.time_array(times));
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }
