@@ -25,7 +25,7 @@ use crate::physical::{Physical, arrow_schema, index_of, physical_expr};
 use crate::side::{Aside, check_side_table};
 use crate::types::sql_name;
 use crate::window::{Windowed, table_column};
-use crate::window_spec::WindowSpec;
+use crate::window_spec::{WindowSpec, WindowZone};
 
 /// Rows on their way to a window, without the late ones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +34,7 @@ pub(crate) struct LateRows {
     /// A time in the row's window.
     time: Expr,
     window: WindowSpec,
+    zone: WindowZone,
     attached: bool,
     /// Whose rows they are.
     table: String,
@@ -57,9 +58,9 @@ pub(crate) fn take_out(
     check_side_table(side, table, &name).map_err(carried)?;
     let columns = side.schema.fields().iter().map(|field| column_for(field, &input, table, side, &name));
     let columns = columns.collect::<Sql<Vec<_>>>().map_err(carried)?;
-    let (time, window) = (time.clone(), found.window);
+    let (time, window, zone) = (time.clone(), found.window, found.zone);
     let (table, side) = (table.name.value.clone(), side.name.value.clone());
-    let node = LateRows { input, time, window, attached, table, side, columns };
+    let node = LateRows { input, time, window, zone, attached, table, side, columns };
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 
@@ -194,7 +195,7 @@ impl LateRows {
         if matches!(self.window, WindowSpec::Session { .. }) {
             return Ok(LateRule::Time);
         }
-        let shape = self.window.shape()?;
+        let shape = self.window.shape(self.zone)?;
         Ok(LateRule::Windows(if self.attached { shape.attached() } else { shape }))
     }
 }

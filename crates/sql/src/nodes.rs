@@ -11,7 +11,7 @@ use datafusion::common::{
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
-use crate::window_spec::WindowSpec;
+use crate::window_spec::{WindowSpec, WindowZone};
 
 /// A column that a window gives to its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,9 +34,13 @@ impl WindowColumn {
         }
     }
 
-    /// The column: TIMESTAMP(3) NOT NULL.
-    fn field(self) -> Arc<Field> {
-        Arc::new(Field::new(self.name(), DataType::Timestamp(TimeUnit::Millisecond, None), false))
+    /// The column: TIMESTAMP(3) NOT NULL, or for the time that of the rows TIMESTAMP_LTZ(3) NOT NULL.
+    fn field(self, zone: WindowZone) -> Arc<Field> {
+        let data_type = match self {
+            Self::Start | Self::End => DataType::Timestamp(TimeUnit::Millisecond, None),
+            Self::Time => zone.clock().time_type(),
+        };
+        Arc::new(Field::new(self.name(), data_type, false))
     }
 }
 
@@ -46,6 +50,7 @@ pub(crate) struct WindowAssign {
     pub(crate) input: LogicalPlan,
     pub(crate) time: Column,
     pub(crate) window: WindowSpec,
+    pub(crate) zone: WindowZone,
     /// What a session is of: its PARTITION BY; empty for other windows.
     pub(crate) partition: Vec<Column>,
     schema: DFSchemaRef,
@@ -56,16 +61,16 @@ impl WindowAssign {
     pub(crate) fn try_new(
         input: LogicalPlan,
         time: Column,
-        window: WindowSpec,
+        (window, zone): (WindowSpec, WindowZone),
         partition: Vec<Column>,
     ) -> DfResult<Self> {
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), field.clone())).collect();
         for column in WindowColumn::ALL {
-            fields.push((time.relation.clone(), column.field()));
+            fields.push((time.relation.clone(), column.field(zone)));
         }
         let schema = DFSchema::new_with_metadata(fields, DFSchema::metadata(input.schema()).clone())?;
-        Ok(Self { input, time, window, partition, schema: Arc::new(schema) })
+        Ok(Self { input, time, window, zone, partition, schema: Arc::new(schema) })
     }
 
     /// The node as a plan.
@@ -107,7 +112,8 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}Window: time={}, {}", self.window.kind(), self.time.name, self.window.parameters())
+        let (time, zone) = (&self.time.name, self.zone.shown());
+        write!(f, "{}Window: time={time}{zone}, {}", self.window.kind(), self.window.parameters())
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
@@ -118,7 +124,7 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
         let (Some(input), Some(time)) = (one(inputs), columns.next().transpose()?) else {
             return Err(internal_datafusion_err!("a window has one input and a time column"));
         };
-        Self::try_new(input, time, self.window, columns.collect::<DfResult<_>>()?)
+        Self::try_new(input, time, (self.window, self.zone), columns.collect::<DfResult<_>>()?)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -145,6 +151,7 @@ pub(crate) struct WindowAggregate {
     pub(crate) keys: Vec<Column>,
     pub(crate) time: Column,
     pub(crate) window: WindowSpec,
+    pub(crate) zone: WindowZone,
     /// Whether the rows have their windows already: `time` is then the last millisecond of a row's one window.
     pub(crate) attached: bool,
     /// Aggregate calls whose arguments are columns of the input or constants.
@@ -162,6 +169,7 @@ pub(crate) struct WindowAggregateParts {
     pub(crate) keys: Vec<Column>,
     pub(crate) time: Column,
     pub(crate) window: WindowSpec,
+    pub(crate) zone: WindowZone,
     /// Whether the rows have their windows already: `time` is then the last millisecond of a row's one window.
     pub(crate) attached: bool,
     pub(crate) aggregates: Vec<Expr>,
@@ -172,7 +180,7 @@ pub(crate) struct WindowAggregateParts {
 impl WindowAggregate {
     /// Aggregates over `input`.
     pub(crate) fn try_new(input: LogicalPlan, parts: WindowAggregateParts) -> DfResult<Self> {
-        let WindowAggregateParts { keys, time, window, attached, aggregates, names, lineage } = parts;
+        let WindowAggregateParts { keys, time, window, zone, attached, aggregates, names, lineage } = parts;
         let mut fields = Vec::new();
         for key in &keys {
             let field = input.schema().field_from_column(key)?;
@@ -182,9 +190,9 @@ impl WindowAggregate {
             let (_, field) = aggregate.to_field(input.schema())?;
             fields.push((None, Arc::new(field.as_ref().clone().with_name(name))));
         }
-        fields.extend(WindowColumn::ALL.map(|column| (None, column.field())));
+        fields.extend(WindowColumn::ALL.map(|column| (None, column.field(zone))));
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-        Ok(Self { input, keys, time, window, attached, aggregates, names, lineage, schema })
+        Ok(Self { input, keys, time, window, zone, attached, aggregates, names, lineage, schema })
     }
 
     /// The node as a plan.
@@ -227,7 +235,8 @@ impl UserDefinedLogicalNodeCore for WindowAggregate {
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&str> = self.keys.iter().map(|key| key.name.as_str()).collect();
         let attached = if self.attached { ", over rows of windows" } else { "" };
-        write!(f, "{}WindowAggregate: keys=[{}], time={}, ", self.window.kind(), keys.join(", "), self.time.name)?;
+        let (keys, time, zone) = (keys.join(", "), &self.time.name, self.zone.shown());
+        write!(f, "{}WindowAggregate: keys=[{keys}], time={time}{zone}, ", self.window.kind())?;
         write!(f, "{}{attached}, [{}]", self.window.parameters(), self.names.join(", "))
     }
 
@@ -244,6 +253,7 @@ impl UserDefinedLogicalNodeCore for WindowAggregate {
             keys: columns,
             time,
             window: self.window,
+            zone: self.zone,
             attached: self.attached,
             aggregates: exprs.collect(),
             names: self.names.clone(),

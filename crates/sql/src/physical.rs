@@ -204,9 +204,10 @@ impl<'a> Physical<'a> {
     fn assign(&mut self, assign: &WindowAssign) -> Sql<NodeIndex> {
         let input = self.node(&assign.input)?;
         let schema = assign.input.schema();
-        let spec = WindowAssignSpec::new(schema.as_arrow(), index_of(schema, &assign.time)?, assign.window.shape()?)?;
+        let shape = assign.window.shape(assign.zone)?;
+        let spec = WindowAssignSpec::new(schema.as_arrow(), index_of(schema, &assign.time)?, shape)?;
         let detail = Detail::forward(&format!("WindowAssign {}", assign.window))
-            .line("time", assign.time.name.clone())
+            .line("time", format!("{}{}", assign.time.name, assign.zone.shown()))
             .line("adds", "window_start, window_end, window_time");
         let schema = spec.schema();
         self.add_after(input, detail, schema, spec.factory())
@@ -223,11 +224,11 @@ impl<'a> Physical<'a> {
         let time = index_of(schema, &node.time)?;
         let (schema, factory) = match node.window {
             WindowSpec::Session { gap_ms } => {
-                let spec = SessionSpec::new(schema.as_arrow(), keys, calls, time, gap_ms)?;
+                let spec = SessionSpec::new(schema.as_arrow(), keys, calls, time, gap_ms)?.by(node.zone.clock());
                 (spec.schema(), spec.factory())
             }
             _ => {
-                let shape = node.window.shape()?;
+                let shape = node.window.shape(node.zone)?;
                 let shape = if node.attached { shape.attached() } else { shape };
                 let spec = WindowAggregateSpec::new(schema.as_arrow(), keys, calls, time, shape)?;
                 (spec.schema(), spec.factory())
@@ -252,6 +253,7 @@ impl<'a> Physical<'a> {
         let end = index_of(schema, &parts.end)?;
         let (before, rank) = (parts.before_end_ms, parts.rank.1.name());
         let spec = WindowTopNSpec::new(schema.as_arrow(), keys.clone(), end, before, order, parts.limit, rank)?;
+        let spec = spec.by(parts.zone.clock());
         let detail = top_n::detail(node);
         let added = Node {
             id: self.fresh_id(&parts.lineage),
@@ -400,7 +402,7 @@ fn aggregate_detail(node: &WindowAggregate) -> Detail {
     let input = if node.keys.is_empty() { "all rows to one subtask".to_owned() } else { format!("by key {keys}") };
     let what = if functions.is_empty() { "that there was a row".to_owned() } else { functions.join(", ") };
     Detail::new(&format!("{}Window {keys}, {}", node.window.kind(), node.window), &input)
-        .line("time", node.time.name.clone())
+        .line("time", format!("{}{}", node.time.name, node.zone.shown()))
         .line("aggregates", node.names.join(", "))
         .line("state", format!("per ({keys}, {}): {what}", state_unit(node)))
 }

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, Table
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
+use chrono_tz::Tz;
 use ruslo_operators::row_number_udwf;
 
 use crate::catalog::{Catalog, Relation, StreamTable, StreamView};
@@ -206,7 +207,8 @@ struct Context<'a> {
 impl<'a> Context<'a> {
     fn new(planner: &'a Planner, catalog: &'a Catalog, calls: Vec<WindowCall>, unnests: Vec<UnnestCall>) -> Self {
         let unnests = Arc::new(UnnestRelations { calls: unnests });
-        Self { planner, catalog, relation_planners: vec![Arc::new(WindowRelations { calls }), unnests] }
+        let windows = Arc::new(WindowRelations { calls, zone: planner.world.zone() });
+        Self { planner, catalog, relation_planners: vec![windows, unnests] }
     }
 }
 
@@ -278,6 +280,8 @@ impl ContextProvider for Context<'_> {
 #[derive(Debug)]
 struct WindowRelations {
     calls: Vec<WindowCall>,
+    /// The session's.
+    zone: Tz,
 }
 
 impl RelationPlanner for WindowRelations {
@@ -295,7 +299,7 @@ impl RelationPlanner for WindowRelations {
             WindowInput::Relation(relation) => relation.as_ref().clone(),
             WindowInput::Subquery(_) => return Err(carried(SqlError::internal("a window's query was not parsed"))),
         };
-        let plan = window::assign(context.plan(input)?, call)?;
+        let plan = window::assign(context.plan(input)?, call, self.zone)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono_tz::Tz;
+use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::diagnostic::{Sql, SqlError, nearest};
 use crate::parallelism::PREFIX;
@@ -202,7 +202,10 @@ fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
 
 fn zone(value: &str) -> Result<Tz, String> {
     let name = if matches!(value, "Z" | "+00:00") { "UTC" } else { value };
-    name.parse().map_err(|_| format!("there is no time zone '{value}'; there are names such as 'Europe/Berlin'"))
+    name.parse().map_err(|_| match nearest(value, TZ_VARIANTS.iter().map(|zone| zone.name())) {
+        Some(near) => format!("there is no time zone '{value}'; did you mean '{near}'?"),
+        None => format!("there is no time zone '{value}'; there are names such as 'Europe/Berlin'"),
+    })
 }
 
 fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
@@ -328,8 +331,12 @@ mod tests {
             "'pipeline.memory-limit': '0' is not an amount of memory such as '512 mb' or '2 gb'"
         );
         assert_eq!(
-            refused("table.local-time-zone", "Mars"),
-            "'table.local-time-zone': there is no time zone 'Mars'; there are names such as 'Europe/Berlin'"
+            refused("table.local-time-zone", "Mars/Olympus"),
+            "'table.local-time-zone': there is no time zone 'Mars/Olympus'; there are names such as 'Europe/Berlin'"
+        );
+        assert_eq!(
+            refused("table.local-time-zone", "Europe/Berln"),
+            "'table.local-time-zone': there is no time zone 'Europe/Berln'; did you mean 'Europe/Berlin'?"
         );
     }
 

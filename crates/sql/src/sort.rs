@@ -11,7 +11,7 @@ use crate::explain::Detail;
 use crate::ids::operator_id;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::physical::{Physical, arrow_schema, index_of};
-use crate::window::{bare_column, lineage};
+use crate::window::{bare_column, lineage, zone};
 
 /// Refuses an ORDER BY, which stands at `at`, that a stream cannot have.
 pub(crate) fn check(plan: &LogicalPlan, at: Option<Position>) -> Sql<()> {
@@ -85,7 +85,9 @@ fn is_event_time_column(plan: &LogicalPlan, index: usize) -> bool {
 /// Whether a window's column tells its end: it is complete once the watermark is there.
 fn is_end(plan: &LogicalPlan, index: usize) -> bool {
     let name = plan.schema().field(index).name();
-    [WindowColumn::End, WindowColumn::Time].iter().any(|column| column.name() == name)
+    // Local time goes back where the clocks do.
+    let is_bound = name == WindowColumn::End.name() && !zone(plan).shifts();
+    is_bound || name == WindowColumn::Time.name()
 }
 
 /// The tables that `plan` reads, as operator ids call them, in the order of the text.

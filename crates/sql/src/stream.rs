@@ -90,6 +90,7 @@ fn window_aggregate(aggregate: &Aggregate, at: Position, catalog: &Catalog) -> D
         keys: keys.collect(),
         time,
         window: found.window,
+        zone: found.zone,
         attached,
         aggregates,
         names: names.clone(),
@@ -153,12 +154,23 @@ fn time_of(found: &Windowed, input: &LogicalPlan, attached: bool) -> DfResult<Ex
         // Several of these windows start together.
         (true, _) => None,
     };
-    if let Some(inside) = start.or(column(WindowColumn::Time)) {
+    // Where the clocks are set, the window's time may be before its last slice.
+    let time = column(WindowColumn::Time).filter(|_| !(attached && found.zone.shifts()));
+    if let Some(inside) = start.or(time) {
         return Ok(inside);
     }
-    let end = column(WindowColumn::End).ok_or_else(|| internal_datafusion_err!("a window lost its columns"))?;
+    let end = column(WindowColumn::End).ok_or_else(|| match found.columns.is_empty() {
+        true => internal_datafusion_err!("a window lost its columns"),
+        false => carried(no_end()),
+    })?;
     // Where nothing computes with the window, `window_end` is the row's own time already.
     Ok(if found.computed_with { end - millis(1) } else { end })
+}
+
+/// Says that windows of local time cannot be told apart.
+pub(crate) fn no_end() -> SqlError {
+    SqlError::new("windows of local time are told apart by window_end, which is not among the columns below")
+        .help("SELECT window_end and group by it, too")
 }
 
 /// The columns below a window aggregate: each once, under a name of its own.
@@ -266,7 +278,7 @@ fn lineage_of(aggregate: &Aggregate, found: &Windowed, attached: bool) -> String
     let attached = if attached { " attached" } else { "" };
     format!(
         "{}{attached} keys=[{}] inputs=[{}]",
-        found.window.identity(),
+        found.window.identity(found.zone),
         keys.join(", "),
         inputs(&aggregate.input).join(", ")
     )

@@ -20,9 +20,10 @@ use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::stream;
 use crate::text::expr_text;
 use crate::top_n_node::{WindowTopN, WindowTopNParts};
-use crate::window::{bare_column, is_event_time, lineage};
+use crate::window::{bare_column, is_event_time, lineage, zone};
 use crate::window_spec::WindowSpec;
 
 /// `filter` over a Top-N, if it bounds a row number; whose OVER stands at `at`.
@@ -151,7 +152,13 @@ fn node_of(window: &Window, limit: usize, at: Position) -> DfResult<LogicalPlan>
             Some(end) => ends.push((column, end)),
         }
     }
-    let Some((end, kind)) = ends.into_iter().next() else {
+    let zone = zone(input);
+    // Where the clocks are set, several windows may have one window_time.
+    let told_by_end = |(_, kind): &(Column, WindowColumn)| !zone.shifts() || *kind == WindowColumn::End;
+    if !ends.is_empty() && !ends.iter().any(told_by_end) {
+        return Err(carried(stream::no_end().at(at)));
+    }
+    let Some((end, kind)) = ends.into_iter().find(told_by_end) else {
         let error = SqlError::not_yet("Top-N queries without a window", at);
         return Err(carried(error.help("PARTITION BY window_start, window_end, and the keys")));
     };
@@ -161,6 +168,7 @@ fn node_of(window: &Window, limit: usize, at: Position) -> DfResult<LogicalPlan>
         keys,
         end,
         before_end_ms: if kind == WindowColumn::Time { 1 } else { 0 },
+        zone,
         order: order_by,
         limit,
         rank: (rank.0.cloned(), rank.1.clone()),
@@ -245,7 +253,7 @@ fn of_sessions(plan: &LogicalPlan) -> bool {
 /// The window of rows that nothing has grouped.
 fn assigned(plan: &LogicalPlan) -> String {
     if let Some(assign) = as_node::<WindowAssign>(plan) {
-        return format!(" window=[{}]", assign.window.identity());
+        return format!(" window=[{}]", assign.window.identity(assign.zone));
     }
     match plan {
         LogicalPlan::Extension(_) => String::new(),

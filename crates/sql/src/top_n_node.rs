@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use crate::text::bare_text;
+use crate::window_spec::WindowZone;
 
 /// The first rows of each key and window, in an order. Its output is the input's columns, then the rank.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ pub(crate) struct WindowTopNParts {
     pub(crate) end: Column,
     /// How many milliseconds before the window's end it is.
     pub(crate) before_end_ms: i64,
+    /// The zone of the windows.
+    pub(crate) zone: WindowZone,
     pub(crate) order: Vec<Sort>,
     pub(crate) limit: usize,
     /// What the rank's column is called.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
+use chrono_tz::Tz;
 use datafusion::common::{Column, Result as DfResult};
 use datafusion::logical_expr::{Expr, LogicalPlan, Union, UserDefinedLogicalNodeCore};
 
@@ -17,16 +18,18 @@ use crate::top_n_node::WindowTopN;
 use crate::tvf::WindowCall;
 use crate::types::sql_name;
 use crate::unnest::Unnest;
-use crate::window_spec::WindowSpec;
+use crate::window_spec::{WindowSpec, WindowZone};
 
-/// `input` with the window that `call` asks for; its time column must be the event time of a table.
-pub(crate) fn assign(input: LogicalPlan, call: &WindowCall) -> DfResult<LogicalPlan> {
+/// `input` with the window that `call` asks for; its time column must be the event time of a table. Windows over a
+/// TIMESTAMP_LTZ are of local time in `zone`.
+pub(crate) fn assign(input: LogicalPlan, call: &WindowCall, zone: Tz) -> DfResult<LogicalPlan> {
     let index = time_column(&input, call).map_err(carried)?;
     check_event_time(&input, index, call).map_err(carried)?;
     let time = Column::from(input.schema().qualified_field(index));
     let partition = partition_columns(&input, call).map_err(carried)?;
     check_names(&input, call).map_err(carried)?;
-    WindowAssign::try_new(input, time, call.window, partition).map(WindowAssign::into_plan)
+    let zone = WindowZone::of(input.schema().field(index).data_type(), zone);
+    WindowAssign::try_new(input, time, (call.window, zone), partition).map(WindowAssign::into_plan)
 }
 
 /// A window's columns must not meet others of their name.
@@ -230,6 +233,7 @@ pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
 #[derive(Debug)]
 pub(crate) struct Windowed {
     pub(crate) window: WindowSpec,
+    pub(crate) zone: WindowZone,
     /// What the time column is called where the window is.
     pub(crate) time: String,
     /// By place in the plan's schema.
@@ -259,7 +263,7 @@ fn regrouped(below: &WindowAggregate) -> Option<Windowed> {
     }
     let columns = (below.own_columns()..).zip(WindowColumn::ALL).collect();
     let time = WindowColumn::Time.name().to_owned();
-    Some(Windowed { window: below.window, time, columns, computed_with: true })
+    Some(Windowed { window: below.window, zone: below.zone, time, columns, computed_with: true })
 }
 
 /// The window below `plan`, if there is one and its rows come here one by one.
@@ -278,7 +282,8 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             }
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
-            Some(Windowed { window: assign.window, time: assign.time.name.clone(), columns, computed_with: false })
+            let (window, zone, time) = (assign.window, assign.zone, assign.time.name.clone());
+            Some(Windowed { window, zone, time, columns, computed_with: false })
         }
         LogicalPlan::SubqueryAlias(alias) => windowed(&alias.input),
         LogicalPlan::Filter(filter) => {
@@ -309,6 +314,15 @@ fn windowed_below(unnest: &Unnest) -> Option<Windowed> {
     let columns = places.filter_map(|(index, place)| Some((index, *below.columns.get(&place)?)));
     let computed_with = below.computed_with || below.is_used_in(&unnest.collection, &unnest.input);
     Some(Windowed { columns: columns.collect(), computed_with, ..below })
+}
+
+/// The zone of the windows that the rows of `plan` have.
+pub(crate) fn zone(plan: &LogicalPlan) -> WindowZone {
+    let own = as_node::<WindowAssign>(plan).map(|assign| assign.zone);
+    match own.or(as_node::<WindowAggregate>(plan).map(|aggregate| aggregate.zone)) {
+        Some(zone) => zone,
+        None => plan.inputs().first().map_or(WindowZone::default(), |input| zone(input)),
+    }
 }
 
 /// The place among the columns of `plan` of the time that its window is of, if it is there.

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use ruslo_operators::WindowShape;
+use arrow::datatypes::DataType;
+use chrono_tz::Tz;
+use ruslo_operators::{WindowClock, WindowShape};
 
 use crate::diagnostic::{Sql, SqlError};
 use crate::interval::describe;
@@ -47,8 +49,12 @@ impl WindowSpec {
     }
 
     /// What the ids of its operators begin with. Stored for ever: docs/design/operator-ids.md.
-    pub(crate) fn identity(self) -> String {
-        match self {
+    pub(crate) fn identity(self, zone: WindowZone) -> String {
+        let zone = match zone {
+            WindowZone(Some(zone)) if zone != Tz::UTC => format!(" zone={zone}"),
+            _ => String::new(),
+        };
+        let window = match self {
             Self::Tumble { size_ms, offset_ms } => format!("tumble size={size_ms} offset={offset_ms}"),
             Self::Hop { slide_ms, size_ms, offset_ms } => {
                 format!("hop slide={slide_ms} size={size_ms} offset={offset_ms}")
@@ -56,18 +62,47 @@ impl WindowSpec {
             Self::Cumulate { step_ms, size_ms, offset_ms } => {
                 format!("cumulate step={step_ms} size={size_ms} offset={offset_ms}")
             }
-            Self::Session { gap_ms } => format!("session gap={gap_ms}"),
-        }
+            // The zone matters to what is shown of it, not to what it is.
+            Self::Session { gap_ms } => return format!("session gap={gap_ms}"),
+        };
+        format!("{window}{zone}")
     }
 
     /// The operators' windows.
-    pub(crate) fn shape(self) -> Sql<WindowShape> {
-        Ok(match self {
+    pub(crate) fn shape(self, zone: WindowZone) -> Sql<WindowShape> {
+        let shape = match self {
             Self::Tumble { size_ms, offset_ms } => WindowShape::tumble(size_ms, offset_ms)?,
             Self::Hop { slide_ms, size_ms, offset_ms } => WindowShape::hop(slide_ms, size_ms, offset_ms)?,
             Self::Cumulate { step_ms, size_ms, offset_ms } => WindowShape::cumulate(step_ms, size_ms, offset_ms)?,
             Self::Session { .. } => return Err(SqlError::internal("a session has no shape of its own")),
-        })
+        };
+        Ok(zone.0.map_or(shape, |zone| shape.in_zone(zone)))
+    }
+}
+
+/// The zone whose local time windows are of; none if the rows' time is a TIMESTAMP, which has no zone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct WindowZone(pub(crate) Option<Tz>);
+
+impl WindowZone {
+    /// For windows over times of this type.
+    pub(crate) fn of(time: &DataType, session: Tz) -> Self {
+        Self(matches!(time, DataType::Timestamp(_, Some(_))).then_some(session))
+    }
+
+    /// Whether local time is another than that of the instant.
+    pub(crate) fn shifts(self) -> bool {
+        self.0.is_some_and(|zone| zone != Tz::UTC)
+    }
+
+    /// The operators' clock.
+    pub(crate) fn clock(self) -> WindowClock {
+        self.0.map_or(WindowClock::plain(), WindowClock::in_zone)
+    }
+
+    /// What EXPLAIN says of it behind the time column.
+    pub(crate) fn shown(self) -> String {
+        self.0.filter(|_| self.shifts()).map(|zone| format!(" in {zone}")).unwrap_or_default()
     }
 }
 
@@ -117,7 +152,15 @@ mod tests {
             (WindowSpec::Session { gap_ms: 5000 }, "session gap=5000", "gap 5 s"),
         ];
         for (spec, identity, shown) in specs {
-            assert_eq!((spec.identity().as_str(), spec.to_string().as_str()), (identity, shown));
+            assert_eq!(
+                (spec.identity(WindowZone(Some(Tz::UTC))).as_str(), spec.to_string().as_str()),
+                (identity, shown)
+            );
+            assert_eq!(spec.identity(WindowZone::default()), identity);
         }
+        let berlin = WindowZone(Some(Tz::Europe__Berlin));
+        let identity = WindowSpec::Tumble { size_ms: 1000, offset_ms: 0 }.identity(berlin);
+        assert_eq!(identity, "tumble size=1000 offset=0 zone=Europe/Berlin");
+        assert_eq!(WindowSpec::Session { gap_ms: 5 }.identity(berlin), "session gap=5");
     }
 }

@@ -12,6 +12,7 @@ docs/sql/README.md, and DuckDB gets the rest. The section says what DuckDB must 
     -- window ts size 60 s watermark 5 s [offset 900 s]
     -- session ts gap 10 s watermark 5 s [by k v]     instead of `window`: sessions of each (k, v)
     -- window ts hop 20 s size 60 s watermark 5 s        or `cumulate`; a row comes once for each window
+    -- window ts size 86400 s watermark 5 s zone Europe/Berlin    `ts` is UTC, windows are of local time
     -- late counts where k <> 'noise'          only these late rows reach the window
     SELECT ...                                 the table has window_start, window_end, window_time too
 
@@ -26,6 +27,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import zoneinfo
 
 import duckdb
 
@@ -64,13 +66,30 @@ def windows(at, kind, step, size, offset):
     return [(start, start + size) for start in range(first, at - size, -step)]
 
 
-def judge(rows, time, kind, step, size, delay, offset):
+def local(at, zone):
+    """What clocks show at `at`, as milliseconds."""
+    instant = (EPOCH + at * MILLISECOND).replace(tzinfo=datetime.timezone.utc)
+    return millis(instant.astimezone(zone).replace(tzinfo=None))
+
+
+def last_before(end, zone):
+    """The last millisecond at which clocks show less than `end`: tries all quarters of an hour around."""
+    quarter = 900_000
+    first = end // quarter * quarter + 30 * 4 * quarter
+    for at in range(first, first - 60 * 4 * quarter, -quarter):
+        if local(at, zone) < end:
+            return at + min(quarter - 1, end - 1 - local(at, zone))
+    raise ValueError("clocks are set by more than a day")
+
+
+def judge(rows, time, kind, step, size, delay, offset, zone):
     """Adds to each row the windows that it counts for: by the rows before it in its file only."""
     watermark = None
     for row in rows:
         at = millis(row[time])
-        row["windows"] = [(start, end) for start, end in windows(at, kind, step, size, offset)
-                          if watermark is None or end - 1 > watermark]
+        row["windows"] = [(start, end, last_before(end, zone))
+                          for start, end in windows(local(at, zone), kind, step, size, offset)
+                          if watermark is None or last_before(end, zone) > watermark]
         watermark = at - delay if watermark is None else max(watermark, at - delay)
 
 
@@ -83,7 +102,7 @@ def judge_late(rows, time, delay):
         watermark = at - delay if watermark is None else max(watermark, at - delay)
 
 
-def sessions(rows, time, gap, keys):
+def sessions(rows, time, gap, keys, zone):
     """Adds each row's session: sorted by time, rows of a key more than a gap apart are in two."""
     open_rows = {}
     for row in sorted((row for row in rows if not row["late"]), key=lambda row: row[time]):
@@ -92,7 +111,8 @@ def sessions(rows, time, gap, keys):
             mine.clear()
         mine.append(row)
         for member in mine:
-            member["window_start"], member["window_end"] = millis(mine[0][time]), millis(row[time]) + gap
+            last = millis(row[time]) + gap - 1
+            member["session"] = local(millis(mine[0][time]), zone), local(last, zone) + 1, last
 
 
 def load(db, directives, files):
@@ -105,7 +125,8 @@ def load(db, directives, files):
     session = next((d for d in directives if d.startswith("session ")), None)
     counted = next((d.removeprefix("late counts where ") for d in directives if d.startswith("late ")), "true")
     db.execute(f'CREATE TABLE typed ({columns})')
-    db.execute(f'CREATE TABLE judged ({columns}, window_start TIMESTAMP, window_end TIMESTAMP, late BOOLEAN)')
+    db.execute(f'CREATE TABLE judged ({columns}, window_start TIMESTAMP, window_end TIMESTAMP, window_time TIMESTAMP, '
+               'late BOOLEAN)')
     types = [(row[0], row[1]) for row in db.execute("DESCRIBE typed").fetchall()]
     everything = []
     for file in names.split():
@@ -115,26 +136,27 @@ def load(db, directives, files):
             values = db.execute(f"SELECT {casts}", [row.get(column) for column, _ in types]).fetchone()
             rows.append(dict(zip((column for column, _ in types), values)))
         if window:
-            time, kind, step, size, delay, offset = re.fullmatch(
-                r"window (\S+)(?: (hop|cumulate) (\d+) s)? size (\d+) s watermark (\d+) s(?: offset (-?\d+) s)?",
-                window).groups()
+            time, kind, step, size, delay, offset, zone = re.fullmatch(
+                r"window (\S+)(?: (hop|cumulate) (\d+) s)? size (\d+) s watermark (\d+) s(?: offset (-?\d+) s)?"
+                r"(?: zone (\S+))?", window).groups()
+            zone = zoneinfo.ZoneInfo(zone or "UTC")
             size = int(size) * 1000
-            judge(rows, time, kind, int(step or 0) * 1000 or size, size, int(delay) * 1000, int(offset or 0) * 1000)
+            judge(rows, time, kind, int(step or 0) * 1000 or size, size, int(delay) * 1000, int(offset or 0) * 1000,
+                  zone)
         if session:
-            time, gap, delay, keys = re.fullmatch(
-                r"session (\S+) gap (\d+) s watermark (\d+) s(?: by (.*))?", session).groups()
+            time, gap, delay, zone, keys = re.fullmatch(
+                r"session (\S+) gap (\d+) s watermark (\d+) s(?: zone (\S+))?(?: by (.*))?", session).groups()
             judge_late(rows, time, int(delay) * 1000)
         everything += rows
     if session:
-        sessions(everything, time, int(gap) * 1000, (keys or "").split())
+        sessions(everything, time, int(gap) * 1000, (keys or "").split(), zoneinfo.ZoneInfo(zone or "UTC"))
     for row in everything:
         late = window is not None and not row["windows"]
-        for bounds in row.get("windows") or [(row.get("window_start"), row.get("window_end"))]:
+        for bounds in row.get("windows") or [row.get("session", (None, None, None))]:
             times = [at if at is None else EPOCH + at * MILLISECOND for at in bounds]
             values = [row[column] for column, _ in types] + times + [row.get("late", late)]
             db.execute(f"INSERT INTO judged VALUES ({', '.join('?' * len(values))})", values)
-    db.execute(f'CREATE VIEW {name} AS SELECT * EXCLUDE (late), window_end - INTERVAL 1 MILLISECOND AS window_time '
-               'FROM judged WHERE NOT late')
+    db.execute(f'CREATE VIEW {name} AS SELECT * EXCLUDE (late) FROM judged WHERE NOT late')
     return db.execute(f"SELECT count(*) FROM judged WHERE late AND ({counted})").fetchone()[0]
 
 

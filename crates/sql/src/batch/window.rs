@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, TimestampMillisecondArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
@@ -27,9 +27,11 @@ use datafusion::logical_expr::{
     AggregateUDF, ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Projection, ReturnFieldArgs,
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, cast, lit, when,
 };
+use ruslo_operators::WindowClock;
 
 use crate::nodes::{WindowAssign, WindowColumn};
-use crate::window_spec::WindowSpec;
+use crate::types::UTC;
+use crate::window_spec::{WindowSpec, WindowZone};
 
 const MILLIS: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
@@ -39,24 +41,33 @@ const WINDOWS_OF_A_ROW_MAX: i64 = 10_000;
 /// The rows of `assign` with their windows.
 pub(super) fn lower(assign: &WindowAssign) -> DfResult<LogicalPlan> {
     let time = || Expr::Column(assign.time.clone());
+    let zone = assign.zone;
     match assign.window {
         WindowSpec::Tumble { size_ms, offset_ms } => {
-            let end = Bound::End { size_ms, offset_ms }.of(time());
-            let bounds = [end.clone() - millis(size_ms), end.clone(), end - millis(1)];
+            let end = Bound::End { size_ms, offset_ms }.of(time(), zone);
+            let bounds = [end.clone() - millis(size_ms), end.clone(), window_time(end, zone)];
             with_bounds(assign, assign.input.clone(), bounds)
         }
         WindowSpec::Hop { slide_ms, size_ms, offset_ms } => {
             let rows = a_row_each(assign, Bound::HopEnds { slide_ms, size_ms, offset_ms })?;
-            let bounds = [column("$end") - millis(size_ms), column("$end"), column("$end") - millis(1)];
+            let bounds = [column("$end") - millis(size_ms), column("$end"), window_time(column("$end"), zone)];
             with_bounds(assign, rows, bounds)
         }
         WindowSpec::Cumulate { step_ms, size_ms, offset_ms } => {
             let rows = a_row_each(assign, Bound::CumulateEnds { step_ms, size_ms, offset_ms })?;
             let last = column("$end") - millis(1);
-            let start = Bound::End { size_ms, offset_ms }.of(last.clone()) - millis(size_ms);
-            with_bounds(assign, rows, [start, column("$end"), last])
+            let start = Bound::End { size_ms, offset_ms }.of(last, zone) - millis(size_ms);
+            with_bounds(assign, rows, [start, column("$end"), window_time(column("$end"), zone)])
         }
         WindowSpec::Session { gap_ms } => session(assign, gap_ms),
+    }
+}
+
+/// The `window_time` of a window that ends at `end`.
+fn window_time(end: Expr, zone: WindowZone) -> Expr {
+    match zone {
+        WindowZone(None) => end - millis(1),
+        zone => Bound::LastInstant.of(end, zone),
     }
 }
 
@@ -88,7 +99,7 @@ fn millis(count: i64) -> Expr {
 
 /// Each row once for each of its windows, whose end is the column `$end`.
 fn a_row_each(assign: &WindowAssign, ends: Bound) -> DfResult<LogicalPlan> {
-    let ends = ends.of(Expr::Column(assign.time.clone())).alias("$end");
+    let ends = ends.of(Expr::Column(assign.time.clone()), assign.zone).alias("$end");
     let listed = project(columns_of(&assign.input).into_iter().chain([ends]).collect(), assign.input.clone())?;
     LogicalPlanBuilder::from(listed).unnest_column(Column::new_unqualified("$end"))?.build()
 }
@@ -99,8 +110,10 @@ fn session(assign: &WindowAssign, gap_ms: i64) -> DfResult<LogicalPlan> {
     let keys = || assign.partition.iter().cloned().map(Expr::Column).collect::<Vec<_>>();
     let in_time = || vec![column("$time").sort(true, true)];
 
-    let timed =
-        project(and(vec![Bound::Millis.of(Expr::Column(assign.time.clone())).alias("$time")]), assign.input.clone())?;
+    let timed = project(
+        and(vec![Bound::Millis.of(Expr::Column(assign.time.clone()), assign.zone).alias("$time")]),
+        assign.input.clone(),
+    )?;
     let before = lag(column("$time"), Some(1), None).partition_by(keys()).order_by(in_time()).build()?;
     let behind = LogicalPlanBuilder::from(timed).window([before.alias("$before")])?.build()?;
     let is_first = column("$before").is_null().or((column("$time") - column("$before")).gt(lit(gap_ms)));
@@ -115,12 +128,26 @@ fn session(assign: &WindowAssign, gap_ms: i64) -> DfResult<LogicalPlan> {
     let least = over(min_udaf(), "$time").partition_by(session()).build()?.alias("$least");
     let greatest = over(max_udaf(), "$time").partition_by(session()).build()?.alias("$greatest");
     let bounded = LogicalPlanBuilder::from(numbered).window([least, greatest])?.build()?;
-    let end = |before: i64| cast(column("$greatest") + lit(gap_ms.saturating_sub(before)), MILLIS);
-    with_bounds(assign, bounded, [cast(column("$least"), MILLIS), end(0), end(1)])
+    let first = column("$least");
+    let end = |before: i64| column("$greatest") + lit(gap_ms.saturating_sub(before));
+    let bounds = match assign.zone {
+        WindowZone(None) => [cast(first, MILLIS), cast(end(0), MILLIS), cast(end(1), MILLIS)],
+        zone => {
+            let (first, last) = (cast(first, instants()), cast(end(1), instants()));
+            let local = |time: Expr| Bound::Local.of(time, zone);
+            [local(first), local(last.clone()) + millis(1), last]
+        }
+    };
+    with_bounds(assign, bounded, bounds)
 }
 
 fn over(function: Arc<AggregateUDF>, argument: &str) -> Expr {
     Expr::from(WindowFunction::new(function, vec![column(argument)]))
+}
+
+/// TIMESTAMP_LTZ(3).
+fn instants() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::from(UTC)))
 }
 
 /// What is computed of a row's time: floored to milliseconds, and not NULL.
@@ -128,6 +155,10 @@ fn over(function: Arc<AggregateUDF>, argument: &str) -> Expr {
 enum Bound {
     /// The time itself, as a BIGINT.
     Millis,
+    /// The local time, as a TIMESTAMP(3).
+    Local,
+    /// Of a window's end: the last instant before, as a TIMESTAMP_LTZ(3).
+    LastInstant,
     /// The end of the window of this size, as a TIMESTAMP(3).
     End { size_ms: i64, offset_ms: i64 },
     /// The ends of all hopping windows, as a list.
@@ -137,21 +168,24 @@ enum Bound {
 }
 
 impl Bound {
-    fn of(self, time: Expr) -> Expr {
+    fn of(self, time: Expr, zone: WindowZone) -> Expr {
         let signature = Signature::any(1, Volatility::Immutable);
-        ScalarUDF::from(BoundFunction { bound: self, signature }).call(vec![time])
+        ScalarUDF::from(BoundFunction { bound: self, zone, signature }).call(vec![time])
     }
 
     fn data_type(self) -> DataType {
         match self {
             Self::Millis => DataType::Int64,
-            Self::End { .. } => MILLIS,
+            Self::End { .. } | Self::Local => MILLIS,
+            Self::LastInstant => instants(),
             Self::HopEnds { .. } | Self::CumulateEnds { .. } => DataType::List(list_item()),
         }
     }
 
-    fn compute(self, times: &[i64]) -> DfResult<ArrayRef> {
+    fn compute(self, times: &[i64], clock: WindowClock) -> DfResult<ArrayRef> {
         Ok(match self {
+            Self::Local => Arc::new(TimestampMillisecondArray::from(times.to_vec())),
+            Self::LastInstant => clock.time_array(times.iter().map(|end| clock.last_instant(*end)).collect()),
             Self::Millis => Arc::new(Int64Array::from(times.to_vec())),
             Self::End { size_ms, offset_ms } => {
                 let ends = times.iter().map(|time| end_of(*time, size_ms, offset_ms));
@@ -194,6 +228,7 @@ fn lists(times: &[i64], step_ms: i64, bounds: impl Fn(i64) -> DfResult<(i64, i64
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BoundFunction {
     bound: Bound,
+    zone: WindowZone,
     signature: Signature,
 }
 
@@ -201,6 +236,8 @@ impl ScalarUDFImpl for BoundFunction {
     fn name(&self) -> &str {
         match self.bound {
             Bound::Millis => "event_time",
+            Bound::Local => "local_time",
+            Bound::LastInstant => "window_time",
             Bound::End { .. } => "window_end",
             Bound::HopEnds { .. } | Bound::CumulateEnds { .. } => "window_ends",
         }
@@ -219,7 +256,12 @@ impl ScalarUDFImpl for BoundFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        Ok(ColumnarValue::Array(self.bound.compute(&times(&args)?)?))
+        let (clock, mut times) = (self.zone.clock(), ScalarBuffer::from(times(&args)?));
+        // Sessions are of instants.
+        if let (true, Some(field)) = (self.bound != Bound::Millis, args.arg_fields.first()) {
+            times = clock.local_times(times, field.data_type());
+        }
+        Ok(ColumnarValue::Array(self.bound.compute(&times, clock)?))
     }
 }
 
@@ -293,7 +335,7 @@ mod tests {
     }
 
     fn ends(bound: Bound, time: i64) -> Vec<i64> {
-        let lists = bound.compute(&[time]).unwrap();
+        let lists = bound.compute(&[time], WindowClock::plain()).unwrap();
         lists.as_list::<i32>().value(0).as_primitive::<TimestampMillisecondType>().values().to_vec()
     }
 
