@@ -19,7 +19,7 @@
 //!
 //! A fingerprint is the hash of everything that the query says: the statement and each table and view that it reads or
 //! writes, laid out in one way. How fast a source is read (`source.rows-per-second`) only tunes, and settings are not part
-//! of the query: both may change between two runs of a pipeline.
+//! of the query: both may change between two runs of a pipeline. The time zone is, if it is not UTC.
 
 use std::collections::BTreeSet;
 

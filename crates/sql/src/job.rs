@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use chrono_tz::Tz;
 use datafusion::logical_expr::{LogicalPlan, Union};
 use ruslo_core::graph::Graph;
 
@@ -86,6 +87,11 @@ impl Program<'_> {
             RuntimeMode::Streaming => job_text(job),
             // No engine goes on from the other's checkpoints.
             RuntimeMode::Batch => format!("BATCH {}", job_text(job)),
+        };
+        // Another zone gives times another meaning, and state with them.
+        let text = match settings.time_zone {
+            Tz::UTC => text,
+            zone => format!("ZONE {zone} {text}"),
         };
         let fingerprint = ids::fingerprint(&text, &self.catalog);
         self.job = Some(PlannedJob { graph, batch, explain, fingerprint, schema, is_insert, is_explain });

@@ -119,6 +119,10 @@ fn a_fingerprint_is_the_meaning_not_the_layout() {
     assert_ne!(planned_with("test.sql", &format!("{elsewhere}{HOURLY}"), &[]).unwrap().fingerprint, one);
     let later = TABLES.replace("'4' SECOND", "'5' SECOND");
     assert_ne!(planned_with("test.sql", &format!("{later}{HOURLY}"), &[]).unwrap().fingerprint, one);
+    let text = format!("{TABLES}{HOURLY}");
+    let in_zone = |zone: &str| planned_with("test.sql", &text, &[("table.local-time-zone", zone)]);
+    assert_eq!(in_zone("UTC").unwrap().fingerprint, one);
+    assert_ne!(in_zone("Europe/Berlin").unwrap().fingerprint, one);
 }
 
 #[test]
