@@ -1,7 +1,6 @@
 //! VAR_POP, VAR_SAMP, STDDEV_POP and STDDEV_SAMP with Flink's result types: the argument's.
 //!
-//! Integers are added up exactly, as squares and sums in 128 bits, and divided as Flink divides them: the mean square
-//! and the result are truncated. FLOAT, DOUBLE and DECIMAL are added up in double precision (Welford; Chan, Golub and
+//! Integers are added up exactly, as squares and sums in 128 bits, and the result is truncated once. FLOAT, DOUBLE and DECIMAL are added up in double precision (Welford; Chan, Golub and
 //! LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
 
 use std::sync::Arc;
@@ -94,8 +93,11 @@ impl IntegerSpread {
 
     fn result(&self, group: &Moments) -> Result<Option<i128>> {
         let Some(divisor) = self.spread.divisor(group.count) else { return Ok(None) };
-        let square = group.sum.checked_mul(group.sum).ok_or_else(|| self.overflow())?;
-        let variance = (group.squares - square / i128::from(group.count)) / i128::from(divisor);
+        // The sum of squared differences, times the count: a whole number.
+        let count = i128::from(group.count);
+        let products = (count.checked_mul(group.squares), group.sum.checked_mul(group.sum));
+        let (Some(squares), Some(square)) = products else { return Err(self.overflow()) };
+        let variance = (squares - square) / (count * i128::from(divisor));
         Ok(Some(if self.spread.root { variance.max(0).isqrt() } else { variance }))
     }
 
@@ -306,21 +308,22 @@ mod tests {
 
     #[test]
     fn integers_are_exact_and_truncated() {
-        // 2, 4, 4, 4, 5, 5, 7, 9: mean 5, squared differences 32. 1, 2, 3, 4: squares 30, 10·10/4 = 25, 5/4 and 5/3.
-        let values: ArrayRef = Arc::new(Int32Array::from(vec![2, 4, 4, 4, 5, 5, 7, 9, 1, 2, 3, 4, 6]));
-        let groups = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2];
+        // 2, 4, 4, 4, 5, 5, 7, 9: mean 5, squared differences 32. 1, 2, 3, 4: 5, 5/4 and 5/3.
+        // 0, 5, 5, 7: 26.75 / 4 = 6.7 and 26.75 / 3 = 8.9, where 27 / 3 would be cut too early.
+        let values: ArrayRef = Arc::new(Int32Array::from(vec![2, 4, 4, 4, 5, 5, 7, 9, 1, 2, 3, 4, 6, 0, 5, 5, 7]));
+        let groups = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 4, 4, 4, 4];
         let expected = [
-            [Some(4), Some(1), Some(0), None],
-            [Some(2), Some(1), Some(0), None],
-            [Some(4), Some(1), None, None],
-            [Some(2), Some(1), None, None],
+            [Some(4), Some(1), Some(0), None, Some(6)],
+            [Some(2), Some(1), Some(0), None, Some(2)],
+            [Some(4), Some(1), None, None, Some(8)],
+            [Some(2), Some(1), None, None, Some(2)],
         ];
         for ((sample, root), expected) in ALL.into_iter().zip(expected) {
             let mut spread = IntegerSpread::new(Spread { sample, root }, DataType::Int32);
-            for at in [0..5, 5..13] {
+            for at in [0..5, 5..17] {
                 let mut part = spread.empty().unwrap();
-                part.update(&[values.slice(at.start, at.len())], &groups[at], None, 4).unwrap();
-                spread.merge(&part.states(EmitTo::All).unwrap(), &[0, 1, 2, 3], 4).unwrap();
+                part.update(&[values.slice(at.start, at.len())], &groups[at], None, 5).unwrap();
+                spread.merge(&part.states(EmitTo::All).unwrap(), &[0, 1, 2, 3, 4], 5).unwrap();
             }
             let made = spread.results(EmitTo::All).unwrap();
             assert_eq!(made.as_primitive::<Int32Type>(), &Int32Array::from(expected.to_vec()), "{sample} {root}");
