@@ -21,6 +21,8 @@
 mod case;
 #[path = "sql/docs.rs"]
 mod docs;
+#[path = "flink/mod.rs"]
+mod flink;
 #[path = "fuzz/mod.rs"]
 mod fuzz;
 #[path = "generated/mod.rs"]
@@ -101,4 +103,10 @@ fn no_record_is_lost_among_bad_and_late_ones() {
 fn the_sql_in_the_documentation_runs() {
     let failures = docs::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql"));
     assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n\n"));
+}
+
+#[test]
+fn flinks_own_results_are_ours() {
+    let failures = flink::check();
+    assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
 }

@@ -212,7 +212,7 @@ impl Input {
 }
 
 /// The comment, and the sections with their headings; a body ends with one newline or is empty.
-fn sections(text: &str) -> (String, Vec<(String, String)>) {
+pub(crate) fn sections(text: &str) -> (String, Vec<(String, String)>) {
     let mut comment = String::new();
     let mut sections: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
