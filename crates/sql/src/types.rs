@@ -10,7 +10,7 @@
 //! | DATE, TIME(p) | Date32, Time32 in milliseconds |
 //! | TIMESTAMP(p) | without zone; p ≤ 3: milliseconds, p ≤ 6 (the default): microseconds, else nanoseconds |
 //! | TIMESTAMP_LTZ(p) | the same with the zone UTC |
-//! | ARRAY<T>, MAP<K, V>, ROW<a T, ..> | List, Map, Struct; NOT NULL inside them is not enforced |
+//! | `ARRAY<T>`, `MAP<K, V>`, `ROW<a T, ..>` | List, Map, Struct; NOT NULL inside them is not enforced |
 
 use std::sync::Arc;
 
