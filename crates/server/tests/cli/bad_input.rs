@@ -81,7 +81,7 @@ fn rows_that_do_not_fit() {
 fn values_that_overflow_on_the_way() {
     let window = "FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end";
     let cases = [
-        ("CAST(a AS INT) AS x FROM t", "Can't cast value 9223372036854775807 to type Int32"),
+        ("CAST(a AS INT) AS x FROM t", "CAST(a AS INT): 9223372036854775807 is no INT; TRY_CAST gives NULL for it"),
         ("a / 0 AS x FROM t", "division by zero"),
         (&format!("SUM(a) AS x {window}"), "SUM(BIGINT) overflowed; CAST the column to DECIMAL(38, 0)"),
     ];
@@ -239,7 +239,7 @@ fn names_that_are_not_known() {
         ),
         (
             script("a BIGINT", "in.csv", "").replace("'filesystem'", "'filesytem'"),
-            "there is no connector 'filesytem'; there are blackhole, filesystem, print\n --> job.sql:2:21\n  |\n2 | \
+            "there is no connector 'filesytem'; there are ..\n --> job.sql:2:21\n  |\n2 | \
              WITH ('connector' = 'filesytem', 'path' = 'in.csv', 'format' = 'csv');\n  |                     ^\n  = \
              help: did you mean 'filesystem'?",
         ),
@@ -250,8 +250,9 @@ fn names_that_are_not_known() {
              did you mean 'path'?",
         ),
     ];
+    let connectors: Vec<_> = ruslo::registry().names().collect();
     for (text, expected) in cases {
-        assert_eq!(refused(&text), expected);
+        assert_eq!(refused(&text).replace(&connectors.join(", "), ".."), expected);
     }
 }
 
