@@ -4,11 +4,24 @@
 //! reads them, `source.rs` and `sink.rs` do the work), one cargo feature and one line in [`registry`]. The planner finds
 //! a connector by the name in `'connector' = '..'`; the runtime sees only the traits of `ruslo_core`.
 
+#[cfg(any(feature = "print", feature = "stdout"))]
+mod console;
 #[cfg(any(feature = "datagen", feature = "nexmark"))]
 mod generate;
-#[cfg(any(feature = "datagen", feature = "filesystem", feature = "nexmark", feature = "print"))]
+#[cfg(any(feature = "stdin", feature = "stdout"))]
+mod line_format;
+#[cfg(any(
+    feature = "datagen",
+    feature = "filesystem",
+    feature = "nexmark",
+    feature = "print",
+    feature = "stdin",
+    feature = "stdout"
+))]
 #[allow(dead_code, reason = "not all connectors are on")]
 mod option;
+#[cfg(any(feature = "filesystem", feature = "stdin"))]
+mod origins;
 
 #[cfg(feature = "blackhole")]
 pub mod blackhole;
@@ -20,6 +33,10 @@ pub mod filesystem;
 pub mod nexmark;
 #[cfg(feature = "print")]
 pub mod print;
+#[cfg(feature = "stdin")]
+pub mod stdin;
+#[cfg(feature = "stdout")]
+pub mod stdout;
 
 use ruslo_core::connector::Registry;
 
@@ -42,6 +59,10 @@ pub fn registry() -> Registry {
     let registry = registry.with(nexmark::Nexmark);
     #[cfg(feature = "print")]
     let registry = registry.with(print::Print);
+    #[cfg(feature = "stdin")]
+    let registry = registry.with(stdin::Stdin);
+    #[cfg(feature = "stdout")]
+    let registry = registry.with(stdout::Stdout);
     registry
 }
 
@@ -58,6 +79,8 @@ mod tests {
             ("filesystem", cfg!(feature = "filesystem")),
             ("nexmark", cfg!(feature = "nexmark")),
             ("print", cfg!(feature = "print")),
+            ("stdin", cfg!(feature = "stdin")),
+            ("stdout", cfg!(feature = "stdout")),
         ];
         let expected: Vec<_> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
         assert_eq!(names, expected);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{Disk, LocalDisk};
 use crate::rng::Rng;
+use crate::standard_input::{StandardInput, ThreadedInput};
 
 /// Where `print` writes, shared with whoever else draws on the terminal.
 pub type Console = Arc<Mutex<dyn Write + Send>>;
@@ -17,6 +18,8 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Files.
     pub disk: Arc<dyn Disk>,
+    /// Standard input.
+    pub input: Arc<dyn StandardInput>,
     /// Standard output.
     pub console: Console,
     /// What random values follow from.
@@ -24,11 +27,12 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// This machine: its clock, its files, its standard output.
+    /// This machine: its clock, its files, its standard input and output.
     pub fn local() -> Self {
         Self {
             clock: Arc::new(SystemClock::new()),
             disk: Arc::new(LocalDisk),
+            input: Arc::new(ThreadedInput::new(std::io::stdin())),
             console: Arc::new(Mutex::new(std::io::stdout())),
             seed: Rng::from_os().next_u64(),
         }

@@ -7,7 +7,7 @@
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
 //! | [`dead_letter`] | records that cannot become rows |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
-//! | [`clock`], [`disk`], [`rng`], [`environment`] | the seams that a simulator replaces |
+//! | [`clock`], [`disk`], [`standard_input`], [`rng`], [`environment`] | the seams that a simulator replaces |
 //! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
 
 pub mod clock;
@@ -27,5 +27,6 @@ pub mod rng;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod standard_input;
 pub mod state;
 pub mod time;

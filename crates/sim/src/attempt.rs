@@ -10,6 +10,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
+use ruslo_core::standard_input::NoInput;
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::seeded::SeededJob;
 use ruslo_runtime::job::{JobSpec, Start};
@@ -146,7 +147,8 @@ impl Attempt {
         let lock = store.lock()?;
         let (start, origin) = start_of(&store, &process)?;
         let console = Arc::new(Mutex::new(std::io::sink()));
-        let environment = Environment { clock: Arc::clone(&world.clock) as _, disk, console, seed: 0 };
+        let environment =
+            Environment { clock: Arc::clone(&world.clock) as _, disk, input: Arc::new(NoInput), console, seed: 0 };
         let graph = setup.shape.graph(&ends(setup, world, &process, &environment, rng)?, parallelism);
         let fingerprint = "simulated".to_owned();
         let spec = JobSpec { graph, config: setup.config.clone(), environment, store, fingerprint, start };

@@ -14,7 +14,6 @@ mod compression;
 mod content;
 mod listing;
 mod options;
-mod origins;
 mod part;
 mod part_name;
 mod partition;

@@ -18,9 +18,9 @@ use ruslo_formats::{DecodeError, Decoder};
 use super::columns::Columns;
 use super::compression::Compression;
 use super::content;
-use super::origins::{self, Kept, LineOrigins};
 use super::piece::{self, Piece};
 use super::window::Window;
+use crate::origins::{self, Kept, LineOrigins};
 
 /// How much input goes into one batch: what bounds its size where rows are long. A single longer row is let through.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
@@ -184,7 +184,8 @@ impl Current {
     fn origins(&mut self, columns: &Arc<Columns>, file: &File) -> Option<Box<dyn Origins>> {
         let kept = std::mem::take(self.kept.as_mut()?);
         let (path, columns, header) = (file.path.clone(), Arc::clone(columns), file.header.clone());
-        Some(Box::new(LineOrigins { path, kept, columns, header }))
+        let decoder = Box::new(move || columns.decoder(header.as_deref()));
+        Some(Box::new(LineOrigins { path, kept, decoder }))
     }
 
     fn fill(&mut self) {

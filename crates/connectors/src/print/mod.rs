@@ -12,7 +12,7 @@ mod row;
 mod sink;
 mod table;
 
-pub use sink::is_console_closed;
+pub use crate::console::is_console_closed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,28 +1,19 @@
 //! Writes batches to the console, each in one piece under the console's lock.
 
-use std::io::ErrorKind as Io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::environment::Console;
 use ruslo_core::epoch::Epoch;
-use ruslo_core::error::{Error, ErrorKind, Result};
+use ruslo_core::error::Result;
 use ruslo_core::operator::{Progress, Subtask};
 use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter};
 
 use super::options::{PrintOptions, Style};
 use super::row;
 use super::table::Table;
-
-/// What the error of a closed standard output reads.
-const CONSOLE_CLOSED: &str = "standard output was closed by the program that reads it";
-
-/// Whether an error only says that nobody reads the output any more (`ruslo run .. | head`): no fault of anyone's, and
-/// nothing to report.
-pub fn is_console_closed(error: &Error) -> bool {
-    error.kind() == ErrorKind::Resource && error.to_string().ends_with(CONSOLE_CLOSED)
-}
+use crate::console::{AlreadyPrinted, put};
 
 pub(super) struct PrintSink {
     options: PrintOptions,
@@ -74,13 +65,13 @@ impl SinkWriter for PrintWriter {
         match &self.form {
             Form::Row { prefix } => {
                 row::write(batch, prefix, &mut self.text)?;
-                put(&self.console, &self.text)?;
+                put(&mut *lock(&self.console), self.text.as_bytes())?;
             }
             // The table is held while its text is written, or another subtask's rows could overtake the header.
             Form::Table(table) => {
-                let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut table = lock(table);
                 table.write(batch, &mut self.text)?;
-                put(&self.console, &self.text)?;
+                put(&mut *lock(&self.console), self.text.as_bytes())?;
             }
         }
         Ok(Progress::Done)
@@ -91,36 +82,20 @@ impl SinkWriter for PrintWriter {
     }
 }
 
-fn put(console: &Console, text: &str) -> Result<()> {
-    let mut console = console.lock().unwrap_or_else(PoisonError::into_inner);
-    let written = console.write_all(text.as_bytes()).and_then(|()| console.flush());
-    written.map_err(|error| match error.kind() {
-        Io::BrokenPipe => Error::resource(CONSOLE_CLOSED),
-        _ => Error::io("standard output", &error),
-    })
-}
-
-/// There is nothing to commit and nothing to take back.
-struct AlreadyPrinted;
-
-impl Committer for AlreadyPrinted {
-    fn commit(&mut self, _: &[Committable]) -> Result<()> {
-        Ok(())
-    }
-
-    fn abort_since(&mut self, _: Epoch) -> Result<()> {
-        Ok(())
-    }
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+    use std::io::{self, ErrorKind as Io, Write};
 
     use arrow::array::{ArrayRef, Int64Array};
     use ruslo_core::environment::Environment;
+    use ruslo_core::error::ErrorKind;
 
     use super::*;
+    use crate::console::is_console_closed;
 
     fn options(style: Style) -> PrintOptions {
         PrintOptions { identifier: String::new(), style }

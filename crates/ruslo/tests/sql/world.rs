@@ -10,6 +10,7 @@ use ruslo_core::disk::LocalDisk;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
+use ruslo_core::standard_input::NoInput;
 use ruslo_runtime::channel::Credit;
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::seeded::SeededJob;
@@ -71,7 +72,13 @@ impl World {
     }
 
     fn environment(&self, clock: &Arc<VirtualClock>) -> Environment {
-        Environment { clock: clock.clone(), disk: Arc::new(LocalDisk), console: self.console.clone(), seed: 1 }
+        Environment {
+            clock: clock.clone(),
+            disk: Arc::new(LocalDisk),
+            input: Arc::new(NoInput),
+            console: self.console.clone(),
+            seed: 1,
+        }
     }
 
     /// Plans the script.
@@ -123,7 +130,13 @@ impl World {
     /// Runs the script on threads.
     pub(crate) fn run_on_threads(&self, shape: Shape) -> Result<Answer> {
         let clock = Arc::new(SystemClock::new());
-        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone(), seed: 1 };
+        let environment = Environment {
+            clock,
+            disk: Arc::new(LocalDisk),
+            input: Arc::new(NoInput),
+            console: self.console.clone(),
+            seed: 1,
+        };
         let running =
             threads::start(self.spec(shape, environment, Start::Fresh { run: "run".to_owned() }, "threads")?)?;
         let status = Arc::clone(running.status());
@@ -139,7 +152,13 @@ impl World {
     /// Runs the script in batch mode.
     pub(crate) fn run_in_batch(&self, shape: Shape) -> Result<Answer> {
         let clock = Arc::new(SystemClock::new());
-        let environment = Environment { clock, disk: Arc::new(LocalDisk), console: self.console.clone(), seed: 1 };
+        let environment = Environment {
+            clock,
+            disk: Arc::new(LocalDisk),
+            input: Arc::new(NoInput),
+            console: self.console.clone(),
+            seed: 1,
+        };
         let program = Program::new(&self.name, &self.text)
             .set("execution.runtime-mode", "batch")
             .set("parallelism.default", shape.parallelism.to_string());

@@ -10,4 +10,5 @@ mod commands;
 mod home;
 mod http;
 mod kill;
+mod pipes;
 mod resume;

@@ -1,24 +1,20 @@
-//! What the rows of a batch were in their file: kept for tables with dead letters, because a row may turn out bad after
+//! What the rows of a batch were in their file or stream: kept for tables with dead letters, because a row may turn out bad after
 //! it was decoded.
 //!
 //! The bytes of a batch are kept as they were decoded. Which line a row was is found only when somebody asks, by
 //! decoding line after line.
-
-use std::sync::Arc;
 
 use memchr::memchr;
 use ruslo_core::dead_letter::{Origins, Record};
 use ruslo_core::error::{Error, Result};
 use ruslo_formats::Decoder;
 
-use super::columns::Columns;
-
 /// How many rows the search holds decoded at a time.
 const ROWS_HELD: usize = 1024;
 
 /// Whole lines of a file that became rows, or are blank.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     bytes: Vec<u8>,
     /// Where lines stand one behind the other: from this byte of `bytes`, and from this one of the file.
     stretches: Vec<(usize, u64)>,
@@ -26,7 +22,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Keeps lines that stand at `offset` of the file.
-    pub(super) fn add(&mut self, lines: &[u8], offset: u64) {
+    pub(crate) fn add(&mut self, lines: &[u8], offset: u64) {
         let follows = self.stretches.last().is_some_and(|(at, from)| from + (self.bytes.len() - at) as u64 == offset);
         if !follows && !lines.is_empty() {
             self.stretches.push((self.bytes.len(), offset));
@@ -53,23 +49,22 @@ impl Kept {
 }
 
 /// A line without what ends it.
-pub(super) fn without_newline(line: &[u8]) -> &[u8] {
+pub(crate) fn without_newline(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// How the place of a record is told.
-pub(super) fn position(path: &str, offset: u64) -> String {
+pub(crate) fn position(path: &str, offset: u64) -> String {
     format!("{path} byte {offset}")
 }
 
 /// The lines of one batch's rows.
-pub(super) struct LineOrigins {
-    pub(super) path: String,
-    pub(super) kept: Kept,
-    pub(super) columns: Arc<Columns>,
-    /// The file's header line, for a decoder of our own.
-    pub(super) header: Option<Arc<[u8]>>,
+pub(crate) struct LineOrigins {
+    pub(crate) path: String,
+    pub(crate) kept: Kept,
+    /// Makes a decoder of our own.
+    pub(crate) decoder: Box<dyn Fn() -> Result<Box<dyn Decoder>> + Send>,
 }
 
 impl LineOrigins {
@@ -80,7 +75,7 @@ impl LineOrigins {
 
 impl Origins for LineOrigins {
     fn records(&self, rows: &[usize]) -> Result<Vec<Record>> {
-        let mut decoder = self.columns.decoder(self.header.as_deref())?;
+        let mut decoder = (self.decoder)()?;
         let (mut records, mut row) = (Vec::with_capacity(rows.len()), 0);
         let mut wanted = rows.iter().copied().peekable();
         for (offset, line) in self.kept.lines() {
@@ -117,10 +112,10 @@ fn is_row(decoder: &mut dyn Decoder, line: &[u8]) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use arrow::datatypes::{DataType, Field, Schema};
-
-    use ruslo_core::connector::TableDefinition;
+    use ruslo_formats::DecoderConfig;
 
     use super::*;
 
@@ -129,8 +124,8 @@ mod tests {
         pieces.iter().for_each(|(offset, lines)| kept.add(lines, *offset));
         let table = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         let format = ruslo_formats::format("json", &BTreeMap::new()).unwrap();
-        let columns = Arc::new(Columns::new(format, &TableDefinition::new("t", table, BTreeMap::new()), &[0]).unwrap());
-        LineOrigins { path: "in.json".to_owned(), kept, columns, header: None }
+        let decoder = Box::new(move || format.decoder(&DecoderConfig::new(&table, &[0])));
+        LineOrigins { path: "in.json".to_owned(), kept, decoder }
     }
 
     #[test]
