@@ -4,6 +4,9 @@
 //! that continue each other form a *lineage* (a file): they carry one watermark, in sequence. Every batch comes from
 //! one split.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -106,6 +109,15 @@ pub trait SourceReader: Send {
     fn poll(&mut self, budget: Budget) -> Result<Polled>;
 }
 
+/// What has changed in a watched input since it was last looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// Splits of lineages that have appeared, ordered by (lineage, sequence).
+    pub splits: Vec<Split>,
+    /// Lineages that need not be remembered once they are read: they will not be discovered again.
+    pub forgettable: Vec<String>,
+}
+
 /// A table that can be read.
 pub trait Source: Send + Sync {
     /// The columns that come out.
@@ -126,6 +138,20 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// `Usage`, if the input does not exist; `Resource` or `Unavailable`, if it cannot be listed.
     fn splits(&self, environment: &Environment) -> Result<Vec<Split>>;
+
+    /// How often to look for new lineages: then the input has no end. None, if what is there at the start is all.
+    fn monitor_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks for lineages that are not among the `known`. Runs off the task threads.
+    ///
+    /// # Errors
+    /// As [`Self::splits`].
+    fn discover(&self, environment: &Environment, known: &BTreeSet<String>) -> Result<Discovered> {
+        let _ = (environment, known);
+        Ok(Discovered::default())
+    }
 
     /// A reader for one subtask.
     fn reader(&self, environment: &Environment) -> Result<Box<dyn SourceReader>>;

@@ -19,10 +19,12 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{NodeIndex, OperatorId};
 use ruslo_core::sink::{Committable, Committer};
+use ruslo_core::source::Discovered;
 use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
 use ruslo_state::store::CheckpointStore;
 
 use crate::chain::MemberSnapshot;
+use crate::discovery::Watch;
 use crate::ledger::SourceLedger;
 use crate::planted::{Bug, planted};
 use crate::scheduler::{Scheduler, TaskIndex, lock};
@@ -65,6 +67,8 @@ pub enum Message {
     Published,
     /// The output of the epoch is visible.
     Committed,
+    /// What has appeared in the watched input of a source.
+    Discovered(NodeIndex, Discovered),
     /// Somebody wants the job to stop at a checkpoint.
     Stop,
 }
@@ -140,6 +144,8 @@ pub struct CoordinatorSpec {
     pub barriers: Vec<(TaskIndex, Barriers)>,
     /// How far each source has been read at the start.
     pub ledgers: BTreeMap<NodeIndex, SourceLedger>,
+    /// The inputs that are watched.
+    pub watches: Vec<Watch>,
     /// The sinks' committers.
     pub committers: BTreeMap<NodeIndex, SharedCommitter>,
     /// The last epoch that was ever begun.
@@ -227,13 +233,35 @@ impl Coordinator {
             }
         }
         self.begin_if_due()?;
+        self.discover_if_due();
         Ok(None)
+    }
+
+    fn discover_if_due(&mut self) {
+        let now = self.spec.environment.clock.now();
+        let mut questions = Vec::new();
+        for watch in self.spec.watches.iter_mut().filter(|watch| watch.next.is_some_and(|next| next <= now)) {
+            let known = self.spec.ledgers.get(&watch.node).map(SourceLedger::names).unwrap_or_default();
+            questions.extend(watch.ask(now, known, &self.spec.environment).map(|question| (watch.node, question)));
+        }
+        for (node, question) in questions {
+            self.submit(move || question().map(|discovered| Message::Discovered(node, discovered)));
+        }
+    }
+
+    fn on_discovered(&mut self, node: NodeIndex, discovered: Discovered) {
+        let now = self.spec.environment.clock.now();
+        let watch = self.spec.watches.iter_mut().find(|watch| watch.node == node);
+        if let Some((watch, ledger)) = watch.zip(self.spec.ledgers.get_mut(&node)) {
+            watch.take(discovered, ledger, now);
+        }
     }
 
     /// When to step again even if no message comes.
     pub fn due(&self) -> Option<Instant> {
         let is_periodic = self.current.is_none() && self.spec.interval.is_some();
-        self.due.filter(|_| is_periodic)
+        let looks = self.spec.watches.iter().filter_map(|watch| watch.next);
+        looks.chain(self.due.filter(|_| is_periodic)).min()
     }
 
     fn on_message(&mut self, message: Message) -> Result<Option<Outcome>> {
@@ -248,6 +276,7 @@ impl Coordinator {
                 }
                 self.publish_if_complete()?;
             }
+            Message::Discovered(node, discovered) => self.on_discovered(node, discovered),
             Message::Published => self.on_published()?,
             Message::Committed => return Ok(self.on_committed()),
         }

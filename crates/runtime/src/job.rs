@@ -21,6 +21,7 @@ use ruslo_state::table::{Run, RunState};
 use crate::chain::{Chain, MemberSpec};
 use crate::channel::{Credit, Gate};
 use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, SharedCommitter};
+use crate::discovery::Watch;
 use crate::exchange::{Outlet, OutputEdge, Outputs};
 use crate::input::Inputs;
 use crate::latency::Latency;
@@ -178,6 +179,7 @@ struct Builder<'a> {
     last_epoch: Epoch,
     books: BTreeMap<NodeIndex, Arc<SplitBook>>,
     ledgers: BTreeMap<NodeIndex, SourceLedger>,
+    watches: Vec<Watch>,
     committers: BTreeMap<NodeIndex, SharedCommitter>,
     barriers: Vec<(TaskIndex, Barriers)>,
     metrics: Vec<Vec<Arc<OperatorMetrics>>>,
@@ -213,6 +215,7 @@ impl<'a> Builder<'a> {
             statuses: (0..layout.tasks()).map(|_| Arc::default()).collect(),
             books: BTreeMap::new(),
             ledgers: BTreeMap::new(),
+            watches: Vec::new(),
             committers: BTreeMap::new(),
             barriers: Vec::new(),
             layout,
@@ -267,6 +270,8 @@ impl<'a> Builder<'a> {
         let book = SplitBook::new(splits, source.rows_per_second, readers, Arc::clone(&self.scheduler));
         let is_idle_sometime = self.spec.config.source_idle_timeout.is_some() && source.row_time.is_some();
         let book = if is_idle_sometime { book.with_idleness() } else { book };
+        let interval = source.source.monitor_interval();
+        let book = if interval.is_some() { book.with_discovery() } else { book };
         let lineages = match self.restore(node).entry {
             Some(entry) => {
                 let promised = entry.subtasks.iter().map(|subtask| subtask.watermark).max();
@@ -275,7 +280,13 @@ impl<'a> Builder<'a> {
             }
             None => book.unread(),
         };
-        self.books.insert(index, Arc::new(book));
+        let book = Arc::new(book);
+        if let Some(interval) = interval {
+            let (source, book) = (Arc::clone(&source.source), Arc::clone(&book));
+            let next = Some(self.spec.environment.clock.now());
+            self.watches.push(Watch { node: index, source, book, interval, next });
+        }
+        self.books.insert(index, book);
         self.ledgers.insert(index, SourceLedger::new(lineages));
         Ok(())
     }
@@ -507,6 +518,7 @@ impl<'a> Builder<'a> {
             operators: self.spec.graph.nodes.iter().map(|node| (node.id, node.name.clone())).collect(),
             barriers: self.barriers,
             ledgers: self.ledgers,
+            watches: self.watches,
             committers: self.committers,
             last_epoch: self.last_epoch,
             run: self.run,

@@ -1,7 +1,7 @@
 //! How far each source is read, as checkpoints tell it: the coordinator's own books, made from what source tasks
 //! acknowledge, so that they are exactly as old as the barrier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{SplitId, SplitWatermark};
@@ -33,6 +33,24 @@ impl SourceLedger {
             state.reading.sort_by_key(|reading| reading.sequence);
         }
         Ok(())
+    }
+
+    /// The names of all lineages.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.lineages.keys().cloned().collect()
+    }
+
+    /// Adds lineages of which nothing is read.
+    pub fn add(&mut self, states: Vec<LineageState>) {
+        self.lineages.extend(states.into_iter().map(|state| (state.lineage.clone(), state)));
+    }
+
+    /// Forgets those of `names` that are read to their end; which these are.
+    pub fn forget(&mut self, names: Vec<String>) -> Vec<String> {
+        let is_read = |name: &String| self.lineages.get(name).is_some_and(LineageState::is_read);
+        let read: Vec<_> = names.into_iter().filter(is_read).collect();
+        self.lineages.retain(|name, _| read.binary_search(name).is_err());
+        read
     }
 
     /// The books, for a manifest.
@@ -81,6 +99,7 @@ mod tests {
             splits: 9,
             finished: Vec::new(),
             reading: Vec::new(),
+            base: SplitWatermark::START,
         }])
     }
 
@@ -106,6 +125,16 @@ mod tests {
         let ranges: Vec<_> =
             ledger.lineages()[0].finished.iter().map(|range| (range.first, range.last, range.watermark.0.0)).collect();
         assert_eq!(ranges, [(0, 4, 4), (7, 7, 7)]);
+    }
+
+    #[test]
+    fn only_what_is_read_to_its_end_is_forgotten() {
+        let mut ledger = ledger();
+        let gone = || vec!["a".to_owned(), "b".to_owned()];
+        ledger.apply(finished(&[0, 1, 2, 3, 4, 5, 6, 7])).unwrap();
+        assert_eq!((ledger.forget(gone()), ledger.names().len()), (vec![], 1));
+        ledger.apply(finished(&[8])).unwrap();
+        assert_eq!((ledger.forget(gone()), ledger.names().len()), (vec!["a".to_owned()], 0));
     }
 
     #[test]

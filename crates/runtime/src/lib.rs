@@ -16,6 +16,7 @@ pub mod activity;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;
+pub mod discovery;
 pub mod exchange;
 pub mod executor;
 mod idleness;

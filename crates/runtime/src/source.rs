@@ -83,6 +83,8 @@ pub struct SourceHead {
     held_bytes: usize,
     finished: Vec<(SplitId, SplitWatermark)>,
     idleness: Idleness,
+    /// How long there has been nothing to read.
+    resting: Quiet,
     /// The last watermark sent.
     watermark: Timestamp,
     /// Whether the last that was sent is that everything is idle.
@@ -212,6 +214,7 @@ impl SourceHead {
         Self {
             idleness: Idleness::new(idle_timeout.filter(|_| has_event_time)),
             told_idle: false,
+            resting: Quiet::default(),
             reader,
             book,
             row_time,
@@ -296,7 +299,7 @@ impl SourceHead {
             self.told_idle = false;
             return Ok(SourcePoll::Event(Event::Watermark(reached)));
         }
-        if self.idleness.is_watched() && !self.told_idle && self.book.is_idle() {
+        if self.idleness.is_watched() && !self.told_idle && self.is_idle() {
             self.told_idle = true;
             return Ok(SourcePoll::Event(Event::Idle));
         }
@@ -312,12 +315,26 @@ impl SourceHead {
             return Ok(taken);
         }
         if self.open.is_empty() {
-            return Ok(SourcePoll::Blocked(None));
+            return Ok(self.rest(now));
         }
         if self.learn_event_time() {
             return Ok(SourcePoll::Worked);
         }
         if self.open.values().all(|open| open.read_to_end) { Ok(SourcePoll::Blocked(None)) } else { self.read(now) }
+    }
+
+    /// Whether all that is left is idle, or for the idle timeout there was nothing left.
+    fn is_idle(&self) -> bool {
+        self.book.is_idle() || (self.resting.is_idle && self.book.is_exhausted())
+    }
+
+    /// There is nothing to read for this head.
+    fn rest(&mut self, now: Instant) -> SourcePoll {
+        let Some(turn) = self.idleness.turn(now, false) else { return SourcePoll::Blocked(None) };
+        if self.resting.falls_idle(&turn) {
+            return SourcePoll::Worked;
+        }
+        SourcePoll::Blocked(self.resting.deadline(&turn))
     }
 
     /// How far event time has come: by the clock, or by the rows.
@@ -353,6 +370,7 @@ impl SourceHead {
             }
             Assigned::Nothing | Assigned::Wait => Ok(None),
             Assigned::Split(assignment) => {
+                self.resting = Quiet::default();
                 let watermark = match self.row_time {
                     // Rows are not held until event time is known where the clock makes it.
                     Some(_) if !self.processing_time.drives() => assignment.watermark,

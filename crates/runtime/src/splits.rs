@@ -66,18 +66,20 @@ struct Lineage {
     progress: Vec<SplitProgress>,
     /// How many splits from the first on are finished.
     done: usize,
+    /// Event time at its beginning.
+    base: SplitWatermark,
 }
 
 impl Lineage {
-    fn new(splits: Vec<Split>) -> Self {
+    fn new(splits: Vec<Split>, base: SplitWatermark) -> Self {
         let progress = splits.iter().map(|_| SplitProgress::Unread).collect();
-        Self { splits, progress, done: 0 }
+        Self { splits, progress, done: 0, base }
     }
 
     /// Event time at the beginning of a split, if it is known.
     fn base(&self, sequence: usize) -> Option<SplitWatermark> {
         if sequence == 0 || planted(Bug::ForgetLineage) {
-            return Some(SplitWatermark::START);
+            return Some(self.base);
         }
         match self.progress.get(sequence - 1) {
             Some(SplitProgress::Finished(watermark)) => Some(*watermark),
@@ -89,7 +91,7 @@ impl Lineage {
         match self.progress.get(self.done) {
             None => Timestamp::MAX,
             Some(SplitProgress::Reading(Some(at)) | SplitProgress::Resumable(_, at) | SplitProgress::Idle(at)) => at.0,
-            Some(_) => self.base(self.done).unwrap_or(SplitWatermark::START).0,
+            Some(_) => self.base(self.done).unwrap_or(self.base).0,
         }
     }
 
@@ -149,6 +151,10 @@ struct Pages {
     throttle: Option<Throttle>,
     /// Whether splits fall idle: then readers with nothing to do stay until all is read, for they speak of all splits.
     has_idleness: bool,
+    /// New lineages come while the job runs: nothing ends by itself.
+    is_watched: bool,
+    /// What was promised before a restore; none of the lineages that come is before it.
+    promised: Timestamp,
     /// The source's watermark never falls below what it was.
     reached: Timestamp,
     /// Some reader waits.
@@ -163,14 +169,12 @@ impl SplitBook {
         readers: Vec<TaskIndex>,
         scheduler: Arc<dyn Scheduler>,
     ) -> Self {
-        let mut by_lineage: BTreeMap<String, Vec<Split>> = BTreeMap::new();
-        for split in splits {
-            by_lineage.entry(split.lineage.clone()).or_default().push(split);
-        }
-        let lineages = by_lineage.into_iter().map(|(name, splits)| (name, Lineage::new(splits))).collect();
+        let lineages = by_lineage(splits).into_iter();
+        let lineages = lineages.map(|(name, splits)| (name, Lineage::new(splits, SplitWatermark::START))).collect();
         let throttle = rows_per_second.map(Throttle::new);
-        let (has_idleness, reached, somebody_waits) = (false, Timestamp::MIN, false);
-        let pages = Pages { lineages, throttle, has_idleness, reached, somebody_waits };
+        let (has_idleness, is_watched, somebody_waits) = (false, false, false);
+        let (reached, promised) = (Timestamp::MIN, Timestamp::MIN);
+        let pages = Pages { lineages, throttle, has_idleness, is_watched, promised, reached, somebody_waits };
         Self { readers, scheduler, open: Mutex::new(pages) }
     }
 
@@ -181,6 +185,43 @@ impl SplitBook {
         self
     }
 
+    /// Lineages will be added; readers stay until they are stopped.
+    #[must_use]
+    pub fn with_discovery(self) -> Self {
+        lock(&self.open).is_watched = true;
+        self
+    }
+
+    /// Adds lineages that have appeared, and wakes readers: they begin where the source is. What the coordinator's books
+    /// need to know of them.
+    pub fn add(&self, splits: Vec<Split>) -> Vec<LineageState> {
+        let mut pages = lock(&self.open);
+        let base = SplitWatermark(pages.watermark().max(pages.promised));
+        let mut states = Vec::new();
+        for (name, splits) in by_lineage(splits) {
+            if pages.lineages.contains_key(&name) {
+                continue;
+            }
+            let lineage = Lineage::new(splits, base);
+            states.push(unread(&name, &lineage));
+            pages.lineages.insert(name, lineage);
+        }
+        drop(pages);
+        self.wake_readers();
+        states
+    }
+
+    /// Forgets lineages that are read to their end.
+    pub fn forget(&self, names: &[String]) {
+        let mut pages = lock(&self.open);
+        pages.lineages.retain(|name, lineage| !lineage.is_finished() || !names.contains(name));
+    }
+
+    /// Whether there is nothing left to read, for now.
+    pub fn is_exhausted(&self) -> bool {
+        lock(&self.open).lineages.values().all(Lineage::is_finished)
+    }
+
     /// Goes on from a checkpoint. What has appeared since is left out: bounded input is what was there at the start.
     /// Splits that were idle go on from `promised`, the source's watermark by then.
     ///
@@ -189,7 +230,9 @@ impl SplitBook {
     pub fn restore(&self, states: &[LineageState], promised: Timestamp) -> Result<()> {
         let mut pages = lock(&self.open);
         let known: BTreeMap<&str, &LineageState> = states.iter().map(|state| (state.lineage.as_str(), state)).collect();
-        for name in pages.lineages.keys().filter(|name| !known.contains_key(name.as_str())) {
+        pages.promised = promised;
+        let is_new = |name: &&String| !pages.is_watched && !known.contains_key(name.as_str());
+        for name in pages.lineages.keys().filter(is_new) {
             tracing::warn!("{name} has appeared since the start, and is not read");
         }
         pages.lineages.retain(|name, _| known.contains_key(name.as_str()));
@@ -202,14 +245,7 @@ impl SplitBook {
     /// Every lineage as unread: what the coordinator begins its own books with.
     pub fn unread(&self) -> Vec<LineageState> {
         let pages = lock(&self.open);
-        let state = |(name, lineage): (&String, &Lineage)| LineageState {
-            lineage: name.clone(),
-            identity: lineage.splits.first().map(|split| split.description.clone()).unwrap_or_default(),
-            splits: lineage.splits.len() as u64,
-            finished: Vec::new(),
-            reading: Vec::new(),
-        };
-        pages.lineages.iter().map(state).collect()
+        pages.lineages.iter().map(|(name, lineage)| unread(name, lineage)).collect()
     }
 
     /// A split for a reader that has none with an end: of the lineage furthest behind, and rather one that nobody reads.
@@ -233,7 +269,7 @@ impl SplitBook {
         }
         let mut finite = pages.lineages.values().filter(|lineage| !lineage.is_endless());
         let unread = finite.any(|lineage| lineage.first_free().is_some());
-        let is_needed = pages.has_idleness && !pages.lineages.values().all(Lineage::is_finished);
+        let is_needed = pages.is_watched || (pages.has_idleness && !pages.lineages.values().all(Lineage::is_finished));
         if unread || is_needed { Assigned::Wait } else { Assigned::Nothing }
     }
 
@@ -347,7 +383,8 @@ impl Pages {
         if let Some(least) = least {
             self.reached = self.reached.max(least);
         }
-        if least.is_none() && self.lineages.values().all(Lineage::is_finished) { Timestamp::MAX } else { self.reached }
+        let is_over = least.is_none() && !self.is_watched && self.lineages.values().all(Lineage::is_finished);
+        if is_over { Timestamp::MAX } else { self.reached }
     }
 
     fn is_idle(&self) -> bool {
@@ -365,20 +402,39 @@ impl Pages {
     }
 }
 
+fn by_lineage(splits: Vec<Split>) -> BTreeMap<String, Vec<Split>> {
+    let mut lineages: BTreeMap<String, Vec<Split>> = BTreeMap::new();
+    for split in splits {
+        lineages.entry(split.lineage.clone()).or_default().push(split);
+    }
+    lineages
+}
+
+fn unread(name: &str, lineage: &Lineage) -> LineageState {
+    LineageState {
+        lineage: name.to_owned(),
+        identity: lineage.splits.first().map(|split| split.description.clone()).unwrap_or_default(),
+        splits: lineage.splits.len() as u64,
+        finished: Vec::new(),
+        reading: Vec::new(),
+        base: lineage.base,
+    }
+}
+
 fn restore_lineage(lineage: Option<&mut Lineage>, state: &LineageState, promised: Timestamp) -> Result<()> {
     let name = &state.lineage;
-    let is_read = state.finished.first().is_some_and(|range| range.first == 0 && range.last + 1 == state.splits);
     let Some(lineage) = lineage else {
         let gone = format!(
             "{name}: gone since the checkpoint, and not read to its end; put it back, or start over with --fresh"
         );
-        return if is_read || state.splits == 0 { Ok(()) } else { Err(Error::usage(gone)) };
+        return if state.is_read() { Ok(()) } else { Err(Error::usage(gone)) };
     };
     let identity = lineage.splits.first().map(|split| &split.description);
     if identity != Some(&state.identity) || lineage.splits.len() as u64 != state.splits {
         let message = "changed since the checkpoint; put the old content back, or start over with --fresh";
         return Err(Error::usage(format!("{name}: {message}")));
     }
+    lineage.base = state.base;
     for range in &state.finished {
         for sequence in range.first..=range.last {
             if let Some(progress) = lineage.progress.get_mut(sequence as usize) {
@@ -536,6 +592,27 @@ mod tests {
     }
 
     #[test]
+    fn what_appears_begins_where_the_source_is_and_nothing_ends_by_itself() {
+        let book = book(&[("a", 0)], 1).with_discovery();
+        let a = next(&book).split.id();
+        book.advance(&a, at(50));
+        book.finish(&a, at(50));
+        assert_eq!((book.watermark(), book.assign(0), book.is_exhausted()), (Timestamp(50), Assigned::Wait, true));
+        let added = book.add(vec![split("a", 0), split("b", 0), split("b", 1)]);
+        assert_eq!(added.iter().map(|state| (state.lineage.as_str(), state.splits)).collect::<Vec<_>>(), [("b", 2)]);
+        assert_eq!((added[0].base, next(&book).watermark), (at(50), Some(at(50))));
+        book.forget(&["a".to_owned(), "b".to_owned()]);
+        assert_eq!(book.unread().len(), 1, "b is not read");
+        // The same after a restore, with what was promised by then, and a file that is gone.
+        let restored = self::book(&[("b", 0), ("b", 1), ("c", 0)], 1).with_discovery();
+        let finished = FinishedSplits { first: 0, last: 2, watermark: at(50) };
+        let b = LineageState { lineage: "b".to_owned(), splits: 2, base: at(50), ..state(vec![], vec![]) };
+        restored.restore(&[state(vec![finished], vec![]), b], Timestamp(60)).unwrap();
+        assert_eq!(next(&restored).watermark, Some(at(50)));
+        assert_eq!(restored.add(vec![split("c", 0)])[0].base, at(60));
+    }
+
+    #[test]
     fn when_all_is_read_event_time_ends() {
         let book = book(&[("a", 0)], 2);
         let only = next(&book);
@@ -546,7 +623,8 @@ mod tests {
 
     fn state(finished: Vec<FinishedSplits>, reading: Vec<SplitReading>) -> LineageState {
         let identity = serde_json::json!({ "n": 0 });
-        LineageState { lineage: "a".to_owned(), identity, splits: 3, finished, reading }
+        let base = SplitWatermark::START;
+        LineageState { lineage: "a".to_owned(), identity, splits: 3, finished, reading, base }
     }
 
     #[test]

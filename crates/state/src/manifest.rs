@@ -79,6 +79,25 @@ pub struct LineageState {
     pub finished: Vec<FinishedSplits>,
     /// Splits being read, ascending.
     pub reading: Vec<SplitReading>,
+    /// Event time at its beginning: where the source was when it appeared, if that was while the job ran.
+    #[serde(default = "at_start", skip_serializing_if = "is_at_start")]
+    pub base: SplitWatermark,
+}
+
+impl LineageState {
+    /// Whether it is read to its end.
+    pub fn is_read(&self) -> bool {
+        let is_whole = |range: &FinishedSplits| range.first == 0 && range.last + 1 == self.splits;
+        self.splits == 0 || self.finished.first().is_some_and(is_whole)
+    }
+}
+
+fn at_start() -> SplitWatermark {
+    SplitWatermark::START
+}
+
+fn is_at_start(watermark: &SplitWatermark) -> bool {
+    *watermark == SplitWatermark::START
 }
 
 /// Splits `first..=last` of a lineage, all read to their end.

@@ -31,15 +31,19 @@ pub(super) struct FoundFile {
 /// # Errors
 /// `Usage`, if there is nothing at `path` or the glob matches no file.
 pub(super) fn files(disk: &dyn Disk, path: &str) -> Result<Vec<FoundFile>> {
+    let found = files_by_now(disk, path)?;
+    if found.is_empty() && disk.kind(Path::new(path))?.is_none() {
+        return Err(Error::usage(format!("{path}: no file matches")));
+    }
+    Ok(found)
+}
+
+/// The same, but a glob may match no file yet.
+pub(super) fn files_by_now(disk: &dyn Disk, path: &str) -> Result<Vec<FoundFile>> {
     let mut found = Vec::new();
     match disk.kind(Path::new(path))? {
         Some(kind) => collect(disk, PathBuf::from(path), kind, 0, &mut found)?,
-        None if is_glob(path) => {
-            expand(disk, path, &mut found)?;
-            if found.is_empty() {
-                return Err(Error::usage(format!("{path}: no file matches")));
-            }
-        }
+        None if is_glob(path) => expand(disk, path, &mut found)?,
         None => return Err(missing(disk, Path::new(path))),
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,5 +1,7 @@
 //! The options of `filesystem`, beside those of its format.
 
+use std::time::Duration;
+
 use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
@@ -13,6 +15,9 @@ const PATH: &str = "path";
 const SPLIT_SIZE: &str = "source.split-size";
 const SPLIT_SIZE_DEFAULT: u64 = 4 << 20;
 const COMPRESSION: &str = "compression";
+const MONITOR_INTERVAL: &str = "source.monitor-interval";
+const MONITOR_MAX_AGE: &str = "source.monitor-max-age";
+const MONITOR_MAX_AGE_DEFAULT_MS: u64 = 7 * 86_400_000;
 const ROLLING_SIZE: &str = "sink.rolling-policy.file-size";
 const ROLLING_SIZE_DEFAULT: u64 = 128 << 20;
 
@@ -21,7 +26,7 @@ const COMPRESSIONS: [(&str, Option<Compression>); 3] =
     [("none", Some(Compression::None)), ("gzip", Some(Compression::Gzip)), ("zstd", Some(Compression::Zstd))];
 
 /// What a table may say.
-pub(super) const SPECS: [OptionSpec; 6] = [
+pub(super) const SPECS: [OptionSpec; 8] = [
     OptionSpec {
         key: PATH,
         required: true,
@@ -47,6 +52,17 @@ pub(super) const SPECS: [OptionSpec; 6] = [
               are always read in one.",
     },
     OptionSpec {
+        key: MONITOR_INTERVAL,
+        required: false,
+        doc: "Source: how often to look for new files, such as '10 s'; then the table has no end. Not given: what is there \
+              at the start is read.",
+    },
+    OptionSpec {
+        key: MONITOR_MAX_AGE,
+        required: false,
+        doc: "Source: a file that was changed so long before the newest one is not taken for new (default '7 d').",
+    },
+    OptionSpec {
         key: ROLLING_SIZE,
         required: false,
         doc: "Sink: a file that has reached this size is closed and another one begun (default '128 mb'). At every \
@@ -55,12 +71,38 @@ pub(super) const SPECS: [OptionSpec; 6] = [
     option::RATE_SPEC,
 ];
 
+/// How new files are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Monitor {
+    pub(super) interval: Duration,
+    /// By how much a file may be older than the newest.
+    pub(super) max_age_ms: u64,
+}
+
+impl Monitor {
+    fn parse(options: &Options) -> Result<Option<Self>> {
+        let interval = option::duration_ms(options, MONITOR_INTERVAL)?;
+        let max_age_ms = option::duration_ms(options, MONITOR_MAX_AGE)?;
+        match (interval, max_age_ms) {
+            (None, None) => Ok(None),
+            (Some(0), _) => Err(option::wrong_value(MONITOR_INTERVAL, "0", "a time longer than 0")),
+            (None, Some(_)) => Err(Error::usage(format!("option '{MONITOR_MAX_AGE}' needs '{MONITOR_INTERVAL}'"))),
+            (Some(ms), max_age_ms) => {
+                let max_age_ms = max_age_ms.unwrap_or(MONITOR_MAX_AGE_DEFAULT_MS);
+                Ok(Some(Self { interval: Duration::from_millis(ms), max_age_ms }))
+            }
+        }
+    }
+}
+
 /// The options, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FilesystemOptions {
     /// A path of this machine, without scheme.
     pub(super) path: String,
     pub(super) split_bytes: u64,
+    /// Whether and how new files are looked for.
+    pub(super) monitor: Option<Monitor>,
     /// If given.
     pub(super) compression: Option<Compression>,
     /// How large a sink's file becomes.
@@ -72,6 +114,7 @@ impl FilesystemOptions {
         Ok(Self {
             path: local_path(option::required(options, NAME, PATH)?)?,
             split_bytes: option::byte_count(options, SPLIT_SIZE, SPLIT_SIZE_DEFAULT)?,
+            monitor: Monitor::parse(options)?,
             compression: option::choice(options, COMPRESSION, &COMPRESSIONS, None)?,
             rolling_bytes: option::byte_count(options, ROLLING_SIZE, ROLLING_SIZE_DEFAULT)?,
         })
@@ -132,6 +175,23 @@ mod tests {
         }
         let error = local_path("s3://bucket/in.csv").unwrap_err();
         assert_eq!(error.to_string(), "option 'path' = 's3://bucket/in.csv': only local files can be used, not 's3:'");
+    }
+
+    #[test]
+    fn a_folder_is_watched_if_its_interval_is_given() {
+        let parsed = |given: &[(&str, &str)]| {
+            let given =
+                given.iter().chain(&[("path", "in")]).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            FilesystemOptions::parse(&given.collect()).map(|options| options.monitor)
+        };
+        let (interval, max_age) = ("source.monitor-interval", "source.monitor-max-age");
+        assert_eq!(parsed(&[]).unwrap(), None);
+        let default = Monitor { interval: Duration::from_secs(10), max_age_ms: 604_800_000 };
+        assert_eq!(parsed(&[(interval, "10 s")]).unwrap(), Some(default));
+        assert_eq!(parsed(&[(interval, "10 s"), (max_age, "1 h")]).unwrap().unwrap().max_age_ms, 3_600_000);
+        for wrong in [&[(interval, "0")][..], &[(interval, "soon")], &[(max_age, "1 h")]] {
+            assert!(parsed(wrong).unwrap_err().to_string().contains("source.monitor-"));
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The table as a source: its files as splits, and readers for them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use ruslo_core::connector::TableDefinition;
 use ruslo_core::dead_letter::OnError;
+use ruslo_core::disk::Disk;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::source::{Source, SourceReader, Split};
+use ruslo_core::source::{Discovered, Source, SourceReader, Split};
 use ruslo_formats::Format;
 
 use super::blocks::BlockReader;
@@ -43,6 +46,30 @@ impl FileSource {
         Self { on_error, ..self }
     }
 
+    /// The files that there are at the start.
+    fn files(&self, disk: &dyn Disk) -> Result<Vec<FoundFile>> {
+        match self.options.monitor {
+            None => listing::files(disk, &self.options.path),
+            Some(_) => listing::files_by_now(disk, &self.options.path),
+        }
+    }
+
+    /// The files that there are now, without those too old to be taken for new.
+    fn young(&self, disk: &dyn Disk) -> Result<Vec<FoundFile>> {
+        let max_age_ms = self.options.monitor.map_or(u64::MAX, |monitor| monitor.max_age_ms);
+        let mut found = Vec::new();
+        for file in listing::files_by_now(disk, &self.options.path)? {
+            match disk.modified(&file.path) {
+                Ok(time) => found.push((file, time)),
+                Err(error) => skip_if_gone(disk, &file, error)?,
+            }
+        }
+        let newest = found.iter().filter_map(|(_, time)| *time).max();
+        let is_young =
+            |time: Option<i64>| newest.zip(time).is_none_or(|(newest, time)| newest.abs_diff(time) <= max_age_ms);
+        Ok(found.into_iter().filter(|(_, time)| is_young(*time)).map(|(file, _)| file).collect())
+    }
+
     /// How files are cut.
     fn cut(&self) -> Cut {
         let format = &self.columns.format;
@@ -72,13 +99,38 @@ impl Source for FileSource {
     fn splits(&self, environment: &Environment) -> Result<Vec<Split>> {
         let disk = environment.disk.as_ref();
         let mut splits = Vec::new();
-        for file in listing::files(disk, &self.options.path)? {
+        for file in self.files(disk)? {
             self.check_not_empty(&file)?;
             splits.extend(piece::cut(disk, &file, self.cut())?);
         }
         // Paths sort by component, lineages as text: 'a/b' and 'a.b' differ in that.
         splits.sort_by_key(Split::id);
         Ok(splits)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.options.monitor.is_none()
+    }
+
+    fn monitor_interval(&self) -> Option<Duration> {
+        self.options.monitor.map(|monitor| monitor.interval)
+    }
+
+    fn discover(&self, environment: &Environment, known: &BTreeSet<String>) -> Result<Discovered> {
+        let disk = environment.disk.as_ref();
+        let young = self.young(disk)?;
+        let is_new = |file: &&FoundFile| file.path.to_str().is_none_or(|path| !known.contains(path));
+        let mut splits = Vec::new();
+        for file in young.iter().filter(is_new) {
+            match piece::cut(disk, file, self.cut()) {
+                Ok(pieces) => splits.extend(pieces),
+                Err(error) => skip_if_gone(disk, file, error)?,
+            }
+        }
+        splits.sort_by_key(Split::id);
+        let names: BTreeSet<_> = young.iter().filter_map(|file| file.path.to_str()).collect();
+        let forgettable = known.iter().filter(|name| !names.contains(name.as_str())).cloned().collect();
+        Ok(Discovered { splits, forgettable })
     }
 
     fn reader(&self, environment: &Environment) -> Result<Box<dyn SourceReader>> {
@@ -88,6 +140,11 @@ impl Source for FileSource {
             None => Box::new(FileReader::new(columns, disk, on_error)),
         })
     }
+}
+
+/// A watched file may go as it came.
+fn skip_if_gone(disk: &dyn Disk, file: &FoundFile, error: Error) -> Result<()> {
+    if disk.kind(&file.path)?.is_none() { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -251,6 +308,41 @@ mod tests {
             let expected = format!("in.{format}: the file is empty; this is no {format} file");
             assert!(error.ends_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "the seam sets no times")]
+    fn a_watched_folder_tells_what_is_new_and_what_can_be_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = table(&folder.path().join("*.json"), vec![Field::new("n", DataType::Int64, true)]);
+        table
+            .options
+            .extend(["source.monitor-interval", "source.monitor-max-age"].map(|key| (key.into(), "1 h".into())));
+        let format = ruslo_formats::format("json", &table.options).unwrap();
+        let source = FileSource::new(FilesystemOptions::parse(&table.options).unwrap(), format, &table, &[0]).unwrap();
+        assert!(!source.is_bounded() && source.monitor_interval().is_some());
+        let environment = Environment::local();
+        assert_eq!(source.splits(&environment).unwrap(), [], "a glob may match nothing yet");
+        let mut known = BTreeSet::new();
+        let name = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let discover = |known: &BTreeSet<String>| {
+            let found = source.discover(&environment, known).unwrap();
+            let lineages: Vec<_> = found.splits.into_iter().map(|split| (split.lineage, split.sequence)).collect();
+            (lineages, found.forgettable)
+        };
+        for file in ["a.json", "b.json", "_c.json", ".d.json"] {
+            write(folder.path(), file, b"{}\n{}\n");
+        }
+        write(folder.path(), "empty.json", b"");
+        let all = [("a.json", 0), ("a.json", 1), ("b.json", 0), ("b.json", 1)].map(|(file, n)| (name(file), n));
+        assert_eq!(discover(&known), (all.to_vec(), vec![]));
+        known.extend([name("a.json"), name("b.json"), name("gone.json")]);
+        assert_eq!(discover(&known), (vec![], vec![name("gone.json")]));
+        let old = std::time::SystemTime::now() - Duration::from_secs(3700);
+        let file = std::fs::File::options().write(true).open(name("a.json")).unwrap();
+        file.set_modified(old).unwrap();
+        assert_eq!(discover(&known), (vec![], vec![name("a.json"), name("gone.json")]));
+        assert_eq!(discover(&BTreeSet::new()).0, all[2..], "what is old is not new");
     }
 
     #[test]

@@ -12,3 +12,4 @@ mod http;
 mod kill;
 mod pipes;
 mod resume;
+mod watched;
