@@ -15,6 +15,9 @@ mod sql;
 
 use std::path::Path;
 
+/// Its name, and what must hold for any input.
+type Target = (&'static str, fn(&[u8]));
+
 /// Checks `holds` on every file of a target's corpus.
 fn replay(target: &str, holds: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
@@ -31,7 +34,7 @@ fn replay(target: &str, holds: fn(&[u8])) {
 
 #[test]
 fn the_fuzzers_inputs_hold() {
-    let targets: [(&str, fn(&[u8])); 5] = [
+    let targets: [Target; 5] = [
         ("csv", csv::holds),
         ("json", json::holds),
         ("manifest", manifest::holds),
