@@ -20,7 +20,7 @@ use crate::cursor::is_keyword;
 use crate::diagnostic::{Sql, SqlError};
 use crate::nodes::{WindowAggregate, as_node};
 use crate::types::UTC;
-use crate::window::table_column;
+use crate::window::{bare_column, table_column};
 
 /// TIMESTAMP_LTZ(3).
 pub(crate) fn data_type() -> DataType {
@@ -49,13 +49,13 @@ pub(crate) fn has_processing_time(table: &Table, name: &str) -> bool {
 /// The tables of which `plans` have windows of processing time: their sources follow the clock.
 ///
 /// # Errors
-/// If there are windows of event time over one of them, too: a source has one watermark.
+/// If there are windows or an order of event time over one of them, too: a source has one watermark.
 pub(crate) fn driven_tables<'a>(plans: impl Iterator<Item = &'a LogicalPlan>) -> Sql<BTreeSet<String>> {
     let (mut driven, mut others) = (BTreeSet::new(), BTreeSet::new());
     plans.for_each(|plan| windowed_tables(plan, &mut driven, &mut others));
     match driven.intersection(&others).next() {
         Some(table) => {
-            let what = format!("windows of processing time and of event time over '{table}' in one job");
+            let what = format!("windows of processing time beside waiting for the event time of '{table}' in one job");
             Err(SqlError::not_yet(what, None))
         }
         None => Ok(driven),
@@ -64,11 +64,20 @@ pub(crate) fn driven_tables<'a>(plans: impl Iterator<Item = &'a LogicalPlan>) ->
 
 fn windowed_tables(plan: &LogicalPlan, driven: &mut BTreeSet<String>, others: &mut BTreeSet<String>) {
     plan.inputs().into_iter().for_each(|input| windowed_tables(input, driven, others));
-    if let Some(aggregate) = as_node::<WindowAggregate>(plan)
-        && let Some((table, column)) = table_column(&aggregate.input, &aggregate.time)
-    {
+    if let Some((table, column)) = waited_for(plan) {
         let tables = if has_processing_time(table, &column) { driven } else { others };
         tables.insert(table.name.value.clone());
+    }
+}
+
+/// The table and column whose time the last operator of `plan` waits for.
+fn waited_for(plan: &LogicalPlan) -> Option<(&Table, String)> {
+    match plan {
+        LogicalPlan::Sort(sort) => table_column(&sort.input, bare_column(&sort.expr.first()?.expr)?),
+        _ => {
+            let aggregate = as_node::<WindowAggregate>(plan)?;
+            table_column(&aggregate.input, &aggregate.time)
+        }
     }
 }
 
