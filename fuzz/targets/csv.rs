@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../properties/csv.rs"]
+#[path = "../properties/lines.rs"]
 mod property;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| property::holds(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| property::csv(input));

@@ -2,10 +2,8 @@
 
 #![allow(unreachable_pub, reason = "the fuzzers use the same files")]
 
-#[path = "../../../../fuzz/properties/csv.rs"]
-mod csv;
-#[path = "../../../../fuzz/properties/json.rs"]
-mod json;
+#[path = "../../../../fuzz/properties/lines.rs"]
+mod lines;
 #[path = "../../../../fuzz/properties/manifest.rs"]
 mod manifest;
 #[path = "../../../../fuzz/properties/run.rs"]
@@ -35,8 +33,8 @@ fn replay(target: &str, holds: fn(&[u8])) {
 #[test]
 fn the_fuzzers_inputs_hold() {
     let targets: [Target; 5] = [
-        ("csv", csv::holds),
-        ("json", json::holds),
+        ("csv", lines::csv),
+        ("json", lines::json),
         ("manifest", manifest::holds),
         ("run", run::holds),
         ("sql", sql::holds),
