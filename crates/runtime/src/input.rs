@@ -182,6 +182,7 @@ impl Inputs {
         let merged = if planted(Bug::WatermarkIsMaximum) { holding.max() } else { holding.min() };
         if let Some(merged) = merged.filter(|merged| *merged > self.watermark) {
             self.watermark = merged;
+            self.status.merged(merged);
             self.put(Event::Watermark(merged));
         }
     }
@@ -246,6 +247,7 @@ impl Inputs {
         let reason = self.channels.iter().filter_map(|state| state.ended).max().unwrap_or(EndReason::Drain);
         if reason == EndReason::Drain {
             self.watermark = Timestamp::MAX;
+            self.status.merged(Timestamp::MAX);
             self.put(Event::Watermark(Timestamp::MAX));
         }
         self.put(Event::End(input, reason));

@@ -50,6 +50,7 @@ pub enum Step {
 /// What others may see of a task while it runs.
 #[derive(Debug)]
 pub struct TaskStatus {
+    input_watermark: AtomicI64,
     watermark: AtomicI64,
     alignment_nanos: AtomicU64,
     activity: Activity,
@@ -59,6 +60,16 @@ impl TaskStatus {
     /// The last watermark that left the task.
     pub fn watermark(&self) -> Timestamp {
         Timestamp(self.watermark.load(Ordering::Relaxed))
+    }
+
+    /// The watermark of all the task's inputs together; a source has none.
+    pub fn input_watermark(&self) -> Timestamp {
+        Timestamp(self.input_watermark.load(Ordering::Relaxed))
+    }
+
+    /// The merged watermark of the inputs rose.
+    pub(crate) fn merged(&self, watermark: Timestamp) {
+        self.input_watermark.store(watermark.millis(), Ordering::Relaxed);
     }
 
     /// Whether the task waits for a full receiver.
@@ -84,7 +95,9 @@ impl TaskStatus {
 
 impl Default for TaskStatus {
     fn default() -> Self {
-        Self { watermark: AtomicI64::new(i64::MIN), alignment_nanos: AtomicU64::new(0), activity: Activity::default() }
+        let unknown = || AtomicI64::new(i64::MIN);
+        let (alignment_nanos, activity) = Default::default();
+        Self { input_watermark: unknown(), watermark: unknown(), alignment_nanos, activity }
     }
 }
 

@@ -127,6 +127,10 @@ pub(crate) struct Run {
     #[arg(long, requires = "http")]
     pub(crate) insecure: bool,
 
+    /// Send the figures of /metrics to an OpenTelemetry collector over OTLP/HTTP [default: http://localhost:4318]
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) otlp: Option<String>,
+
     /// How the summary is told: text on standard error, or one line of JSON, the last one on standard output
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
@@ -189,6 +193,13 @@ mod tests {
         assert_eq!(run(&["a.sql", "--resume"]).mode(), StartMode::Resume);
         assert_eq!(run(&["a.sql", "--fresh"]).mode(), StartMode::Fresh);
         assert!(Cli::try_parse_from(["ruslo", "run", "a.sql", "--fresh", "--resume"]).is_err());
+    }
+
+    #[test]
+    fn a_collector_has_an_address_or_the_usual_one() {
+        assert_eq!(run(&["a.sql"]).otlp, None);
+        assert_eq!(run(&["a.sql", "--otlp"]).otlp.unwrap(), "");
+        assert_eq!(run(&["--otlp", "http://c:4318", "a.sql"]).otlp.unwrap(), "http://c:4318");
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //!
 //! `args` says what can be asked, `command` does it; `run` is the longest of its answers: it starts a job and follows it
 //! with a `view` (`live` on a terminal, `plain` in a pipe) until it ends by itself or by `signals`, then tells its
-//! `summary`. `exit` maps errors to exit codes. Results go to standard output, everything about them to standard error.
+//! `summary`. `figures` are what
+//! `http` answers and `otlp` sends meanwhile. `exit` maps errors to exit codes. Results go to standard output, everything about them to standard error.
 
 mod args;
 mod bench;
 mod command;
 mod cost;
 mod exit;
+mod figures;
 mod http;
 mod live;
 mod log;
+mod otlp;
 mod plain;
 mod resume;
 mod run;

@@ -1,12 +1,15 @@
 //! `ruslo run`: starts a job, follows it, tells what it came to.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use ruslo::{Ended, Error, Job, Pipeline, Result, State};
 
 use crate::args::{Output, Run};
 use crate::command::say;
+use crate::figures::Watched;
 use crate::http::{self, Listening};
+use crate::otlp::{self, Export};
 use crate::screen::Screen;
 use crate::view::{View, heading};
 use crate::{exit, resume, signals, summary};
@@ -14,8 +17,8 @@ use crate::{exit, resume, signals, summary};
 /// Runs a pipeline to its end, or until it is stopped.
 pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitCode {
     let heading = heading(&pipeline);
-    let listening = match arguments.http.map(|address| http::listen(address, arguments.insecure)).transpose() {
-        Ok(listening) => listening,
+    let outlets = match Outlets::new(arguments) {
+        Ok(outlets) => outlets,
         Err(error) => return fail(&error, screen),
     };
     let job = match pipeline.start(arguments.mode(), arguments.checkpoint_dir.as_deref()) {
@@ -30,20 +33,41 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
         screen.line(&format!("warning: {notice}"));
     }
     screen.line(&begun(&job, &heading));
-    if let Some(listening) = listening
-        && let Err(error) = answer(listening, &job, screen)
-    {
-        return fail(&error, screen);
-    }
+    let export = match outlets.open(&job, screen) {
+        Ok(export) => export,
+        Err(error) => return fail(&error, screen),
+    };
     View::new(screen).follow(&job, &asked);
-    tell(arguments, &job.end(), screen)
+    let ended = job.end();
+    if let Some(export) = export {
+        export.finish();
+    }
+    tell(arguments, &ended, screen)
 }
 
-fn answer(listening: Listening, job: &Job, screen: &Screen) -> Result<()> {
-    if let Some(address) = listening.address() {
-        screen.line(&format!("listening on http://{address}"));
+/// Where others can watch the job: what is wrong with these is told before it starts.
+struct Outlets {
+    listening: Option<Listening>,
+    collector: Option<otlp::Settings>,
+}
+
+impl Outlets {
+    fn new(arguments: &Run) -> Result<Self> {
+        let collector = arguments.otlp.as_ref().map(|url| otlp::Settings::new(url, |name| std::env::var(name).ok()));
+        let listening = arguments.http.map(|address| http::listen(address, arguments.insecure));
+        Ok(Self { collector: collector.transpose()?, listening: listening.transpose()? })
     }
-    listening.answer_for(job)
+
+    fn open(self, job: &Job, screen: &Screen) -> Result<Option<Export>> {
+        let watched = Arc::new(Watched::new(job));
+        if let Some(listening) = self.listening {
+            if let Some(address) = listening.address() {
+                screen.line(&format!("listening on http://{address}"));
+            }
+            listening.answer_for(Arc::clone(&watched))?;
+        }
+        self.collector.map(|settings| otlp::start(settings, watched, screen)).transpose()
+    }
 }
 
 fn fail(error: &Error, screen: &Screen) -> ExitCode {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use ruslo::Role;
 use serde_json::{Value, json};
 
-use super::figures::{EdgeFigures, Figures, OperatorFigures, SubtaskFigures};
+use crate::figures::{EdgeFigures, Figures, OperatorFigures, SubtaskFigures, role};
 
 /// All jobs of this process: one, or none that can be watched.
 pub(super) fn jobs(figures: &Option<Figures>) -> Value {
@@ -32,16 +31,6 @@ fn job(figures: &Figures) -> Value {
         "operators": figures.operators.iter().map(operator).collect::<Vec<_>>(),
         "edges": figures.edges.iter().map(edge).collect::<Vec<_>>(),
     })
-}
-
-/// What a role is called.
-pub(super) fn role(role: Role) -> &'static str {
-    match role {
-        Role::Source => "source",
-        Role::Operator => "operator",
-        Role::Sink => "sink",
-        Role::SideSink => "side sink",
-    }
 }
 
 fn operator(operator: &OperatorFigures) -> Value {
@@ -71,6 +60,7 @@ fn subtask(subtask: &SubtaskFigures) -> Value {
         "busyTimeMsPerSecond": subtask.busy_ms,
         "idleTimeMsPerSecond": subtask.idle_ms,
         "backPressuredTimeMsPerSecond": subtask.backpressured_ms,
+        "currentInputWatermark": subtask.input_watermark.map(|at| at.millis()),
         "currentOutputWatermark": subtask.watermark.map(|at| at.millis()),
         "watermarkLag": subtask.watermark_lag.map(millis),
         "checkpointAlignmentTime": millis(subtask.alignment),
@@ -80,7 +70,9 @@ fn subtask(subtask: &SubtaskFigures) -> Value {
 fn edge(edge: &EdgeFigures) -> Value {
     json!({
         "from": edge.from,
+        "fromId": edge.from_id,
         "to": edge.to,
+        "toId": edge.to_id,
         "partitioning": edge.partitioning,
         "queuedRecords": edge.fill.rows,
         "queuedBytes": edge.fill.bytes,

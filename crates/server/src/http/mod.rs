@@ -7,29 +7,23 @@
 //! | `/healthz` | `ok` |
 //!
 //! It listens before the job starts, so that a port that is taken is an error at once, and answers as long as the job
-//! runs. Nothing in it touches the job: it reads what the job counts anyway.
+//! runs.
 
-mod figures;
 mod json;
 mod prometheus;
-mod rates;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::Builder;
-use std::time::Duration;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use ruslo::{Error, Job, Result};
+use ruslo::{Error, Result};
 
-use self::figures::Watched;
-
-/// How often figures that are rates are taken.
-const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+use crate::figures::{SAMPLE_EVERY, Watched};
 
 /// Prometheus' text, version 1.0.0 of OpenMetrics, as the encoder writes it.
 const OPEN_METRICS: HeaderValue =
@@ -63,12 +57,11 @@ impl Listening {
         self.0.local_addr().ok()
     }
 
-    /// Answers for `job` on a thread of its own, to the end of the process.
+    /// Answers for a job on a thread of its own, to the end of the process.
     ///
     /// # Errors
     /// `Resource`, if there is no thread to be had.
-    pub(crate) fn answer_for(self, job: &Job) -> Result<()> {
-        let watched = Arc::new(Watched::new(job));
+    pub(crate) fn answer_for(self, watched: Arc<Watched>) -> Result<()> {
         let answer = move || {
             if let Err(error) = serve(self.0, watched) {
                 tracing::warn!("http: {error}");

@@ -96,6 +96,11 @@ impl Home {
         self.spawn(&mut self.command(arguments))
     }
 
+    /// Starts the command with these variables in its environment.
+    pub(crate) fn start_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
+        self.spawn(self.command(arguments).envs(variables.iter().copied()))
+    }
+
     /// Starts the command with a standard output that nobody reads.
     pub(crate) fn start_unread(&self, arguments: &[&str]) -> Running {
         self.spawn_with(&mut self.command(arguments), Some(Stdio::piped()))

@@ -17,7 +17,7 @@ const ENDLESS: &str = "
     GROUP BY auction, window_start, window_end";
 
 /// The status line and the body of `GET path`.
-fn get(address: &str, path: &str) -> (String, String) {
+pub(crate) fn get(address: &str, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -26,7 +26,7 @@ fn get(address: &str, path: &str) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
-fn address_of(running: &mut Running) -> String {
+pub(crate) fn address_of(running: &mut Running) -> String {
     running.until_it_says("listening on http://");
     let said = running.err();
     let (_, behind) = said.split_once("listening on http://").unwrap();

@@ -10,6 +10,7 @@ mod commands;
 mod home;
 mod http;
 mod kill;
+mod otlp;
 mod pipes;
 mod resume;
 mod watched;

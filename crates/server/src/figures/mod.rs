@@ -1,5 +1,11 @@
-//! What a job is doing, taken at one moment: what the JSON and Prometheus' text are made of.
+//! What a job is doing, taken at one moment: what [`crate::http`] answers and [`crate::otlp`] sends.
+//!
+//! Nothing in it touches the job: it reads what the job counts anyway. [`metrics`] gives the figures their names.
 
+pub(crate) mod metrics;
+mod rates;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,81 +15,110 @@ use ruslo::core::metrics::RowCounts;
 use ruslo::core::time::Timestamp;
 use ruslo::{CheckpointReport, Fill, Job, JobStatus, OperatorStatus, Role, Spent};
 
-use super::rates::Samples;
+use self::rates::Samples;
 
 /// A job, as far as it can be watched.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     name: String,
     /// None, if it is a batch job or was finished already.
     status: Option<Arc<JobStatus>>,
     begun: Instant,
     samples: Mutex<Samples>,
+    dropped_exports: AtomicU64,
 }
+
+/// How often the totals that rates are made of should be taken.
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// A job at one moment.
 #[derive(Debug, Clone)]
-pub(super) struct Figures {
-    pub(super) name: String,
-    pub(super) uptime: Duration,
-    pub(super) memory_used_bytes: u64,
-    pub(super) memory_peak_bytes: u64,
-    pub(super) checkpoint: Option<(CheckpointReport, Duration)>,
-    pub(super) operators: Vec<OperatorFigures>,
-    pub(super) edges: Vec<EdgeFigures>,
+pub(crate) struct Figures {
+    pub(crate) name: String,
+    /// The wall clock's time.
+    pub(crate) at: Timestamp,
+    pub(crate) uptime: Duration,
+    /// Exports of these figures that did not arrive.
+    pub(crate) dropped_exports: u64,
+    pub(crate) memory_used_bytes: u64,
+    pub(crate) memory_peak_bytes: u64,
+    pub(crate) checkpoint: Option<(CheckpointReport, Duration)>,
+    pub(crate) operators: Vec<OperatorFigures>,
+    pub(crate) edges: Vec<EdgeFigures>,
 }
 
 /// An operator.
 #[derive(Debug, Clone)]
-pub(super) struct OperatorFigures {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) role: Role,
+pub(crate) struct OperatorFigures {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) role: Role,
     /// How long rows have been in the stream when it takes them: a half, and 99 in 100.
-    pub(super) latency: Option<(Duration, Duration)>,
-    pub(super) subtasks: Vec<SubtaskFigures>,
+    pub(crate) latency: Option<(Duration, Duration)>,
+    pub(crate) subtasks: Vec<SubtaskFigures>,
+}
+
+/// What a role is called.
+pub(crate) fn role(role: Role) -> &'static str {
+    match role {
+        Role::Source => "source",
+        Role::Operator => "operator",
+        Role::Sink => "sink",
+        Role::SideSink => "side sink",
+    }
 }
 
 /// A subtask of an operator.
 #[derive(Debug, Clone)]
-pub(super) struct SubtaskFigures {
-    pub(super) counts: RowCounts,
+pub(crate) struct SubtaskFigures {
+    pub(crate) counts: RowCounts,
     /// Rows in and out a second.
-    pub(super) rates: (f64, f64),
+    pub(crate) rates: (f64, f64),
     /// Through channels; rows handed on within a task are not.
-    pub(super) bytes_in: Option<u64>,
-    pub(super) bytes_out: Option<u64>,
+    pub(crate) bytes_in: Option<u64>,
+    pub(crate) bytes_out: Option<u64>,
     /// What its task spends its time on, in milliseconds a second.
-    pub(super) busy_ms: f64,
-    pub(super) idle_ms: f64,
-    pub(super) backpressured_ms: f64,
-    pub(super) watermark: Option<Timestamp>,
+    pub(crate) busy_ms: f64,
+    pub(crate) idle_ms: f64,
+    pub(crate) backpressured_ms: f64,
+    /// Of all its task's inputs together; a source has none.
+    pub(crate) input_watermark: Option<Timestamp>,
+    pub(crate) watermark: Option<Timestamp>,
     /// How far the watermark is behind the clock.
-    pub(super) watermark_lag: Option<Duration>,
-    pub(super) alignment: Duration,
+    pub(crate) watermark_lag: Option<Duration>,
+    pub(crate) alignment: Duration,
 }
 
 /// An edge.
 #[derive(Debug, Clone)]
-pub(super) struct EdgeFigures {
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) partitioning: &'static str,
-    pub(super) fill: Fill,
+pub(crate) struct EdgeFigures {
+    /// Names and ids of the operators at its ends. There may be several edges between two.
+    pub(crate) from: String,
+    pub(crate) from_id: String,
+    pub(crate) to: String,
+    pub(crate) to_id: String,
+    pub(crate) partitioning: &'static str,
+    pub(crate) fill: Fill,
 }
 
 impl Watched {
-    pub(super) fn new(job: &Job) -> Self {
+    pub(crate) fn new(job: &Job) -> Self {
         let status = job.status().cloned();
         let begun = status.as_ref().map_or(Instant::ZERO, |status| status.clock.now());
-        Self { name: job.name().to_owned(), status, begun, samples: Mutex::default() }
+        let (samples, dropped_exports) = Default::default();
+        Self { name: job.name().to_owned(), status, begun, samples, dropped_exports }
     }
 
     /// Takes the totals that rates are made of.
-    pub(super) fn sample(&self) {
+    pub(crate) fn sample(&self) {
         if let Some(status) = &self.status {
             let now = status.clock.now();
             self.samples().add(now, totals(status, now));
         }
+    }
+
+    /// An export did not arrive.
+    pub(crate) fn dropped_export(&self) {
+        self.dropped_exports.fetch_add(1, Ordering::Relaxed);
     }
 
     fn samples(&self) -> std::sync::MutexGuard<'_, Samples> {
@@ -91,7 +126,7 @@ impl Watched {
     }
 
     /// What the job is doing now; none, if it cannot be watched.
-    pub(super) fn figures(&self) -> Option<Figures> {
+    pub(crate) fn figures(&self) -> Option<Figures> {
         let status = self.status.as_ref()?;
         let now = status.clock.now();
         let rates = self.samples().rates(now, &totals(status, now));
@@ -99,6 +134,8 @@ impl Watched {
         let operators = status.operators.iter().enumerate();
         Some(Figures {
             name: self.name.clone(),
+            at: status.clock.wall(),
+            dropped_exports: self.dropped_exports.load(Ordering::Relaxed),
             uptime: now.saturating_sub(self.begun),
             memory_used_bytes: status.memory.used_bytes(),
             memory_peak_bytes: status.memory.peak_bytes(),
@@ -151,7 +188,8 @@ fn subtask_figures(
 ) -> SubtaskFigures {
     let rate = |place: usize| rates.get(place).copied().unwrap_or_default();
     let task = operator.tasks.get(subtask);
-    let watermark = task.map(|task| task.watermark()).filter(|at| *at > Timestamp::MIN && *at < Timestamp::MAX);
+    let told = |at: &Timestamp| *at > Timestamp::MIN && *at < Timestamp::MAX;
+    let watermark = task.map(|task| task.watermark()).filter(told);
     let lag = |at: Timestamp| {
         let behind = status.clock.wall().millis().saturating_sub(at.millis());
         Duration::from_millis(u64::try_from(behind).unwrap_or_default())
@@ -173,6 +211,7 @@ fn subtask_figures(
         busy_ms: rate(2),
         idle_ms: rate(3),
         backpressured_ms: rate(4),
+        input_watermark: task.map(|task| task.input_watermark()).filter(told),
         watermark,
         watermark_lag: watermark.map(lag),
         alignment: task.map(|task| task.alignment()).unwrap_or_default(),
@@ -180,16 +219,18 @@ fn subtask_figures(
 }
 
 fn edges(status: &JobStatus) -> Vec<EdgeFigures> {
-    let name = |index: usize| status.operators.get(index).map(|operator| operator.name.clone()).unwrap_or_default();
-    let figures = status.edges.iter().map(|edge| EdgeFigures {
-        from: name(edge.from),
-        to: name(edge.to),
-        partitioning: match edge.partitioning {
+    let ends = |index: usize| {
+        let end = status.operators.get(index).map(|operator| (operator.name.clone(), operator.id.to_string()));
+        end.unwrap_or_default()
+    };
+    let figures = status.edges.iter().map(|edge| {
+        let ((from, from_id), (to, to_id)) = (ends(edge.from), ends(edge.to));
+        let partitioning = match edge.partitioning {
             Partitioning::Forward => "forward",
             Partitioning::KeyGroup(_) => "key group",
             Partitioning::Rebalance => "rebalance",
-        },
-        fill: edge.fill(),
+        };
+        EdgeFigures { from, from_id, to, to_id, partitioning, fill: edge.fill() }
     });
     figures.collect()
 }

@@ -10,13 +10,13 @@ const OVER: Duration = Duration::from_secs(5);
 
 /// Totals as they were at several times, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Samples {
+pub(crate) struct Samples {
     samples: VecDeque<(Instant, Vec<f64>)>,
 }
 
 impl Samples {
     /// Adds the totals of now and forgets those that no rate looks at.
-    pub(super) fn add(&mut self, now: Instant, totals: Vec<f64>) {
+    pub(crate) fn add(&mut self, now: Instant, totals: Vec<f64>) {
         self.samples.push_back((now, totals));
         let is_old =
             |sample: Option<&(Instant, Vec<f64>)>| sample.is_some_and(|(at, _)| now.saturating_sub(*at) >= OVER);
@@ -26,7 +26,7 @@ impl Samples {
     }
 
     /// How much each of `totals` grew a second; nothing before the first sample.
-    pub(super) fn rates(&self, now: Instant, totals: &[f64]) -> Vec<f64> {
+    pub(crate) fn rates(&self, now: Instant, totals: &[f64]) -> Vec<f64> {
         let Some((at, before)) = self.samples.front() else { return vec![0.0; totals.len()] };
         let seconds = now.saturating_sub(*at).as_secs_f64();
         let grown = totals.iter().zip(before).map(|(total, before)| (total - before).max(0.0));
