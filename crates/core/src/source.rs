@@ -71,6 +71,8 @@ pub enum Polled {
     },
     /// The same from a reader that leaves bad records out, because its table says so.
     Sifted(Sifted),
+    /// Something was done for the split that brought nothing yet: poll again at once.
+    Worked(SplitId),
     /// The split is read to its end.
     Finished(SplitId),
     /// Nothing now; poll again at this processing time at the latest.

@@ -24,6 +24,8 @@ pub struct DecodeError {
     pub column: Option<String>,
     /// The value that does not fit, or where the text stops making sense, shortened to about 80 bytes.
     pub value: Option<String>,
+    /// Where in the record the text stops making sense, in bytes from its start, if that is what is wrong.
+    pub at: Option<usize>,
     /// What is wrong, as a sentence that a person can act on; names the value, but neither file nor column.
     pub message: String,
 }
@@ -33,7 +35,11 @@ impl fmt::Display for DecodeError {
         if let Some(column) = &self.column {
             write!(f, "column '{column}': ")?;
         }
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        match self.at {
+            Some(at) => write!(f, ", byte {at} of the record"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -112,7 +118,8 @@ mod tests {
     fn it_becomes_an_error_of_the_data_that_names_the_column() {
         let column = Some("distance".to_owned());
         let message = "'abc' is not a BIGINT".to_owned();
-        let error = DecodeError { offset: 7, length: 9, rows: 0, column, value: Some("abc".to_owned()), message };
+        let value = Some("abc".to_owned());
+        let error = DecodeError { offset: 7, length: 9, rows: 0, column, value, at: None, message };
         let error = Error::from(error);
         assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Data);
         assert_eq!(error.to_string(), "column 'distance': 'abc' is not a BIGINT");

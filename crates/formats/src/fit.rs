@@ -2,7 +2,8 @@
 //!
 //! A type fits if every value of it has its place in the column's type: smaller integers in larger ones, any text in
 //! STRING, times in TIMESTAMPs. Digits of a second beyond the column's are cut off, as everywhere; a value that is too
-//! large after all is an error. TIMESTAMP and TIMESTAMP_LTZ both hold what the file says without a shift, which is UTC.
+//! large after all is an error. Where a format has no small integers (Avro), its `int` stands for them, too, and each value is
+//! checked. TIMESTAMP and TIMESTAMP_LTZ both hold what the file says without a shift, which is UTC.
 //! The fields of a ROW are found by name, too; one that the file lacks is NULL.
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use arrow::array::{
     make_array, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int32Type, Schema, SchemaRef, TimeUnit};
 use ruslo_core::error::{Error, Result};
 
 use crate::DecoderConfig;
@@ -35,8 +36,17 @@ impl Fit {
     /// # Errors
     /// `Data`, naming the column.
     pub(crate) fn new(file: &Schema, columns: &DecoderConfig<'_>) -> Result<Self> {
+        Self::of(file, columns, Integers::Widen)
+    }
+
+    /// As [`Fit::new`] in a file of a format whose smallest integer is `Int32`.
+    pub(crate) fn narrowing(file: &Schema, columns: &DecoderConfig<'_>) -> Result<Self> {
+        Self::of(file, columns, Integers::Narrow)
+    }
+
+    fn of(file: &Schema, columns: &DecoderConfig<'_>, integers: Integers) -> Result<Self> {
         let schema = columns.schema()?;
-        let found = schema.fields().iter().map(|field| find(file, field)).collect::<Result<Vec<_>>>()?;
+        let found = schema.fields().iter().map(|field| find(file, field, integers)).collect::<Result<Vec<_>>>()?;
         let mut read = found.clone();
         read.sort_unstable();
         read.dedup();
@@ -73,14 +83,23 @@ fn misfit(field: &Field, sentence: impl std::fmt::Display) -> Error {
     Error::data(format!("column '{}': {sentence}", field.name()))
 }
 
-fn find(file: &Schema, wanted: &Field) -> Result<usize> {
+/// Which integers fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Integers {
+    /// Smaller ones in larger ones.
+    Widen,
+    /// `Int32` in smaller ones, too.
+    Narrow,
+}
+
+fn find(file: &Schema, wanted: &Field, integers: Integers) -> Result<usize> {
     let Some((index, field)) = file.column_with_name(wanted.name()) else {
         let names: Vec<_> = file.fields().iter().take(20).map(|field| format!("'{}'", field.name())).collect();
         let more = if file.fields().len() > names.len() { ", .." } else { "" };
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(Error::data(format!("there is no column '{}'; the file has {names}{more}", wanted.name())));
     };
-    match fits(field.data_type(), wanted.data_type()) {
+    match fits(field.data_type(), wanted.data_type(), integers) {
         true => Ok(index),
         false => Err(misfit(
             wanted,
@@ -94,14 +113,15 @@ fn find(file: &Schema, wanted: &Field) -> Result<usize> {
 }
 
 /// Whether values of `from` can stand in a column of `to`.
-fn fits(from: &DataType, to: &DataType) -> bool {
+fn fits(from: &DataType, to: &DataType, integers: Integers) -> bool {
     use DataType::*;
     match (from, to) {
         (from, to) if from == to => true,
-        (Dictionary(_, values), to) => fits(values, to),
+        (Dictionary(_, values), to) => fits(values, to, integers),
         (Null, _) => true,
         (LargeUtf8 | Utf8View | Utf8, Utf8) => true,
         (Binary | LargeBinary | BinaryView, Utf8 | Binary) | (FixedSizeBinary(_), Binary) => true,
+        (Int32, Int8 | Int16) => integers == Integers::Narrow,
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
         (UInt8, Int16 | Int32 | Int64) | (UInt16, Int32 | Int64) | (UInt32, Int64) => true,
         (Float16, Float32 | Float64) | (Float32, Float64) => true,
@@ -112,10 +132,14 @@ fn fits(from: &DataType, to: &DataType) -> bool {
             let whole = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
             s <= scale && whole(*p, *s) <= whole(*precision, *scale)
         }
-        (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => fits(from.data_type(), to.data_type()),
-        (Map(from, _), Map(to, _)) => fits(from.data_type(), to.data_type()) || entries_fit(from, to),
+        (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => {
+            fits(from.data_type(), to.data_type(), integers)
+        }
+        (Map(from, _), Map(to, _)) => {
+            fits(from.data_type(), to.data_type(), integers) || entries_fit(from, to, integers)
+        }
         (Struct(from), Struct(to)) => to.iter().all(|to| match from.find(to.name()) {
-            Some((_, from)) => fits(from.data_type(), to.data_type()),
+            Some((_, from)) => fits(from.data_type(), to.data_type(), integers),
             None => to.is_nullable(),
         }),
         _ => false,
@@ -127,10 +151,11 @@ fn is_utc(zone: Option<&str>) -> bool {
 }
 
 /// The entries of a map fit by place: key and value have other names in other files.
-fn entries_fit(from: &Field, to: &Field) -> bool {
+fn entries_fit(from: &Field, to: &Field, integers: Integers) -> bool {
     match (from.data_type(), to.data_type()) {
         (DataType::Struct(from), DataType::Struct(to)) => {
-            from.len() == to.len() && from.iter().zip(to).all(|(from, to)| fits(from.data_type(), to.data_type()))
+            let fit = |(from, to): (&FieldRef, &FieldRef)| fits(from.data_type(), to.data_type(), integers);
+            from.len() == to.len() && from.iter().zip(to).all(fit)
         }
         _ => false,
     }
@@ -163,6 +188,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         }
         (DataType::Struct(_), DataType::Struct(fields)) => row(array.as_struct(), fields),
         (DataType::Timestamp(from, _), DataType::Timestamp(unit, _)) => timestamps(array, *from, *unit, to),
+        (DataType::Int32, DataType::Int8 | DataType::Int16) => narrow(array, to),
         (DataType::Dictionary(_, values), to) => convert(&cast(array, values)?, to),
         _ => cast(array, to),
     }
@@ -185,6 +211,20 @@ fn not_null(error: arrow::error::ArrowError) -> Error {
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     Ok(cast_with_options(array, to, &options)?)
+}
+
+/// Integers as smaller ones, each of which is checked.
+fn narrow(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let narrowed = cast_with_options(array, to, &options)?;
+    if narrowed.null_count() == array.null_count() {
+        return Ok(narrowed);
+    }
+    let values = array.as_primitive::<Int32Type>().iter();
+    let misfit = values.enumerate().find(|(row, value)| value.is_some() && narrowed.is_null(*row));
+    let (row, value) = misfit.map_or((0, 0), |(row, value)| (row, value.unwrap_or_default()));
+    let name = type_name(to);
+    Err(Error::data(format!("'{value}' does not fit in {name} (value {} of the block)", row.saturating_add(1))))
 }
 
 /// Timestamps in another unit. A zone is a name only, since all of them are UTC.

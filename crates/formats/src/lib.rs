@@ -55,7 +55,7 @@ mod writer;
 pub use blocks::{BlockFile, BlockFormat};
 pub use decode_error::DecodeError;
 
-/// The limit for one row if a [`DecoderConfig`] doesn't set another: 16 MiB.
+/// The limit for one row of a line format whose options don't set another: 16 MiB.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How far a call of [`Decoder::decode`] came.
@@ -126,14 +126,12 @@ pub struct DecoderConfig<'a> {
     pub projection: &'a [usize],
     /// The file's header line, as [`Format::preamble`] found it.
     pub header: Option<&'a [u8]>,
-    /// The limit for one row, in bytes of input; at most 512 MiB.
-    pub row_bytes_max: usize,
 }
 
 impl<'a> DecoderConfig<'a> {
-    /// Columns `projection` of `table`, without a header line, rows of at most [`ROW_BYTES_MAX`].
+    /// Columns `projection` of `table`, without a header line.
     pub fn new(table: &'a SchemaRef, projection: &'a [usize]) -> Self {
-        Self { table, projection, header: None, row_bytes_max: ROW_BYTES_MAX }
+        Self { table, projection, header: None }
     }
 
     /// The schema of the projected columns.
@@ -165,6 +163,11 @@ pub trait Format: Send + Sync + std::fmt::Debug {
     /// How to read its files, if not record by record.
     fn blocks(&self) -> Option<&dyn BlockFormat> {
         None
+    }
+
+    /// The limit for one row, and for the header line, in bytes of input.
+    fn row_bytes_max(&self) -> usize {
+        ROW_BYTES_MAX
     }
 
     /// What stands before the first record, given the `start` of a file; `None` if more of the file is needed to tell,

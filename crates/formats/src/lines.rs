@@ -19,6 +19,9 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// How much input may go into one batch: Arrow's string offsets have 31 bits.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
+/// The most that the limit for one row can be.
+pub(crate) const ROW_BYTES_LIMIT: usize = BATCH_BYTES_MAX / 2;
+
 /// What a record reader found at a position.
 pub(crate) enum Step {
     /// A row, stored; the next record starts here.
@@ -51,12 +54,13 @@ pub(crate) struct LineDecoder<R> {
 }
 
 impl<R: Records> LineDecoder<R> {
-    pub(crate) fn new(records: R, format: &str, config: &DecoderConfig<'_>) -> Result<Self> {
+    /// A decoder of `format`, whose rows have at most `row_bytes_max` bytes of input.
+    pub(crate) fn new(records: R, format: &str, config: &DecoderConfig<'_>, row_bytes_max: usize) -> Result<Self> {
         let schema = config.schema()?;
         let columns = schema.fields().iter().map(|field| Column::new(field, format)).collect::<Result<_>>()?;
         let required = schema.fields().iter().enumerate().filter(|(_, field)| !field.is_nullable());
         let required = required.map(|(index, _)| index).collect();
-        let row_bytes_max = config.row_bytes_max.min(BATCH_BYTES_MAX / 2);
+        let row_bytes_max = row_bytes_max.min(ROW_BYTES_LIMIT);
         Ok(Self { records, schema, columns, required, rows: 0, bytes: 0, row_bytes_max })
     }
 
@@ -76,7 +80,7 @@ impl<R: Records> LineDecoder<R> {
 
     fn too_long(&self, offset: usize, length: usize, rows: usize) -> DecodeError {
         let message = format!("the record is longer than {} bytes, the limit for one row", self.row_bytes_max);
-        DecodeError { offset, length, rows, column: None, value: None, message }
+        DecodeError { offset, length, rows, column: None, value: None, at: None, message }
     }
 
     /// Reads records of `bytes[start..end]`, where `end` is the end of a line, until `rows_max`; says where it stopped.
@@ -129,6 +133,7 @@ impl<R: Records> LineDecoder<R> {
                 rows,
                 column: Some(column.name.clone()),
                 value: None,
+                at: None,
                 message: error.to_string(),
             })?;
         }
@@ -151,7 +156,8 @@ impl<R: Records> LineDecoder<R> {
             (What::Record(sentence), _) => (sentence.clone(), None),
         };
         let column = column.map(|column| column.name.clone());
-        DecodeError { offset: start + at, length, rows, column, value, message }
+        let inside = matches!(fault.what, What::Syntax(_)).then(|| from.saturating_sub(at));
+        DecodeError { offset: start + at, length, rows, column, value, at: inside, message }
     }
 }
 
@@ -191,7 +197,7 @@ fn invalid_utf8(block: &[u8], start: usize, at: usize, length: usize, rows: usiz
     let valid = simdutf8::compat::from_utf8(line).err().map_or(0, |error| error.valid_up_to());
     let value = shown(line.get(valid..).unwrap_or_default().trim_ascii_end());
     let message = format!("byte {valid} of the record is not UTF-8, at '{value}'; convert the file to UTF-8");
-    DecodeError { offset: start + at, length, rows, column: None, value: Some(value), message }
+    DecodeError { offset: start + at, length, rows, column: None, value: Some(value), at: None, message }
 }
 
 /// The end of the block that starts at `start`: about [`BLOCK_BYTES`] on, behind a newline.
@@ -256,8 +262,8 @@ mod tests {
     fn decoder(row_bytes_max: usize) -> Box<dyn Decoder> {
         let field = |name, data_type| Field::new(name, data_type, true);
         let table: SchemaRef = Arc::new(Schema::new(vec![field("n", DataType::Int64), field("s", DataType::Utf8)]));
-        let config = DecoderConfig { row_bytes_max, ..DecoderConfig::new(&table, &[0, 1]) };
-        crate::format("json", &BTreeMap::new()).unwrap().decoder(&config).unwrap()
+        let options = BTreeMap::from([("json.max-row-size".to_owned(), row_bytes_max.to_string())]);
+        crate::format("json", &options).unwrap().decoder(&DecoderConfig::new(&table, &[0, 1])).unwrap()
     }
 
     fn lines(count: usize) -> String {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
+use crate::lines::ROW_BYTES_LIMIT;
+
 /// What a table's WITH clause gives to one format.
 pub(crate) struct Given<'a> {
     options: &'a BTreeMap<String, String>,
@@ -46,6 +48,17 @@ impl<'a> Given<'a> {
                 "'{key}' is a positive number of bytes, such as '1048576', '512 kb' or '16 mb', not '{value}'"
             ))
         })
+    }
+
+    /// The limit for one row of a line format, in bytes.
+    pub(crate) fn row_bytes_max(&self, key: &str) -> Result<usize> {
+        let given = self.byte_count(key, crate::ROW_BYTES_MAX)?;
+        match given <= ROW_BYTES_LIMIT {
+            true => Ok(given),
+            false => {
+                Err(Error::usage(format!("'{key}' is '512 mb' at most, not '{}'", self.get(key).unwrap_or_default())))
+            }
+        }
     }
 
     /// One printable ASCII character or a tab (`\t` may spell it); `default` if not given.

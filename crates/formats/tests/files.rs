@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{Array, AsArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use ruslo_core::disk::{Disk, DiskReader, LocalDisk};
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_formats::{BlockFile, DecoderConfig, Format};
@@ -413,6 +413,32 @@ fn avro_that_is_written_reads_back_with_every_codec() {
     let error =
         ruslo_formats::format("avro", &BTreeMap::from([("avro.codec".to_owned(), "gzip".to_owned())])).unwrap_err();
     assert_eq!(error.to_string(), "'avro.codec' is 'snappy', 'deflate', 'zstandard' or 'null', not 'gzip'");
+}
+
+#[test]
+fn small_integers_of_avro_read_back_and_others_only_if_they_fit() {
+    let ints = |values: &[Option<i32>]| {
+        let column: Arc<dyn Array> = Arc::new(Int32Array::from(values.to_vec()));
+        RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap()
+    };
+    for (data_type, least, most) in [(DataType::Int8, -128, 127), (DataType::Int16, -32_768, 32_767)] {
+        let values = [Some(least), None, Some(most)];
+        let small = arrow::compute::cast(ints(&values).column(0), &data_type).unwrap();
+        let small = RecordBatch::try_from_iter_with_nullable([("a", small, true)]).unwrap();
+        let table = table(&[("a", data_type.clone())]);
+        let bytes = written("avro", &[], std::slice::from_ref(&small));
+        assert_eq!(read("avro", &bytes, &table, 100).unwrap(), [small]);
+        for (beyond, name) in [(least - 1, &data_type), (most + 1, &data_type)] {
+            let bytes = written("avro", &[], &[ints(&[None, Some(0), Some(beyond), Some(1_000_000)])]);
+            let name = if *name == DataType::Int8 { "TINYINT" } else { "SMALLINT" };
+            let sentence = format!("block 1: column 'a': '{beyond}' does not fit in {name} (value 3 of the block)");
+            assert_eq!(refusal("avro", &bytes, &table), sentence);
+        }
+    }
+    let nested = table(&[("l", DataType::new_list(DataType::Int8, true))]);
+    let list = ListArray::from_iter_primitive::<Int8Type, _, _>([Some(vec![Some(-128), None]), None, Some(vec![])]);
+    let batch = RecordBatch::try_new(nested.clone(), vec![Arc::new(list)]).unwrap();
+    assert_eq!(read("avro", &written("avro", &[], std::slice::from_ref(&batch)), &nested, 100).unwrap(), [batch]);
 }
 
 #[test]

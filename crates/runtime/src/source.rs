@@ -405,6 +405,7 @@ impl SourceHead {
             Polled::Sifted(Sifted { split, batch, position, rejected, origins }) => {
                 self.hold(&split, Held { batch, position, rejected, origins })
             }
+            Polled::Worked(_) => Ok(SourcePoll::Worked),
             Polled::Finished(split) => {
                 self.open.get_mut(&split).ok_or_else(unasked)?.read_to_end = true;
                 Ok(SourcePoll::Worked)
@@ -416,7 +417,8 @@ impl SourceHead {
     /// Finds the splits that have been quiet for too long; when the next will have been.
     fn watch(&mut self, now: Instant, polled: &Polled) -> Option<Instant> {
         let brought = match polled {
-            Polled::Batch { split, .. } | Polled::Sifted(Sifted { split, .. }) | Polled::Finished(split) => Some(split),
+            Polled::Batch { split, .. } | Polled::Sifted(Sifted { split, .. }) => Some(split),
+            Polled::Worked(split) | Polled::Finished(split) => Some(split),
             Polled::Pending(_) => None,
         };
         let turn = self.idleness.turn(now, brought.is_some())?;

@@ -145,7 +145,9 @@ mod tests {
             match reader.poll(Budget { rows_max }).unwrap() {
                 Polled::Batch { batch, .. } => read.push(batch.num_rows()),
                 Polled::Finished(_) => return read,
-                Polled::Pending(_) | Polled::Sifted(_) => panic!("nothing to wait for, nothing to leave out"),
+                Polled::Pending(_) | Polled::Worked(_) | Polled::Sifted(_) => {
+                    panic!("nothing to wait for, nothing to leave out")
+                }
             }
         }
     }

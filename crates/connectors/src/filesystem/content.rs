@@ -6,7 +6,7 @@ use std::path::Path;
 use memchr::memchr_iter;
 use ruslo_core::disk::Disk;
 use ruslo_core::error::{Error, Result};
-use ruslo_formats::{DecodeError, Format, Preamble, ROW_BYTES_MAX};
+use ruslo_formats::{DecodeError, Format, Preamble};
 
 use super::compression::Compression;
 use super::piece::Piece;
@@ -60,8 +60,9 @@ pub(super) fn preamble(disk: &dyn Disk, piece: &Piece, format: &dyn Format) -> R
         if step == 0 {
             return Err(Error::internal(format!("{}: no preamble in the whole of a file", piece.path)));
         }
-        if start.len() > ROW_BYTES_MAX {
-            let sentence = format!("{}: the header line is longer than {ROW_BYTES_MAX} bytes", piece.path);
+        if start.len() > format.row_bytes_max() {
+            let limit = format.row_bytes_max();
+            let sentence = format!("{}: the header line is longer than {limit} bytes", piece.path);
             return Err(Error::data(sentence));
         }
     }

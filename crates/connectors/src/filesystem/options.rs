@@ -18,6 +18,8 @@ const COMPRESSION: &str = "compression";
 const MONITOR_INTERVAL: &str = "source.monitor-interval";
 const MONITOR_MAX_AGE: &str = "source.monitor-max-age";
 const MONITOR_MAX_AGE_DEFAULT_MS: u64 = 7 * 86_400_000;
+const CHECK_FIRST_SIZE: &str = "source.check-first-size";
+const CHECK_FIRST_SIZE_DEFAULT: u64 = 256 << 20;
 const ROLLING_SIZE: &str = "sink.rolling-policy.file-size";
 const ROLLING_SIZE_DEFAULT: u64 = 128 << 20;
 
@@ -26,7 +28,7 @@ const COMPRESSIONS: [(&str, Option<Compression>); 3] =
     [("none", Some(Compression::None)), ("gzip", Some(Compression::Gzip)), ("zstd", Some(Compression::Zstd))];
 
 /// What a table may say.
-pub(super) const SPECS: [OptionSpec; 8] = [
+pub(super) const SPECS: [OptionSpec; 9] = [
     OptionSpec {
         key: PATH,
         required: true,
@@ -50,6 +52,12 @@ pub(super) const SPECS: [OptionSpec; 8] = [
         required: false,
         doc: "Source: how many bytes of a file are read as one piece, such as '1 mb' (default '4 mb'). Compressed files \
               are always read in one.",
+    },
+    OptionSpec {
+        key: CHECK_FIRST_SIZE,
+        required: false,
+        doc: "Source: a compressed file of up to so many bytes is decompressed to its end before its first row comes, so \
+              that a damaged one brings no rows (default '256 mb').",
     },
     OptionSpec {
         key: MONITOR_INTERVAL,
@@ -101,6 +109,8 @@ pub(super) struct FilesystemOptions {
     /// A path of this machine, without scheme.
     pub(super) path: String,
     pub(super) split_bytes: u64,
+    /// Compressed files up to this size are decompressed to their end before their first row comes.
+    pub(super) check_first_bytes: u64,
     /// Whether and how new files are looked for.
     pub(super) monitor: Option<Monitor>,
     /// If given.
@@ -114,6 +124,7 @@ impl FilesystemOptions {
         Ok(Self {
             path: local_path(option::required(options, NAME, PATH)?)?,
             split_bytes: option::byte_count(options, SPLIT_SIZE, SPLIT_SIZE_DEFAULT)?,
+            check_first_bytes: option::byte_count(options, CHECK_FIRST_SIZE, CHECK_FIRST_SIZE_DEFAULT)?,
             monitor: Monitor::parse(options)?,
             compression: option::choice(options, COMPRESSION, &COMPRESSIONS, None)?,
             rolling_bytes: option::byte_count(options, ROLLING_SIZE, ROLLING_SIZE_DEFAULT)?,

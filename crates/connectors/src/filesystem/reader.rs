@@ -1,6 +1,7 @@
 //! Reads pieces of files, one after the other, into batches.
 //!
-//! Life of a piece: it waits in the queue; it is opened (the file is checked to be the same, its header is read once);
+//! Life of a piece: it waits in the queue; if it is compressed, it is checked to be whole; it is opened (the file is
+//! checked to be the same, its header is read once);
 //! its bytes go through the window into the decoder, a batch a poll; it is finished. An error of the input comes after
 //! the rows before it, and again at every further poll; a bad record is no error if the table has it left out, and comes
 //! beside the rows around it. Nothing is done per row here.
@@ -15,6 +16,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{Budget, Polled, Position, Sifted, SourceReader, Split, SplitId};
 use ruslo_formats::{DecodeError, Decoder};
 
+use super::check_first::CheckFirst;
 use super::columns::Columns;
 use super::compression::Compression;
 use super::content;
@@ -34,6 +36,7 @@ pub(super) struct FileReader {
     disk: Arc<dyn Disk>,
     on_error: OnError,
     waiting: VecDeque<Waiting>,
+    check_first: CheckFirst,
     file: Option<File>,
     current: Option<Current>,
     /// The last piece's buffer, for the next one.
@@ -77,7 +80,13 @@ struct Current {
 
 impl FileReader {
     pub(super) fn new(columns: Arc<Columns>, disk: Arc<dyn Disk>, on_error: OnError) -> Self {
-        Self { columns, disk, on_error, waiting: VecDeque::new(), file: None, current: None, buffer: Vec::new() }
+        let (waiting, check_first) = (VecDeque::new(), CheckFirst::new(u64::MAX));
+        Self { columns, disk, on_error, waiting, check_first, file: None, current: None, buffer: Vec::new() }
+    }
+
+    /// The same that checks only compressed files of up to so many bytes before their rows come.
+    pub(super) fn checking_first(self, file_bytes_max: u64) -> Self {
+        Self { check_first: CheckFirst::new(file_bytes_max), ..self }
     }
 
     /// Opens the next piece.
@@ -101,16 +110,20 @@ impl FileReader {
     }
 
     fn open_file(&self, piece: &Piece, restored: bool) -> Result<File> {
-        let since = if restored { "the checkpoint" } else { "it was listed" };
-        piece.check_identity(self.disk.as_ref(), since)?;
+        piece.check_identity(self.disk.as_ref(), since(restored))?;
         let preamble = content::preamble(self.disk.as_ref(), piece, self.columns.format.as_ref())?;
         let decoder = self.columns.decoder(preamble.header.as_deref()).map_err(|error| error.context(&piece.path))?;
         let constants = self.columns.constants(piece)?;
         let header = preamble.header.map(Arc::from);
         let preamble = preamble.bytes as u64;
-        let is_whole = piece.compression() == Compression::None;
+        let is_whole = piece.compression() == Compression::None || self.check_first.applies(piece);
         Ok(File { path: piece.path.clone(), decoder, preamble, header, is_whole, constants })
     }
+}
+
+/// What a file is compared with.
+fn since(restored: bool) -> &'static str {
+    if restored { "the checkpoint" } else { "it was listed" }
 }
 
 /// Where to begin to read a piece, and whether the first line there is another piece's.
@@ -217,6 +230,9 @@ impl SourceReader for FileReader {
     fn poll(&mut self, budget: Budget) -> Result<Polled> {
         if self.current.is_none() {
             let Some(next) = self.waiting.front().cloned() else { return Ok(Polled::Pending(None)) };
+            if !self.check_first.step(self.disk.as_ref(), &next.id, &next.piece, since(next.offset.is_some()))? {
+                return Ok(Polled::Worked(next.id));
+            }
             self.open(&next)?;
             self.waiting.pop_front();
         }
@@ -344,7 +360,7 @@ mod tests {
                     batches.push((split, values, position));
                 }
                 Ok(Polled::Sifted(sifted)) => panic!("{sifted:?}"),
-                Ok(Polled::Finished(_)) => {}
+                Ok(Polled::Worked(_) | Polled::Finished(_)) => {}
                 Ok(Polled::Pending(_)) => return (batches, None),
                 Err(error) => return (batches, Some(error)),
             }
@@ -484,8 +500,12 @@ mod tests {
             LocalDisk.remove(&input.file.path).unwrap();
             LocalDisk.write_synced(&input.file.path, bytes).unwrap();
             input.file.size = bytes.len() as u64;
-            let (batches, error) =
-                drain(&mut input.reader(input.splits(1).into_iter().map(|split| (split, None))), 100);
+            let splits = || input.splits(1).into_iter().map(|split| (split, None));
+            let (batches, error) = drain(&mut input.reader(splits()), 100);
+            assert!(batches.is_empty(), "nothing comes of a file that is not whole");
+            assert!(input.without_folder(&error.unwrap()).starts_with(sentence));
+            // As of a file that is too large to be checked first.
+            let (batches, error) = drain(&mut input.reader(splits()).checking_first(1), 100);
             let error = error.unwrap();
             let text = input.without_folder(&error);
             assert!(text.starts_with(sentence), "{text}");
@@ -524,6 +544,66 @@ mod tests {
             assert!(text.starts_with(sentence), "{text}");
             assert_eq!(error.kind(), ErrorKind::Data);
         }
+    }
+
+    /// A file of two rows, stored without compressing them, in which one bit of a value is turned over.
+    fn turned(name: &str) -> Vec<u8> {
+        let text = b"{\"a\":10}\n{\"a\":12}\n";
+        let mut bytes = match name {
+            "in.json.gz" => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+                encoder.include_checksum(true).unwrap();
+                encoder.write_all(text).unwrap();
+                encoder.finish().unwrap()
+            }
+        };
+        let place = bytes.windows(2).position(|pair| pair == b"10").unwrap();
+        bytes[place] = b'3';
+        bytes
+    }
+
+    #[test]
+    fn a_damaged_file_that_decompresses_brings_no_row_before_its_checksum() {
+        for name in ["in.json.gz", "in.json.zst"] {
+            let mut input = Input::new(name, b"", &[]);
+            LocalDisk.remove(&input.file.path).unwrap();
+            LocalDisk.write_synced(&input.file.path, &turned(name)).unwrap();
+            input.file.size = turned(name).len() as u64;
+            let splits = || input.splits(1).into_iter().map(|split| (split, None));
+            for _ in 0..2 {
+                let mut reader = input.reader(splits());
+                let (batches, error) = drain(&mut reader, 1);
+                let error = error.unwrap();
+                let text = input.without_folder(&error);
+                assert!(batches.is_empty() && text.contains("data is damaged ("), "{text}");
+                assert!(text.starts_with(name) && text.contains(" bytes could be decompressed"), "{text}");
+                assert_eq!(drain(&mut reader, 1).1, Some(error), "it stays so");
+            }
+            // The bound is on the file's bytes: of a larger one wrong rows may come, and then the error does.
+            let size = input.file.size;
+            assert!(drain(&mut input.reader(splits()).checking_first(size), 1).0.is_empty());
+            let (_, error) = drain(&mut input.reader(splits()).checking_first(size - 1), 1);
+            assert!(error.unwrap().to_string().contains("data is damaged ("));
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_checked_in_steps_and_then_read() {
+        let text: String = (0..300_000).map(|value| format!("{{\"a\":{value}}}\n")).collect();
+        let input = Input::new("in.json.gz", text.as_bytes(), &[]);
+        let mut reader = input.reader(input.splits(1).into_iter().map(|split| (split, None)));
+        let mut steps = 0;
+        while matches!(reader.poll(Budget { rows_max: 9000 }).unwrap(), Polled::Worked(_)) {
+            steps += 1;
+        }
+        assert_eq!(steps, text.len().div_ceil(1 << 20), "a mebibyte a step");
+        let (batches, error) = drain(&mut reader, 9000);
+        assert_eq!((rows(&batches).len(), error), (300_000 - 9000, None));
     }
 
     #[test]
@@ -585,7 +665,7 @@ mod tests {
                         rejected.push((byte.parse().unwrap(), raw));
                     }
                 }
-                Polled::Finished(_) => {}
+                Polled::Worked(_) | Polled::Finished(_) => {}
                 Polled::Pending(_) => return (rows, rejected),
                 Polled::Batch { .. } => panic!("a batch without what was rejected"),
             }

@@ -137,7 +137,7 @@ impl Source for FileSource {
         let (columns, disk, on_error) = (self.columns.clone(), environment.disk.clone(), self.on_error.clone());
         Ok(match columns.format.blocks() {
             Some(_) => Box::new(BlockReader::new(columns, disk)),
-            None => Box::new(FileReader::new(columns, disk, on_error)),
+            None => Box::new(FileReader::new(columns, disk, on_error).checking_first(self.options.check_first_bytes)),
         })
     }
 }
@@ -232,7 +232,7 @@ mod tests {
                     let row = |row| columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|");
                     rows.extend((0..batch.num_rows()).map(row));
                 }
-                Polled::Sifted(_) | Polled::Finished(_) => {}
+                Polled::Sifted(_) | Polled::Worked(_) | Polled::Finished(_) => {}
                 Polled::Pending(_) => return Ok(rows),
             }
         }

@@ -12,7 +12,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::source::{Budget, Polled, Position, Sifted, SourceReader, Split, SplitId};
 use ruslo_core::standard_input::StandardInput;
-use ruslo_formats::{DecodeError, Decoder, ROW_BYTES_MAX};
+use ruslo_formats::{DecodeError, Decoder};
 
 use super::source::{Columns, LINEAGE};
 use super::text::Text;
@@ -119,8 +119,9 @@ impl InputReader {
         let (bytes, last) = self.text.bytes();
         let found = self.columns.format.preamble(bytes, last).map_err(|error| error.context(LINEAGE))?;
         let Some(preamble) = found else {
-            let sentence = || format!("{LINEAGE}: the header line is longer than {ROW_BYTES_MAX} bytes");
-            return if bytes.len() > ROW_BYTES_MAX { Err(Error::data(sentence())) } else { Ok(false) };
+            let limit = self.columns.format.row_bytes_max();
+            let sentence = || format!("{LINEAGE}: the header line is longer than {limit} bytes");
+            return if bytes.len() > limit { Err(Error::data(sentence())) } else { Ok(false) };
         };
         self.text.consume(preamble.bytes);
         self.header = preamble.header.map(Arc::from);
@@ -283,6 +284,7 @@ mod tests {
                     bad.extend(found.map(|rejected| (rejected.record.position, text(rejected.record.raw))));
                 }
                 Ok(Polled::Pending(at)) => assert!(at.is_some()),
+                Ok(Polled::Worked(_)) => panic!("it waits or it has rows"),
                 Ok(Polled::Finished(split)) => {
                     assert_eq!(split.lineage, LINEAGE);
                     return (rows, bad, None);

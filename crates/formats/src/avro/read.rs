@@ -36,7 +36,7 @@ impl AvroFile {
         let mut bytes = FileBytes::new(file, size);
         let container = Container::read(&mut bytes)?;
         let header = header(&schema::readable(&container.schema)?, container.codec);
-        let fit = Fit::new(&arrow_schema(&header)?, columns)?;
+        let fit = Fit::narrowing(&arrow_schema(&header)?, columns)?;
         let none = columns.schema()?;
         Ok(Self { bytes, container, header, fit, none, rest: Rest::default() })
     }

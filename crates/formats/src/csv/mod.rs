@@ -12,11 +12,13 @@ use ruslo_core::error::{Error, Result};
 
 use crate::lines::LineDecoder;
 use crate::options::Given;
-use crate::{Decoder, DecoderConfig, Encoder, Format, Preamble, ROW_BYTES_MAX};
+use crate::{Decoder, DecoderConfig, Encoder, Format, Preamble};
 
 mod decode;
 mod encode;
 mod header;
+
+const MAX_ROW_SIZE: &str = "csv.max-row-size";
 
 /// The options of `'format' = 'csv'`.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
@@ -40,6 +42,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         required: false,
         doc: "Whether the first line of a file names its fields, which are then matched to columns by name; 'false' if not given.",
     },
+    OptionSpec {
+        key: MAX_ROW_SIZE,
+        required: false,
+        doc: "How many bytes a row may have when read, such as '1 mb'; '16 mb' if not given, '512 mb' at most.",
+    },
 ];
 
 /// How a table's files are written.
@@ -55,6 +62,7 @@ pub(crate) struct Dialect {
 struct Csv {
     dialect: Dialect,
     header: bool,
+    row_bytes_max: usize,
 }
 
 /// CSV with the options given.
@@ -71,12 +79,17 @@ pub(crate) fn format(given: &Given<'_>) -> Result<Arc<dyn Format>> {
     if null_literal.iter().any(|byte| *byte == dialect.delimiter || *byte == dialect.quote || *byte == b'\n') {
         return Err(Error::usage("'csv.null-literal' must not hold the delimiter, the quote character or a newline"));
     }
-    Ok(Arc::new(Csv { dialect, header: given.boolean("csv.header")? }))
+    let (header, row_bytes_max) = (given.boolean("csv.header")?, given.row_bytes_max(MAX_ROW_SIZE)?);
+    Ok(Arc::new(Csv { dialect, header, row_bytes_max }))
 }
 
 impl Format for Csv {
     fn name(&self) -> &'static str {
         "csv"
+    }
+
+    fn row_bytes_max(&self) -> usize {
+        self.row_bytes_max
     }
 
     fn preamble(&self, start: &[u8], last: bool) -> Result<Option<Preamble>> {
@@ -89,8 +102,8 @@ impl Format for Csv {
             Some(newline) => newline + 1,
             None if last && !text.is_empty() => text.len(),
             None if last => return Err(Error::data("the file is empty, but 'csv.header' is 'true'")),
-            None if text.len() > ROW_BYTES_MAX => {
-                return Err(Error::data(format!("the header line is longer than {ROW_BYTES_MAX} bytes")));
+            None if text.len() > self.row_bytes_max => {
+                return Err(Error::data(format!("the header line is longer than {} bytes", self.row_bytes_max)));
             }
             None => return Ok(None),
         };
@@ -107,7 +120,7 @@ impl Format for Csv {
             }
         };
         let records = decode::CsvRecords::new(self.dialect.clone(), fields);
-        Ok(Box::new(LineDecoder::new(records, self.name(), config)?))
+        Ok(Box::new(LineDecoder::new(records, self.name(), config, self.row_bytes_max)?))
     }
 
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {

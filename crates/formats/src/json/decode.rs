@@ -302,7 +302,11 @@ mod tests {
             let input = format!("{{\"a\":1,\"b\":2}}\n{line}\n{{\"a\":3}}\n");
             let mut decoder = decoder_of(&[DataType::Int64], &[]);
             let error = decoder.decode(input.as_bytes(), true, 100).unwrap_err();
-            assert_eq!(error.to_string(), sentence);
+            let at = error.at.map(|at| format!(", byte {at} of the record")).unwrap_or_default();
+            assert_eq!(error.to_string(), format!("{sentence}{at}"));
+            if let Some(shown) = sentence.rsplit_once(" at '").map(|(_, shown)| shown.trim_end_matches('\'')) {
+                assert_eq!(error.at.map(|at| line[at..].starts_with(shown)), Some(true), "{line}");
+            }
             assert_eq!((error.offset, error.length, error.rows), (14, line.len() + 1, 1), "{line}");
             let rest = &input.as_bytes()[error.offset + error.length..];
             assert_eq!(decoder.decode(rest, true, 100), Ok(Decoded { consumed: 8, rows: 1 }));

@@ -17,6 +17,8 @@ mod gap;
 mod nested;
 mod syntax;
 
+const MAX_ROW_SIZE: &str = "json.max-row-size";
+
 /// The options of `'format' = 'json'`.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
@@ -30,6 +32,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         required: false,
         doc: "Whether a field that is absent from an object is an error; 'false' (the default) makes it NULL.",
     },
+    OptionSpec {
+        key: MAX_ROW_SIZE,
+        required: false,
+        doc: "How many bytes a row may have when read, such as '1 mb'; '16 mb' if not given, '512 mb' at most.",
+    },
 ];
 
 /// JSON lines.
@@ -37,6 +44,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
 pub(crate) struct Json {
     timestamps: TimestampStyle,
     fail_on_missing_field: bool,
+    row_bytes_max: usize,
 }
 
 impl Json {
@@ -49,13 +57,18 @@ impl Json {
                 return Err(Error::usage(format!("'{key}' is 'SQL' or 'ISO-8601', not '{other}'")));
             }
         };
-        Ok(Self { timestamps, fail_on_missing_field: given.boolean("json.fail-on-missing-field")? })
+        let fail_on_missing_field = given.boolean("json.fail-on-missing-field")?;
+        Ok(Self { timestamps, fail_on_missing_field, row_bytes_max: given.row_bytes_max(MAX_ROW_SIZE)? })
     }
 }
 
 impl Format for Json {
     fn name(&self) -> &'static str {
         "json"
+    }
+
+    fn row_bytes_max(&self) -> usize {
+        self.row_bytes_max
     }
 
     fn preamble(&self, start: &[u8], last: bool) -> Result<Option<Preamble>> {
@@ -65,7 +78,7 @@ impl Format for Json {
     fn decoder(&self, config: &DecoderConfig<'_>) -> Result<Box<dyn Decoder>> {
         let names = config.schema()?.fields().iter().map(|field| field.name().clone()).collect();
         let records = decode::JsonRecords::new(names, self.fail_on_missing_field);
-        Ok(Box::new(LineDecoder::new(records, self.name(), config)?))
+        Ok(Box::new(LineDecoder::new(records, self.name(), config, self.row_bytes_max)?))
     }
 
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {

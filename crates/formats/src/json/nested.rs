@@ -305,7 +305,8 @@ mod tests {
     #[test]
     fn syntax_within_is_checked_before_anything_is_stored() {
         let ints = DataType::new_list(DataType::Int32, true);
-        assert_eq!(refusal(ints.clone(), "[1]", "[1, 2"), "column 'a': a comma or ']' should stand at '}'");
+        let sentence = "column 'a': a comma or ']' should stand at '}', byte 10 of the record";
+        assert_eq!(refusal(ints.clone(), "[1]", "[1, 2"), sentence);
         let deep = format!("{}1{}", "[".repeat(129), "]".repeat(129));
         let sentence = refusal(ints, "[1]", &deep);
         assert!(sentence.starts_with("column 'a': arrays and objects nest deeper than 128 levels at '["), "{sentence}");

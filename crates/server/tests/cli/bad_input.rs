@@ -35,7 +35,7 @@ fn rows_that_do_not_fit() {
             "a BIGINT, b STRING",
             "in.json",
             b"{\"a\": 1}\n{\"a\": 2, \"b\" \"x\"}\n",
-            "in.json line 2, byte 9: a colon should stand at '\"x\"}'",
+            "in.json line 2, byte 9: a colon should stand at '\"x\"}', byte 13 of the record",
         ),
         (
             "a BIGINT, b STRING",

@@ -185,6 +185,7 @@ impl Input {
                         }
                     }
                     Polled::Sifted(_) => return Err(Error::internal("a reader left records out unasked")),
+                    Polled::Worked(_) => {}
                     Polled::Finished(_) => break,
                     Polled::Pending(_) => thread::park_timeout(PENDING_MAX),
                 }
