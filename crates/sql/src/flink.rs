@@ -3,6 +3,7 @@
 //! | text | becomes |
 //! |---|---|
 //! | `SELECT a + 1` | `… AS EXPR$0`, Flink's name for an unnamed column |
+//! | `SELECT r.f`, of a row | `… AS f` |
 //! | `SELECT a, a` | `a, a AS a0` |
 //! | `1e3` | a DOUBLE |
 //! | `EXTRACT(f FROM t)` | a BIGINT; DOW counts from 1 on Sunday |
@@ -15,13 +16,14 @@
 //! | `FETCH FIRST n ROWS ONLY` | LIMIT n |
 
 use std::collections::HashSet;
+use std::iter;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax, Fetch, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query,
-    Select, SelectItem, SetExpr, TimezoneInfo, Value, VisitMut, VisitorMut,
+    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 
 use crate::forms;
@@ -90,8 +92,9 @@ impl VisitorMut for FlinkMeaning {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        let relations = relations(&select.from);
         for (index, item) in select.projection.iter_mut().enumerate() {
-            name_item(index, item);
+            name_item(index, item, relations.as_deref());
         }
         ControlFlow::Continue(())
     }
@@ -132,14 +135,43 @@ fn fetch_as_limit(query: &mut Query) {
     query.fetch = None;
 }
 
-/// An unnamed column is called EXPR$ and its place.
-fn name_item(index: usize, item: &mut SelectItem) {
+/// An unnamed column is called EXPR$ and its place; a field of a row, by the field's name.
+fn name_item(index: usize, item: &mut SelectItem, relations: Option<&[&str]>) {
     let SelectItem::UnnamedExpr(expr) = item else { return };
-    if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
-        return;
-    }
+    let alias = match expr {
+        Expr::Identifier(_) => return,
+        Expr::CompoundIdentifier(parts) => match field_of(parts, relations) {
+            Some(field) => field.value.clone(),
+            None => return,
+        },
+        _ => format!("EXPR${index}"),
+    };
     let expr = std::mem::replace(expr, null());
-    *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('`', format!("EXPR${index}")) };
+    *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('`', alias) };
+}
+
+/// The last of `parts`, if they name a row's field and not a relation's column.
+fn field_of<'a>(parts: &'a [Ident], relations: Option<&[&str]>) -> Option<&'a Ident> {
+    let (first, last) = (parts.first()?, parts.last()?);
+    let is_column = parts.len() < 3 && relations.is_none_or(|names| names.contains(&first.value.as_str()));
+    (!is_column).then_some(last)
+}
+
+/// What the relations of a FROM are called; `None` if one of them is no plain table and has no alias.
+fn relations(from: &[TableWithJoins]) -> Option<Vec<&str>> {
+    let all = from.iter().flat_map(|one| iter::once(&one.relation).chain(one.joins.iter().map(|join| &join.relation)));
+    all.map(|relation| match relation {
+        TableFactor::Table { alias: None, args: None, name, .. } => {
+            name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.as_str())
+        }
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. } => alias.as_ref().map(|alias| alias.name.value.as_str()),
+        _ => None,
+    })
+    .collect()
 }
 
 fn null() -> Expr {
@@ -264,6 +296,9 @@ mod tests {
         let cases = [
             ("SELECT a, a + 1, t.b FROM t", "SELECT a, a + 1 AS `EXPR$1`, t.b FROM t"),
             ("SELECT a, t.a, b AS a FROM t", "SELECT a, t.a AS `a0`, b AS `a1` FROM t"),
+            ("SELECT r.f, t.r.f FROM t", "SELECT r.f AS `f`, t.r.f AS `f0` FROM t"),
+            ("SELECT r.f FROM (SELECT a FROM t)", "SELECT r.f FROM (SELECT a FROM t)"),
+            ("SELECT s.a, r.f FROM t AS s", "SELECT s.a, r.f AS `f` FROM t AS s"),
             ("SELECT 1e3 AS x FROM t", "SELECT CAST('1e3' AS DOUBLE) AS x FROM t"),
             ("SELECT HOUR(t) AS h FROM t", "SELECT CAST(EXTRACT(HOUR FROM t) AS BIGINT) AS h FROM t"),
             ("SELECT DAYOFWEEK(t) AS d FROM t", "SELECT (CAST(EXTRACT(DOW FROM t) AS BIGINT) + 1) AS d FROM t"),
