@@ -35,6 +35,6 @@ pub use union::UnionSpec;
 pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
-    AggregateCall, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec, WindowAssignSpec,
-    WindowClock, WindowShape, WindowTopNSpec,
+    AggregateCall, LocalAggregateSpec, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec,
+    WindowAssignSpec, WindowClock, WindowShape, WindowTopNSpec,
 };

@@ -2,7 +2,8 @@
 //!
 //! Every file is run many times, and must give the same rows and the same count of late rows every time:
 //!
-//! - at parallelism 1, 2 and 3, with batches of 1, 7 and the default number of rows (with 1, edges of one row too);
+//! - at parallelism 1, 2 and 3, with batches of 1, 7 and the default number of rows (with 1, edges of one row too;
+//!   with 7, window aggregates in two phases);
 //! - each plain; stopped at a checkpoint midway and restored, at the same and at another parallelism, once and twice;
 //!   and abandoned midway without a last checkpoint (as a crash does) and restored from the newest there is;
 //! - once on threads;

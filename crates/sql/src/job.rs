@@ -151,7 +151,7 @@ impl Program<'_> {
         let targets = tables.iter().map(|table| table.as_deref().map_or(Target::Result, Target::Table));
         let flows: Vec<_> = plans.iter().zip(targets).collect();
         let subtasks = settings.parallelism.unwrap_or(self.default_parallelism);
-        let (mut graph, details) = physical::graph(&flows, self.connections, &self.catalog, subtasks)?;
+        let (mut graph, details) = physical::graph(&flows, self.connections, &self.catalog, (subtasks, settings))?;
         parallelism::apply(&mut graph, &settings.operator_parallelism).map_err(|error| self.at_setting(error))?;
         graph.validate()?;
         let text = explain(&flows, &graph, &details);

@@ -17,12 +17,13 @@
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `late_rows`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `sort` | ORDER BY on a stream |
-//! | `physical`, `scan`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
+//! | `physical`, `aggregates`, `scan`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `batch` | the plan for DataFusion's batch engine, and its execution |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
 //!
 //! Entry point: [`plan`].
 
+mod aggregates;
 mod arithmetic;
 mod batch;
 mod care;
@@ -87,7 +88,7 @@ use ruslo_core::graph::Graph;
 pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop};
 pub use diagnostic::Script;
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
-pub use settings::{RuntimeMode, SETTINGS, SettingSpec, Settings};
+pub use settings::{AggregatePhases, RuntimeMode, SETTINGS, SettingSpec, Settings};
 
 use connect::Connections;
 use job::PlannedJob;

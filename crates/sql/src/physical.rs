@@ -12,16 +12,12 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Projection, Union};
-use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr, create_physical_expr};
 use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::{Port, SharedFactory};
 use ruslo_core::sink::Sink;
-use ruslo_operators::{
-    AggregateCall, FilterSpec, NamedExpr, ProjectSpec, SessionSpec, UnionSpec, WindowAggregateSpec, WindowAssignSpec,
-    WindowTopNSpec,
-};
+use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec};
 
 use crate::catalog::{Catalog, Table};
 use crate::connect::{Connections, connector_name};
@@ -32,12 +28,12 @@ use crate::ids::operator_id;
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::processing_time::driven_tables;
+use crate::settings::{AggregatePhases, Settings};
 use crate::side::Aside;
 use crate::top_n;
 use crate::top_n_node::WindowTopN;
 use crate::unnest::Unnest;
 use crate::window::{bare_column, waits_for_time};
-use crate::window_spec::WindowSpec;
 
 /// A graph in the making.
 pub(crate) struct Physical<'a> {
@@ -45,6 +41,9 @@ pub(crate) struct Physical<'a> {
     /// Where side tables are found.
     pub(crate) catalog: &'a Catalog,
     pub(crate) parallelism: usize,
+    pub(crate) phases: AggregatePhases,
+    /// Whether a source may fall idle.
+    pub(crate) has_idleness: bool,
     /// Whether some operator waits for event time, so that sources must make watermarks.
     pub(crate) needs_time: bool,
     /// The tables of which some window is of processing time, so that the clock makes their watermarks.
@@ -81,14 +80,16 @@ impl Target<'_> {
     }
 }
 
-/// The graph of plans into their targets. Equal parts are planned once.
+/// The graph of plans into their targets, with so many subtasks for each operator. Equal parts are planned once.
 pub(crate) fn graph(
     flows: &[(&LogicalPlan, Target<'_>)],
     connections: Connections<'_>,
     catalog: &Catalog,
-    parallelism: usize,
+    (parallelism, settings): (usize, &Settings),
 ) -> Sql<(Graph, Vec<Detail>)> {
     let mut physical = Physical::new(connections, catalog, parallelism);
+    physical.phases = settings.aggregate_phases;
+    physical.has_idleness = settings.source_idle_timeout.is_some();
     physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
     physical.driven_by_clock = driven_tables(flows.iter().map(|(plan, _)| *plan))?;
     for (plan, target) in flows {
@@ -124,6 +125,8 @@ impl<'a> Physical<'a> {
             connections,
             catalog,
             parallelism,
+            phases: AggregatePhases::default(),
+            has_idleness: false,
             needs_time: false,
             driven_by_clock,
             graph,
@@ -211,38 +214,6 @@ impl<'a> Physical<'a> {
             .line("adds", "window_start, window_end, window_time");
         let schema = spec.schema();
         self.add_after(input, detail, schema, spec.factory())
-    }
-
-    fn aggregate(&mut self, node: &WindowAggregate) -> Sql<NodeIndex> {
-        let input = self.node(&node.input)?;
-        let schema = node.input.schema();
-        let columns = node.keys.iter().map(|key| index_of(schema, key)).collect::<Sql<Vec<_>>>()?;
-        let keys = node.keys.iter().map(|key| named(&Expr::Column(key.clone()), schema)).collect::<Sql<Vec<_>>>()?;
-        let calls = node.aggregates.iter().zip(&node.names);
-        let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name));
-        let calls = calls.collect::<Sql<Vec<_>>>()?;
-        let time = index_of(schema, &node.time)?;
-        let (schema, factory) = match node.window {
-            WindowSpec::Session { gap_ms } => {
-                let spec = SessionSpec::new(schema.as_arrow(), keys, calls, time, gap_ms)?.by(node.zone.clock());
-                (spec.schema(), spec.factory())
-            }
-            _ => {
-                let shape = node.window.shape(node.zone)?;
-                let shape = if node.attached { shape.attached() } else { shape };
-                let spec = WindowAggregateSpec::new(schema.as_arrow(), keys, calls, time, shape)?;
-                (spec.schema(), spec.factory())
-            }
-        };
-        let detail = aggregate_detail(node);
-        let added = Node {
-            id: self.fresh_id(&node.lineage),
-            name: detail.name.clone(),
-            parallelism: if node.keys.is_empty() { 1 } else { self.parallelism },
-            schema,
-            kind: NodeKind::Operator(factory),
-        };
-        Ok(self.add(added, Some((input, Partitioning::KeyGroup(columns))), detail))
     }
 
     fn top_n(&mut self, node: &WindowTopN) -> Sql<NodeIndex> {
@@ -365,7 +336,7 @@ impl<'a> Physical<'a> {
     }
 
     /// The columns of a node, and the parallelism of what follows it.
-    fn output(&self, index: NodeIndex) -> Sql<(SchemaRef, usize)> {
+    pub(crate) fn output(&self, index: NodeIndex) -> Sql<(SchemaRef, usize)> {
         let node = self.graph.nodes.get(index).ok_or_else(|| SqlError::internal("a node of the plan is missing"))?;
         let parallelism = if self.hinted.contains(&index) { self.parallelism } else { node.parallelism };
         Ok((node.schema.clone(), parallelism))
@@ -395,34 +366,6 @@ fn is_identity(projection: &Projection) -> bool {
         })
 }
 
-fn aggregate_detail(node: &WindowAggregate) -> Detail {
-    let keys: Vec<&str> = node.keys.iter().map(|key| key.name.as_str()).collect();
-    let functions: Vec<&str> = node.aggregates.iter().filter_map(function_name).collect();
-    let keys = if keys.is_empty() { "all rows".to_owned() } else { keys.join(", ") };
-    let input = if node.keys.is_empty() { "all rows to one subtask".to_owned() } else { format!("by key {keys}") };
-    let what = if functions.is_empty() { "that there was a row".to_owned() } else { functions.join(", ") };
-    Detail::new(&format!("{}Window {keys}, {}", node.window.kind(), node.window), &input)
-        .line("time", format!("{}{}", node.time.name, node.zone.shown()))
-        .line("aggregates", node.names.join(", "))
-        .line("state", format!("per ({keys}, {}): {what}", state_unit(node)))
-}
-
-/// What a window aggregate keeps one state of for each key.
-fn state_unit(node: &WindowAggregate) -> &'static str {
-    match node.window {
-        WindowSpec::Hop { .. } | WindowSpec::Cumulate { .. } if !node.attached => "slice",
-        _ => "window",
-    }
-}
-
-fn function_name(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::AggregateFunction(call) => Some(call.func.name()),
-        Expr::Alias(alias) => function_name(&alias.expr),
-        _ => None,
-    }
-}
-
 /// The schema of a logical node as Arrow's.
 pub(crate) fn arrow_schema(schema: &DFSchema) -> SchemaRef {
     schema.inner().clone()
@@ -439,34 +382,9 @@ pub(crate) fn physical_expr(expr: &Expr, schema: &DFSchema) -> Sql<Arc<dyn Physi
 }
 
 /// `expr` under the name that it has in the plan.
-fn named(expr: &Expr, schema: &DFSchema) -> Sql<NamedExpr> {
+pub(crate) fn named(expr: &Expr, schema: &DFSchema) -> Sql<NamedExpr> {
     let (_, name) = expr.qualified_name();
     Ok(NamedExpr::new(physical_expr(expr, schema)?, name, schema.as_arrow())?)
-}
-
-fn aggregate_call(expr: &Expr, schema: &DFSchema, name: &str) -> Sql<AggregateCall> {
-    let Expr::AggregateFunction(call) = expr.clone().unalias() else {
-        return Err(SqlError::internal(format!("'{expr}' is not an aggregate")));
-    };
-    let args = call.params.args.iter().map(|arg| physical_expr(arg, schema)).collect::<Sql<Vec<_>>>()?;
-    let is_distinct = call.params.distinct && counts_repeats(call.func.name());
-    let order = call.params.order_by.iter().map(|sort| sort_expr(sort, schema)).collect::<Sql<Vec<_>>>()?;
-    let built = AggregateExprBuilder::new(call.func, args).schema(arrow_schema(schema)).order_by(order).alias(name);
-    let built = built.build().map_err(|error| from_datafusion(&error, &[]))?;
-    let mut made = AggregateCall::new(Arc::new(built));
-    if is_distinct {
-        made = made.distinct(schema.as_arrow())?;
-    }
-    match &call.params.filter {
-        Some(filter) => Ok(made.with_filter(physical_expr(filter, schema)?)),
-        None => Ok(made),
-    }
-}
-
-/// Whether a value that is there twice shows in the result of the aggregate `name`.
-fn counts_repeats(name: &str) -> bool {
-    let once = ["min", "max", "bool_and", "bool_or", "bit_and", "bit_or", "first_value", "last_value"];
-    !once.contains(&name) && name != "approx_count_distinct"
 }
 
 pub(crate) fn sort_expr(sort: &Sort, schema: &DFSchema) -> Sql<PhysicalSortExpr> {

@@ -18,6 +18,18 @@ pub enum RuntimeMode {
     Batch,
 }
 
+/// In how many phases window aggregates are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AggregatePhases {
+    /// Two where there is no key, so that all rows would go to one subtask; else one.
+    #[default]
+    Auto,
+    /// Rows are exchanged by key, then aggregated.
+    One,
+    /// Rows are aggregated where they are, partial groups exchanged by key and merged: wherever an aggregate can be split.
+    Two,
+}
+
 /// How a pipeline runs; every field but the name comes from a key in [`SETTINGS`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -41,6 +53,8 @@ pub struct Settings {
     pub source_idle_timeout: Option<Duration>,
     /// `table.local-time-zone`.
     pub time_zone: Tz,
+    /// `table.optimizer.agg-phase-strategy`.
+    pub aggregate_phases: AggregatePhases,
     /// `parallelism.<operator>`: subtasks of operators, by the name or id that EXPLAIN shows.
     pub operator_parallelism: BTreeMap<String, usize>,
 }
@@ -132,6 +146,13 @@ pub const SETTINGS: &[SettingSpec] = &[
         },
         reset: |settings| settings.time_zone = Tz::UTC,
     },
+    SettingSpec {
+        key: "table.optimizer.agg-phase-strategy",
+        doc: "whether window aggregates are computed before the exchange by key, too: 'ONE_PHASE', 'TWO_PHASE' or 'AUTO', \
+              which is two where there is no key; default: 'AUTO'",
+        apply: |settings, value| aggregate_phases(value).map(|phases| settings.aggregate_phases = phases),
+        reset: |settings| settings.aggregate_phases = AggregatePhases::default(),
+    },
 ];
 
 impl Settings {
@@ -197,6 +218,15 @@ fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
         "batch" => Ok(RuntimeMode::Batch),
         "automatic" => Err("the runtime mode 'automatic' is not supported yet; say 'streaming' or 'batch'".to_owned()),
         _ => Err(format!("'{value}' is no runtime mode; there are 'streaming' and 'batch'")),
+    }
+}
+
+fn aggregate_phases(value: &str) -> Result<AggregatePhases, String> {
+    match value.to_ascii_uppercase().as_str() {
+        "AUTO" => Ok(AggregatePhases::Auto),
+        "ONE_PHASE" => Ok(AggregatePhases::One),
+        "TWO_PHASE" => Ok(AggregatePhases::Two),
+        _ => Err(format!("'{value}' is no strategy; there are 'AUTO', 'ONE_PHASE' and 'TWO_PHASE'")),
     }
 }
 
@@ -283,6 +313,7 @@ mod tests {
             ("execution.runtime-mode", "STREAMING"),
             ("table.exec.source.idle-timeout", "5 s"),
             ("table.local-time-zone", "Europe/Berlin"),
+            ("table.optimizer.agg-phase-strategy", "two_phase"),
             ("pipeline.memory-limit", "512mb"),
             ("pipeline.name", "hourly delays"),
             ("execution.batch-rows", "7"),
@@ -302,6 +333,7 @@ mod tests {
             channel_bytes: Some(64 << 10),
             source_idle_timeout: Some(Duration::from_secs(5)),
             time_zone: Tz::Europe__Berlin,
+            aggregate_phases: AggregatePhases::Two,
             ..Settings::default()
         };
         assert_eq!(settings, expected);
@@ -329,6 +361,10 @@ mod tests {
         assert_eq!(
             refused("pipeline.memory-limit", "0"),
             "'pipeline.memory-limit': '0' is not an amount of memory such as '512 mb' or '2 gb'"
+        );
+        assert_eq!(
+            refused("table.optimizer.agg-phase-strategy", "three"),
+            "'table.optimizer.agg-phase-strategy': 'three' is no strategy; there are 'AUTO', 'ONE_PHASE' and 'TWO_PHASE'"
         );
         assert_eq!(
             refused("table.local-time-zone", "Mars/Olympus"),

@@ -67,6 +67,11 @@ impl Fired {
         }
     }
 
+    /// Whether all key groups have come equally far.
+    pub(super) fn is_even(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
     /// The rows of `sealed` that the window which ends at `end` is still due for.
     pub(super) fn due(&self, end: i64, sealed: RecordBatch, plan: &GroupPlan) -> Result<RecordBatch> {
         if self.ahead.is_empty() {

@@ -20,6 +20,9 @@ pub(super) struct Firing {
     step: Step,
     /// Bytes of the sealed batches at hand.
     sealed_bytes: usize,
+    keeps: bool,
+    /// All groups, if they are kept.
+    merged: Option<RecordBatch>,
 }
 
 enum Step {
@@ -51,12 +54,29 @@ impl Firing {
     /// Fires the window that ends at `end`: `groups` are in memory, `parts` were sealed before.
     pub(super) fn new(end: i64, groups: GroupSet, parts: Vec<RecordBatch>) -> Self {
         let sealed_bytes = parts.iter().map(batch_bytes).sum();
-        Self { end, step: Step::Merge { groups, parts }, sealed_bytes }
+        Self { end, step: Step::Merge { groups, parts }, sealed_bytes, keeps: false, merged: None }
     }
 
     /// The same, with parts that state still holds and accounts for.
     pub(super) fn of_stored(end: i64, groups: GroupSet, parts: Vec<RecordBatch>) -> Self {
-        Self { end, step: Step::Merge { groups, parts }, sealed_bytes: 0 }
+        Self { sealed_bytes: 0, ..Self::new(end, groups, parts) }
+    }
+
+    /// The same, going on from the groups of an earlier window, if there are any, and perhaps keeping its own for a later
+    /// one: [`Self::into_merged`].
+    pub(super) fn continuing(mut self, earlier: Option<RecordBatch>, keeps: bool) -> Self {
+        self.keeps = keeps;
+        if let (Some(earlier), Step::Merge { parts, .. }) = (earlier, &mut self.step) {
+            self.sealed_bytes += batch_bytes(&earlier);
+            // It is merged first.
+            parts.push(earlier);
+        }
+        self
+    }
+
+    /// All groups of a window that is out, one row each, if it keeps them.
+    pub(super) fn into_merged(self) -> Option<RecordBatch> {
+        self.merged
     }
 
     /// What a window that has begun to emit has not emitted yet; `None` if it has not begun, or is out.
@@ -88,11 +108,12 @@ impl Firing {
         if rows == 0 {
             return Ok(Piece { columns: Vec::new(), rows, worked: 0, done: true });
         }
-        if rows <= rows_max {
+        if rows <= rows_max && !self.keeps {
             return Ok(Piece { columns: groups.results()?, rows, worked: rows, done: true });
         }
         let sealed = groups.seal()?;
         self.sealed_bytes = batch_bytes(&sealed);
+        self.merged = self.keeps.then(|| sealed.clone());
         self.step = Step::Emit { sealed };
         Ok(Piece { columns: Vec::new(), rows: 0, worked: 0, done: false })
     }

@@ -177,6 +177,13 @@ impl GroupPlan {
         Ok(columns)
     }
 
+    /// The name of an aggregate whose state grows with every row, if there is one.
+    pub(super) fn keeps_all_values(&self) -> Option<&str> {
+        let all = ["array_agg", "string_agg", "listagg", "median", "percentile_cont"];
+        let names = self.aggregates.iter().map(|aggregate| aggregate.call.function.fun().name());
+        names.into_iter().find(|name| all.contains(name))
+    }
+
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
         self.aggregates.iter().map(|aggregate| aggregate.call.accumulator()).collect()
     }

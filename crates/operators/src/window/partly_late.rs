@@ -57,10 +57,11 @@ impl PartlyLate {
         self.parts.keys().copied()
     }
 
-    /// The rows that count for the window of the slices that end in `(start, end]`.
-    pub(super) fn parts(&self, start: i64, end: i64) -> impl Iterator<Item = RecordBatch> {
+    /// The rows that count for the window of the slices that end in `(start, end]`, but did not yet for windows up to
+    /// `through`.
+    pub(super) fn parts(&self, start: i64, through: i64, end: i64) -> impl Iterator<Item = RecordBatch> {
         let slices = SliceKey { end: start.saturating_add(1), from: i64::MIN }..=SliceKey { end, from: i64::MAX };
-        let counting = self.parts.range(slices).filter(move |(key, _)| key.from <= end);
+        let counting = self.parts.range(slices).filter(move |(key, _)| through < key.from && key.from <= end);
         counting.flat_map(|(_, parts)| parts.iter().cloned())
     }
 
@@ -154,7 +155,7 @@ mod tests {
     /// How many rows count for the window of the slices that end in `(start, end]`.
     fn counted(late: &PartlyLate, start: i64, end: i64) -> i64 {
         let count = |part: RecordBatch| part.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>();
-        late.parts(start, end).map(count).sum()
+        late.parts(start, start, end).map(count).sum()
     }
 
     #[test]
@@ -171,6 +172,7 @@ mod tests {
         for late in [&late, &restored] {
             assert_eq!([counted(late, 0, 10), counted(late, 0, 20), counted(late, 0, 30)], [0, 200, 600]);
             assert_eq!(counted(late, 10, 40), 200);
+            assert_eq!(late.parts(0, 20, 30).count(), late.parts(0, 0, 30).count() - late.parts(0, 0, 20).count());
         }
         restored.expire(10, &mut state);
         assert_eq!(restored.keys().map(|key| key.end).collect::<Vec<_>>(), [20]);

@@ -157,6 +157,12 @@ impl WindowShape {
         }
     }
 
+    /// Whether the window that ends at `end` begins with all slices of the one that ends a slice before.
+    pub(super) fn continues(self, end: i64) -> bool {
+        let before = end.saturating_sub(self.slice_ms);
+        self.kind == Kind::Cumulate && !self.is_attached && self.window_start(end) < before
+    }
+
     /// The end of the last window that holds the slice that ends at `slice_end`; its first window ends with it.
     pub(super) fn last_end(self, slice_end: i64) -> i64 {
         match self.kind {
@@ -284,6 +290,16 @@ mod tests {
                 assert_eq!(shape.first_open_end(slice.end, i64::MAX), None);
                 assert_eq!(shape.first_open_end(slice.end, i64::MIN), Some(slice.end));
             }
+        }
+    }
+
+    #[test]
+    fn the_steps_of_a_cumulate_window_continue_one_another_and_nothing_else_does() {
+        let cumulate = WindowShape::cumulate(5, 20, 1).unwrap();
+        let continuing: Vec<i64> = (-19..=41).step_by(5).filter(|end| cumulate.continues(*end)).collect();
+        assert_eq!(continuing, [-19, -9, -4, 1, 11, 16, 21, 31, 36, 41]);
+        for other in [cumulate.attached(), WindowShape::hop(5, 20, 1).unwrap(), WindowShape::tumble(5, 1).unwrap()] {
+            assert!((-19..=41).step_by(5).all(|end| !other.continues(end)));
         }
     }
 

@@ -6,6 +6,10 @@
 //!                                                                  └─(its last window has fired)─▶ gone
 //! ```
 //!
+//! The windows of CUMULATE that begin together hold one another, so what one has merged is kept for the next, which only
+//! merges what came since ([`Continued`]). That is a matter of speed: state has the slices, and after a restore the first
+//! window merges all of them again.
+//!
 //! A window has groups only where one of its slices has. Windows fire one after the other, in the order of their ends;
 //! [`Fired`] is the cursor. Rows that skip the first windows of their slice are accumulated apart ([`PartlyLate`]).
 //!
@@ -20,6 +24,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
+use ruslo_core::memory::batch_bytes;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
 use ruslo_core::state::OperatorState;
 use ruslo_core::time::Timestamp;
@@ -27,7 +32,7 @@ use ruslo_core::time::Timestamp;
 use super::fired::Fired;
 use super::firing::Firing;
 use super::groups::GroupSet;
-use super::partition::{SliceKey, partition};
+use super::partition::SliceKey;
 use super::partly_late::PartlyLate;
 use super::sealed::SealedWindows;
 use super::shape::is_complete;
@@ -43,6 +48,15 @@ struct OpenSlice {
     bytes: usize,
 }
 
+/// The groups of the last window that fired, for the next one, which begins with all its slices.
+struct Continued {
+    /// The end of the window that they are of.
+    through: i64,
+    /// One row a group.
+    groups: RecordBatch,
+    bytes: usize,
+}
+
 pub(super) struct SlicedAggregate {
     spec: WindowAggregateSpec,
     open: BTreeMap<SliceKey, OpenSlice>,
@@ -53,6 +67,7 @@ pub(super) struct SlicedAggregate {
     /// Windows that were half out when the state was stored: the ends of their buckets.
     half_out: Vec<i64>,
     firing: Option<Firing>,
+    continued: Option<Continued>,
     /// As the windows' clock shows it.
     watermark: Timestamp,
 }
@@ -68,6 +83,7 @@ impl SlicedAggregate {
             fired: Fired::new(),
             half_out: Vec::new(),
             firing: None,
+            continued: None,
             watermark: Timestamp::MIN,
         }
     }
@@ -96,7 +112,7 @@ impl SlicedAggregate {
                 entry.insert(OpenSlice { groups: GroupSet::new(&self.spec.plan)?, bytes: 0 })
             }
         };
-        slice.groups.update(rows)?;
+        self.spec.add(&mut slice.groups, rows)?;
         let before = std::mem::replace(&mut slice.bytes, slice.groups.bytes());
         self.open_bytes = self.open_bytes - before + slice.bytes;
         Ok(())
@@ -147,7 +163,7 @@ impl SlicedAggregate {
             if piece.rows > 0 {
                 batches.push(self.spec.batch(firing.end, piece)?);
             }
-            if done { self.finish(firing.end, ctx.state) } else { self.firing = Some(firing) }
+            if done { self.finish(firing, ctx.state) } else { self.firing = Some(firing) }
         }
         emit_together(&batches, out)?;
         self.account(ctx)?;
@@ -166,19 +182,33 @@ impl SlicedAggregate {
         let Some(end) = self.due() else { return Ok(None) };
         self.seal(end, ctx.state)?;
         let start = self.spec.shape.window_start(end);
-        let parts = self.sealed.parts(start, end, ctx.state).into_iter().chain(self.partly_late.parts(start, end));
+        let before = self.continued.take().filter(|before| start < before.through && before.through < end);
+        let through = before.as_ref().map_or(start, |before| before.through);
+        let late = self.partly_late.parts(start, through, end);
+        let parts = self.sealed.parts(through, end, ctx.state).into_iter().chain(late);
         let parts = parts.map(|part| self.fired.due(end, part, &self.spec.plan)).collect::<Result<_>>()?;
-        Ok(Some(Firing::of_stored(end, GroupSet::new(&self.spec.plan)?, parts)))
+        let firing = Firing::of_stored(end, GroupSet::new(&self.spec.plan)?, parts);
+        Ok(Some(firing.continuing(before.map(|before| before.groups), self.is_continued(end))))
+    }
+
+    /// Whether the window after the one that ends at `end` goes on from its groups: not while some key groups have come
+    /// further than others, because they aren't in them.
+    fn is_continued(&self, end: i64) -> bool {
+        let next = end.saturating_add(self.spec.shape.slice_ms());
+        self.spec.shape.continues(next) && self.fired.is_even()
     }
 
     /// A window is out: what only it and earlier ones needed goes.
-    fn finish(&mut self, end: i64, state: &mut dyn OperatorState) {
+    fn finish(&mut self, firing: Firing, state: &mut dyn OperatorState) {
+        let end = firing.end;
         state.table(FIRING).expire(end);
         if self.half_out.first() == Some(&end) {
             // The cursor is behind it already.
             self.half_out.remove(0);
             return;
         }
+        let kept = firing.into_merged().map(|groups| (batch_bytes(&groups), groups));
+        self.continued = kept.map(|(bytes, groups)| Continued { through: end, groups, bytes });
         self.fired.advance(end);
         self.expire(end, state);
     }
@@ -195,7 +225,9 @@ impl SlicedAggregate {
 
     fn account(&self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         let firing = self.firing.as_ref().map_or(0, Firing::bytes) + ctx.state.table(FIRING).bytes();
-        let bytes = (self.open_bytes + self.sealed.bytes() + self.partly_late.bytes() + firing) as u64;
+        let continued = self.continued.as_ref().map_or(0, |continued| continued.bytes);
+        let held = self.open_bytes + self.sealed.bytes() + self.partly_late.bytes();
+        let bytes = (held + firing + continued) as u64;
         if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
     }
 
@@ -231,7 +263,7 @@ impl Operator for SlicedAggregate {
         out: &mut Output,
     ) -> Result<Progress> {
         self.raise(ctx.watermark);
-        let rows = partition(&batch, self.spec.time_column, self.spec.shape)?;
+        let rows = self.spec.by_slice(&batch)?;
         ctx.metrics.late_rows.add(rows.late_rows);
         for (slice, rows) in &rows.slices {
             self.update(*slice, rows)?;
@@ -273,5 +305,101 @@ impl Operator for SlicedAggregate {
             // What is not out stays in state, for a resume.
             EndReason::Stop => Ok(Progress::Done),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMillisecondArray};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+    use datafusion::functions_aggregate::count::count_udaf;
+    use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+    use datafusion::physical_expr::expressions::col;
+
+    use super::*;
+    use crate::expression::NamedExpr;
+    use crate::testing::{TestContext, run_batch};
+    use crate::window::{AggregateCall, WindowShape};
+
+    const KEYS: i64 = 20;
+
+    fn schema() -> SchemaRef {
+        let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true), Field::new("ts", time, true)]))
+    }
+
+    fn operator(shape: WindowShape) -> Box<dyn Operator> {
+        let k = col("k", &schema()).unwrap();
+        let key = NamedExpr::new(Arc::clone(&k), "k", &schema()).unwrap();
+        let count = AggregateExprBuilder::new(count_udaf(), vec![k]).schema(schema()).alias("n").build().unwrap();
+        let calls = vec![AggregateCall::new(Arc::new(count))];
+        WindowAggregateSpec::new(&schema(), vec![key], calls, 1, shape).unwrap().factory().create().unwrap()
+    }
+
+    /// Fires a window of so many steps, with rows of all keys in each; how many pieces of work it took, and all counts.
+    fn fire(shape: fn(i64, i64, i64) -> Result<WindowShape>, steps: i64) -> (usize, i64) {
+        let mut operator = operator(shape(10, 10 * steps, 0).unwrap());
+        let mut test = TestContext::new();
+        test.batch_rows = KEYS as usize;
+        let rows = (0..steps).flat_map(|step| (0..KEYS).map(move |key| (key, step * 10)));
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| row.0)));
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(rows.map(|row| row.1)));
+        run_batch(operator.as_mut(), RecordBatch::try_new(schema(), vec![keys, times]).unwrap(), &mut test).unwrap();
+        test.watermark = Timestamp(10 * steps - 1);
+        let (mut out, mut pieces) = (Output::default(), 1);
+        let mut progress = operator.on_watermark(test.watermark, &mut test.context(), &mut out).unwrap();
+        while progress == Progress::More {
+            progress = operator.resume(&mut test.context(), &mut out).unwrap();
+            pieces += 1;
+        }
+        let count = |batch: &RecordBatch| batch.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+        (pieces, out.take().iter().map(|(_, batch)| count(batch)).sum())
+    }
+
+    #[test]
+    fn the_work_of_cumulate_grows_with_its_steps_and_not_with_their_square() {
+        for steps in [4, 64, 256] {
+            let (pieces, counted) = fire(WindowShape::cumulate, steps);
+            // Each step merges its own slice and what came before, and emits: three pieces of all keys, or a little more.
+            assert!(pieces <= 4 * steps as usize, "{pieces} pieces for {steps} steps");
+            // The step that ends after n slices counts n rows of each key.
+            assert_eq!(counted, KEYS * steps * (steps + 1) / 2);
+        }
+        let (pieces, counted) = fire(WindowShape::hop, 64);
+        assert_eq!(counted, KEYS * 64 * 65 / 2);
+        assert!(pieces > 64 * 64 / 2, "a window of HOP merges its slices: {pieces}");
+    }
+
+    #[test]
+    fn what_is_kept_for_the_next_step_goes_with_the_last_and_after_a_restore_is_found_again() {
+        let mut operator = self::operator(WindowShape::cumulate(10, 40, 0).unwrap());
+        let mut test = TestContext::new();
+        let row = |key: i64, time: i64| {
+            let columns: Vec<ArrayRef> =
+                vec![Arc::new(Int64Array::from(vec![key])), Arc::new(TimestampMillisecondArray::from(vec![time]))];
+            RecordBatch::try_new(schema(), columns).unwrap()
+        };
+        let fire = |operator: &mut dyn Operator, test: &mut TestContext, at: i64| {
+            let made = crate::testing::run_watermark(operator, Timestamp(at), test).unwrap();
+            let column =
+                |batch: &RecordBatch, at: usize| batch.column(at).as_primitive::<Int64Type>().values().to_vec();
+            let groups = made.iter().flat_map(|batch| column(batch, 0).into_iter().zip(column(batch, 1)));
+            let mut groups: Vec<_> = groups.collect();
+            groups.sort_unstable();
+            groups
+        };
+        run_batch(operator.as_mut(), row(1, 5), &mut test).unwrap();
+        assert_eq!(fire(operator.as_mut(), &mut test, 9), [(1, 1)]);
+        let kept = test.memory.bytes();
+        run_batch(operator.as_mut(), row(2, 15), &mut test).unwrap();
+        assert_eq!(fire(operator.as_mut(), &mut test, 19), [(1, 1), (2, 1)]);
+        assert!(test.memory.bytes() > kept);
+        operator.snapshot(Epoch(1), &mut test.context(), &mut Output::default()).unwrap();
+        let mut restored = self::operator(WindowShape::cumulate(10, 40, 0).unwrap());
+        restored.open(&mut test.context()).unwrap();
+        run_batch(restored.as_mut(), row(1, 25), &mut test).unwrap();
+        assert_eq!(fire(restored.as_mut(), &mut test, 29), [(1, 2), (2, 1)]);
+        assert_eq!(fire(restored.as_mut(), &mut test, 39), [(1, 2), (2, 1)]);
+        assert_eq!(test.memory.bytes(), 0);
     }
 }

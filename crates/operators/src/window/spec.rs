@@ -8,7 +8,10 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{Operator, OperatorFactory, SharedFactory};
 
 use super::firing::Piece;
-use super::groups::{AggregateCall, GroupPlan};
+use super::groups::{AggregateCall, GroupPlan, GroupSet};
+use super::local::LocalAggregateSpec;
+use super::partial::of_partials;
+use super::partition::{Partition, partition};
 use super::shape::WindowShape;
 use super::sliced::SlicedAggregate;
 use super::tumble::TumbleAggregate;
@@ -22,7 +25,16 @@ pub struct WindowAggregateSpec {
     pub(super) plan: Arc<GroupPlan>,
     pub(super) time_column: usize,
     pub(super) shape: WindowShape,
+    arrivals: Arrivals,
     schema: SchemaRef,
+}
+
+/// What comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrivals {
+    Rows,
+    /// From the local half of a two-phase aggregation.
+    PartialGroups,
 }
 
 impl WindowAggregateSpec {
@@ -46,7 +58,41 @@ impl WindowAggregateSpec {
         }
         let plan = GroupPlan::new(keys, aggregates)?;
         let schema = Arc::new(with_window_fields(plan.result_schema(), shape.clock()));
-        Ok(Self { plan: Arc::new(plan), time_column, shape, schema })
+        Ok(Self { plan: Arc::new(plan), time_column, shape, arrivals: Arrivals::Rows, schema })
+    }
+
+    /// The same in two phases: the local half, which stands before the exchange, and what follows it, exchanged by as many
+    /// of the first columns as there are keys. State is the same in one phase and in two.
+    ///
+    /// # Errors
+    /// The name of an aggregate that keeps every value, so that partial groups would be no smaller than the rows.
+    pub fn two_phases(&self) -> std::result::Result<(LocalAggregateSpec, Self), String> {
+        match self.plan.keeps_all_values() {
+            Some(name) => Err(name.to_owned()),
+            None => {
+                let global = Self { arrivals: Arrivals::PartialGroups, ..self.clone() };
+                Ok((LocalAggregateSpec::new(self.clone()), global))
+            }
+        }
+    }
+
+    /// What came, by slice.
+    ///
+    /// # Errors
+    /// `Data`, if a time is NULL or too far from 1970.
+    pub(super) fn by_slice(&self, batch: &RecordBatch) -> Result<Partition> {
+        match self.arrivals {
+            Arrivals::Rows => partition(batch, self.time_column, self.shape),
+            Arrivals::PartialGroups => of_partials(batch),
+        }
+    }
+
+    /// Adds what came of one slice to its groups.
+    pub(super) fn add(&self, groups: &mut GroupSet, arrived: &RecordBatch) -> Result<()> {
+        match self.arrivals {
+            Arrivals::Rows => groups.update(arrived),
+            Arrivals::PartialGroups => groups.merge(arrived),
+        }
     }
 
     /// The columns that come out: keys, aggregates, `window_start`, `window_end`, `window_time`.

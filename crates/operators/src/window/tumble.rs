@@ -25,7 +25,6 @@ use ruslo_core::time::Timestamp;
 
 use super::firing::Firing;
 use super::groups::GroupSet;
-use super::partition::partition;
 use super::sealed::SealedWindows;
 use super::shape::is_complete;
 use super::spec::WindowAggregateSpec;
@@ -83,7 +82,7 @@ impl TumbleAggregate {
                 entry.insert(Slice { groups: GroupSet::new(&self.spec.plan)?, bytes: 0 })
             }
         };
-        slice.groups.update(rows)?;
+        self.spec.add(&mut slice.groups, rows)?;
         let before = std::mem::replace(&mut slice.bytes, slice.groups.bytes());
         self.slice_bytes = self.slice_bytes - before + slice.bytes;
         Ok(())
@@ -171,7 +170,7 @@ impl Operator for TumbleAggregate {
         out: &mut Output,
     ) -> Result<Progress> {
         self.raise(ctx.watermark);
-        let rows = partition(&batch, self.spec.time_column, self.spec.shape)?;
+        let rows = self.spec.by_slice(&batch)?;
         ctx.metrics.late_rows.add(rows.late_rows);
         for (slice, rows) in &rows.slices {
             self.update(slice.end, rows)?;

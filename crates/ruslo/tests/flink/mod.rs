@@ -80,7 +80,7 @@ impl FlinkCase {
 
     fn answer(&self, mode: Mode, parallelism: usize) -> Result<Answer> {
         let world = World::new(&self.name, &self.script, &folder().join("data"));
-        let shape = Shape { parallelism, batch_rows: Some(64) };
+        let shape = Shape { parallelism, batch_rows: Some(64), phases: crate::world::Phases::Two };
         // A plain run of these inputs takes some hundred steps.
         let (_, mut answer) = interrupted(&world, mode, shape, 200, &mut Rng::seeded(parallelism as u64))?;
         answer.rows = answer.rows.iter().map(|row| plain_numbers(row)).collect();

@@ -25,7 +25,7 @@ use ruslo_core::rng::Rng;
 
 use crate::case::Answer;
 use crate::modes::{Mode, PARALLELISMS, SEEDED, interrupted};
-use crate::world::{Shape, World, temporary};
+use crate::world::{Phases, Shape, World, temporary};
 use oracle::Oracle;
 use query::{Features, Query};
 use row::Row;
@@ -106,6 +106,7 @@ fn run(script: &str, table: &Table, inputs: &std::path::Path, rng: &mut Rng) -> 
     let pick = |rng: &mut Rng| Shape {
         parallelism: PARALLELISMS[rng.below(PARALLELISMS.len())],
         batch_rows: [Some(1), Some(7), None][rng.below(3)],
+        phases: [Phases::Script, Phases::Two, Phases::Changing][rng.below(3)],
     };
     let shape = pick(rng);
     let mode = SEEDED[rng.below(SEEDED.len())];

@@ -16,9 +16,9 @@ use ruslo_core::environment::Environment;
 use ruslo_core::rng::Rng;
 use ruslo_sql::JobKind;
 
-use crate::world::{Shape, World, finish, temporary};
+use crate::world::{Phases, Shape, World, finish, temporary};
 
-const SHAPE: Shape = Shape { parallelism: 1, batch_rows: None };
+const SHAPE: Shape = Shape { parallelism: 1, batch_rows: None, phases: Phases::Script };
 
 /// A fenced block.
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ fn placed(text: &str, folder: &Path) -> String {
 fn run(text: &str, folder: &Path) -> Result<String, String> {
     let text = placed(text, folder);
     let world = World::new("docs", &text, folder);
-    let planned = world.plan(SHAPE, &Environment::local()).map_err(|error| error.to_string())?;
+    let planned = world.plan(SHAPE, 0, &Environment::local()).map_err(|error| error.to_string())?;
     match planned.kind {
         JobKind::Nothing => Ok(planned.output),
         JobKind::Explain => Ok(planned.explain),
@@ -127,7 +127,7 @@ fn refused(tables: &str, text: &str, folder: &Path) -> Result<(), String> {
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let (statement, sentence) = line.rsplit_once("--").ok_or_else(|| format!("no sentence behind '{line}'"))?;
         let script = placed(&format!("{tables}{statement}"), folder);
-        match World::new("docs", &script, folder).plan(SHAPE, &Environment::local()) {
+        match World::new("docs", &script, folder).plan(SHAPE, 0, &Environment::local()) {
             Ok(_) => return Err(format!("'{statement}' is not refused")),
             Err(error) if error.to_string().contains(sentence.trim()) => {}
             Err(error) => return Err(format!("'{statement}' is refused by another sentence:\n{error}")),

@@ -8,7 +8,7 @@ use ruslo_core::rng::Rng;
 use ruslo_runtime::coordinator::Outcome;
 
 use crate::case::{Answer, Case, Engines, Expected};
-use crate::world::{Shape, World, finish, step, temporary};
+use crate::world::{Phases, Shape, World, finish, step, temporary};
 
 pub(crate) const PARALLELISMS: [usize; 3] = [1, 2, 3];
 const BATCHES: [Option<usize>; 3] = [Some(1), Some(7), None];
@@ -62,11 +62,11 @@ pub(crate) fn check(case: &Case, seed: u64) -> (usize, Vec<String>) {
         for shape in shapes() {
             check.shape(shape);
         }
-        check.one(Mode::Threads, Shape { parallelism: 2, batch_rows: None }, 0);
+        check.one(Mode::Threads, Shape { parallelism: 2, batch_rows: None, phases: Phases::Two }, 0);
     }
     if case.engines != Engines::Streaming {
         for (parallelism, batch_rows) in [(1, None), (3, Some(2))] {
-            check.one(Mode::Batch, Shape { parallelism, batch_rows }, 0);
+            check.one(Mode::Batch, Shape { parallelism, batch_rows, phases: Phases::Script }, 0);
         }
     }
     let name = &case.name;
@@ -83,7 +83,9 @@ fn shapes() -> Vec<Shape> {
         BATCHES.iter().enumerate().map(move |(column, batch_rows)| (row, column, *parallelism, *batch_rows))
     });
     let wanted = all.filter(|(row, column, ..)| !quick || (row + column) % BATCHES.len() == 0);
-    wanted.map(|(_, _, parallelism, batch_rows)| Shape { parallelism, batch_rows }).collect()
+    let phases = |batch_rows| if batch_rows == Some(7) { Phases::Two } else { Phases::Script };
+    let shape = |(_, _, parallelism, batch_rows)| Shape { parallelism, batch_rows, phases: phases(batch_rows) };
+    wanted.map(shape).collect()
 }
 
 struct Check<'a> {
@@ -122,9 +124,10 @@ impl Check<'_> {
         if wrong.is_empty() {
             return Some(steps);
         }
-        let Shape { parallelism, batch_rows } = shape;
+        let Shape { parallelism, batch_rows, phases } = shape;
         let batch = batch_rows.map_or("default".to_owned(), |rows| rows.to_string());
-        let way = format!("{mode:?} with parallelism {parallelism} and batches of {batch}");
+        let phases = if phases == Phases::Two { ", in two phases" } else { "" };
+        let way = format!("{mode:?} with parallelism {parallelism} and batches of {batch}{phases}");
         self.failures.entry(wrong).or_default().push(way);
         None
     }

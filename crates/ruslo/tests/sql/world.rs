@@ -29,12 +29,33 @@ const STUCK: Duration = Duration::from_secs(60);
 /// How many steps a seeded job may take before it is taken for stuck.
 const STEPS_MAX: usize = 1_000_000;
 
+/// In how many phases window aggregates are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phases {
+    /// As the script says.
+    Script,
+    Two,
+    /// Two in every other attempt, one in those between.
+    Changing,
+}
+
+impl Phases {
+    fn strategy(self, attempt: usize) -> Option<&'static str> {
+        match self {
+            Self::Script => None,
+            Self::Changing if attempt % 2 == 1 => Some("ONE_PHASE"),
+            Self::Two | Self::Changing => Some("TWO_PHASE"),
+        }
+    }
+}
+
 /// How a script runs, whatever it says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) parallelism: usize,
     /// None leaves it to the runtime.
     pub(crate) batch_rows: Option<usize>,
+    pub(crate) phases: Phases,
 }
 
 /// A folder that is fast and goes away.
@@ -81,10 +102,12 @@ impl World {
         }
     }
 
-    /// Plans the script.
-    pub(crate) fn plan(&self, shape: Shape, environment: &Environment) -> Result<Planned> {
+    /// Plans the script for one of several attempts to run it.
+    pub(crate) fn plan(&self, shape: Shape, attempt: usize, environment: &Environment) -> Result<Planned> {
         let mut overrides = vec![("parallelism.default".to_owned(), shape.parallelism.to_string())];
         overrides.extend(shape.batch_rows.map(|rows| ("execution.batch-rows".to_owned(), rows.to_string())));
+        let strategy = shape.phases.strategy(attempt);
+        overrides.extend(strategy.map(|name| ("table.optimizer.agg-phase-strategy".to_owned(), name.to_owned())));
         let registry = ruslo_connectors::registry();
         let planning = Planning { registry: &registry, environment, overrides: &overrides, default_parallelism: 1 };
         ruslo_sql::plan(Script { name: &self.name, text: &self.text }, &planning)
@@ -94,8 +117,8 @@ impl World {
         CheckpointStore::open(Arc::new(LocalDisk), &self.folder.path().join("checkpoints"), attempt)
     }
 
-    fn spec(&self, shape: Shape, environment: Environment, start: Start, attempt: &str) -> Result<JobSpec> {
-        let planned = self.plan(shape, &environment)?;
+    fn spec(&self, shape: Shape, environment: Environment, start: Start, attempt: usize) -> Result<JobSpec> {
+        let planned = self.plan(shape, attempt, &environment)?;
         let defaults = JobConfig::default();
         let settings = &planned.settings;
         let rows_max = settings.channel_rows.unwrap_or(match shape.batch_rows {
@@ -111,19 +134,18 @@ impl World {
             source_idle_timeout: settings.source_idle_timeout,
             workers: 2,
         };
-        let store = self.store(attempt)?;
+        let store = self.store(&named(attempt))?;
         Ok(JobSpec { graph: planned.graph, config, environment, store, fingerprint: planned.fingerprint, start })
     }
 
     /// A job that goes on from the newest checkpoint, or from the start where there is none.
     pub(crate) fn job(&self, shape: Shape, attempt: usize, rng: &mut Rng) -> Result<SeededJob> {
         let clock = Arc::new(VirtualClock::default());
-        let attempt = format!("attempt-{attempt}");
-        let start = match self.store(&attempt)?.restore_newest()? {
+        let start = match self.store(&named(attempt))?.restore_newest()? {
             Some(restored) => Start::Restore(restored),
             None => Start::Fresh { run: "run".to_owned() },
         };
-        let spec = self.spec(shape, self.environment(&clock), start, &attempt)?;
+        let spec = self.spec(shape, self.environment(&clock), start, attempt)?;
         SeededJob::start(spec, clock, Rng::seeded(rng.next_u64()))
     }
 
@@ -137,8 +159,7 @@ impl World {
             console: self.console.clone(),
             seed: 1,
         };
-        let running =
-            threads::start(self.spec(shape, environment, Start::Fresh { run: "run".to_owned() }, "threads")?)?;
+        let running = threads::start(self.spec(shape, environment, Start::Fresh { run: "run".to_owned() }, 0)?)?;
         let status = Arc::clone(running.status());
         if running.wait_timeout(STUCK).is_none() {
             return Err(Error::internal(format!("stuck: not finished within {STUCK:?}")));
@@ -196,6 +217,11 @@ impl World {
         let texts = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
         texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
+}
+
+/// What an attempt calls itself.
+fn named(attempt: usize) -> String {
+    format!("attempt-{attempt}")
 }
 
 /// What was counted, if every source gave out, skipped or put aside what it took in.

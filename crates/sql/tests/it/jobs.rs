@@ -39,9 +39,38 @@ fn without_keys_one_subtask_has_all_rows() {
         GROUP BY window_end";
     let planned = planned(text).unwrap();
     assert_eq!(planned.kind, JobKind::Select);
-    assert_eq!(planned.graph.edges[0].partitioning, Partitioning::KeyGroup(vec![]));
     let parallelism: Vec<usize> = planned.graph.nodes.iter().map(|node| node.parallelism).collect();
-    assert_eq!(parallelism, [2, 1, 1, 1]);
+    assert_eq!(parallelism, [2, 2, 1, 1, 1]);
+    assert_eq!(planned.graph.edges[1].partitioning, Partitioning::KeyGroup(vec![]));
+}
+
+#[test]
+fn one_phase_and_two_have_the_same_state_and_the_same_query() {
+    let set = |strategy: &str| format!("SET 'table.optimizer.agg-phase-strategy' = '{strategy}'; {HOURLY}");
+    let [auto, one, two] = ["AUTO", "ONE_PHASE", "TWO_PHASE"].map(|strategy| planned(&set(strategy)).unwrap());
+    let windows = |planned: &Planned| {
+        let nodes = planned.graph.nodes.iter();
+        nodes.filter(|node| node.name.contains("Window")).map(|node| (node.name.clone(), node.id)).collect::<Vec<_>>()
+    };
+    let [(name, id)] = &windows(&one)[..] else { panic!("{:?}", windows(&one)) };
+    assert_eq!(windows(&auto), windows(&one), "there is a key");
+    let [(local, _), global] = &windows(&two)[..] else { panic!("{:?}", windows(&two)) };
+    assert_eq!((local, global), (&format!("Local{name}"), &(name.clone(), *id)));
+    assert_eq!(two.fingerprint, one.fingerprint);
+    let idle = planned(&format!("SET 'table.exec.source.idle-timeout' = '5 s'; {}", set("TWO_PHASE"))).unwrap();
+    assert_eq!(windows(&idle), windows(&one));
+    assert!(idle.explain.contains("phases: one, because a source may fall idle"), "{}", idle.explain);
+}
+
+#[test]
+fn a_window_over_the_one_subtask_of_another_is_of_one_phase() {
+    let text = "CREATE VIEW n AS SELECT window_time AS t, COUNT(*) AS n
+        FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' MINUTE))
+        GROUP BY window_start, window_end, window_time;
+        SELECT MAX(n) AS most FROM TABLE(TUMBLE(TABLE n, DESCRIPTOR(t), INTERVAL '1' DAY)) GROUP BY window_end";
+    let planned = planned(text).unwrap();
+    let local = names(&planned).into_iter().filter(|name| name.starts_with("Local")).collect::<Vec<_>>();
+    assert_eq!(local, ["LocalTumbleWindow all rows, 1 min"]);
 }
 
 #[test]
