@@ -48,11 +48,13 @@ pub enum OperatorBug {
     SortRunsAhead,
     /// After a restore, sorted rows that were on their way out are gone.
     ForgetSortedRows,
+    /// A local aggregation keeps its partial groups over a barrier.
+    KeepPartialGroups,
 }
 
 impl OperatorBug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ForgetOlderSessions,
         Self::ForgetFiredSessions,
         Self::SessionEndsAtLastRow,
@@ -66,6 +68,7 @@ impl OperatorBug {
         Self::ForgetOlderRows,
         Self::SortRunsAhead,
         Self::ForgetSortedRows,
+        Self::KeepPartialGroups,
     ];
 
     /// The scenario that has such an operator.
@@ -79,6 +82,7 @@ impl OperatorBug {
             }
             Self::ForgetRanks | Self::TiesAreOne | Self::ForgetOlderRows => Scenario::TopN,
             Self::SortRunsAhead | Self::ForgetSortedRows => Scenario::Sorted,
+            Self::KeepPartialGroups => Scenario::TwoPhases,
         }
     }
 }

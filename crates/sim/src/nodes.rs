@@ -51,6 +51,27 @@ fn aggregate(function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>, name:
 
 /// `SELECT key, COUNT(*), SUM(value), MIN(value), MAX(value), window_start, window_end, window_time`
 pub fn aggregated(windows: Windows, length_ms: i64) -> (SchemaRef, SharedFactory) {
+    if windows == Windows::Session {
+        let (keys, aggregates) = grouped();
+        let spec = SessionSpec::new(&schema(), keys, aggregates, column::TIME, length_ms).unwrap();
+        return (spec.schema(), spec.factory());
+    }
+    let spec = whole(windows, length_ms);
+    (spec.schema(), spec.factory())
+}
+
+/// The local half of [`aggregated`] in two phases, and the half that merges; the key is the local one's first column.
+pub fn in_two_phases(windows: Windows, length_ms: i64) -> [(SchemaRef, SharedFactory); 2] {
+    let (local, global) = whole(windows, length_ms).two_phases().unwrap();
+    [(local.schema(), local.factory()), (global.schema(), global.factory())]
+}
+
+fn whole(windows: Windows, length_ms: i64) -> WindowAggregateSpec {
+    let (keys, aggregates) = grouped();
+    WindowAggregateSpec::new(&schema(), keys, aggregates, column::TIME, shape(windows, length_ms)).unwrap()
+}
+
+fn grouped() -> (Vec<NamedExpr>, Vec<AggregateCall>) {
     let aggregates = vec![
         aggregate(count_udaf(), lit(1i64), "n"),
         aggregate(sum_udaf(), value(), "total"),
@@ -58,13 +79,7 @@ pub fn aggregated(windows: Windows, length_ms: i64) -> (SchemaRef, SharedFactory
         aggregate(max_udaf(), value(), "most"),
     ];
     let keys = vec![NamedExpr::new(col("key", &schema()).unwrap(), "key", &schema()).unwrap()];
-    if windows == Windows::Session {
-        let spec = SessionSpec::new(&schema(), keys, aggregates, column::TIME, length_ms).unwrap();
-        return (spec.schema(), spec.factory());
-    }
-    let shape = shape(windows, length_ms);
-    let spec = WindowAggregateSpec::new(&schema(), keys, aggregates, column::TIME, shape).unwrap();
-    (spec.schema(), spec.factory())
+    (keys, aggregates)
 }
 
 /// Each row once for each of its windows.

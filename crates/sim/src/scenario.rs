@@ -11,7 +11,9 @@ use crate::dataset::{DataSpec, Dataset};
 use crate::faults::{Fault, KILLS, Plan};
 use crate::nodes::Windows;
 use crate::oracle::{Expected, expect};
-use crate::shape::{EventTime, Kind, Shape, diamond_shape, random_shape, sorted_shape, top_n_shape, window_shape};
+use crate::shape::{
+    EventTime, Kind, Shape, diamond_shape, random_shape, sorted_shape, top_n_shape, two_phase_shape, window_shape,
+};
 use crate::sink::Permanence;
 use crate::source::Manners;
 
@@ -44,6 +46,8 @@ pub enum Scenario {
     Session,
     /// Windows that share slices, HOP and CUMULATE, as [`Scenario::Session`].
     Hop,
+    /// Windows in two phases: partial groups before the exchange, as [`Scenario::Session`].
+    TwoPhases,
     /// The first rows of each key and window, of which many are equal, as [`Scenario::Session`].
     TopN,
     /// All rows in the order of their time, as [`Scenario::Session`].
@@ -85,7 +89,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -101,6 +105,7 @@ impl Scenario {
         Self::Hop,
         Self::TopN,
         Self::Sorted,
+        Self::TwoPhases,
     ];
 
     /// As it is written on the command line.
@@ -119,6 +124,7 @@ impl Scenario {
             Self::Files => "files",
             Self::Session => "session",
             Self::Hop => "hop",
+            Self::TwoPhases => "two_phases",
             Self::TopN => "top_n",
             Self::Sorted => "sorted",
         }
@@ -157,7 +163,7 @@ impl Scenario {
 
     /// Whether it is there for one of the product's operators, and has every trouble that one process can have.
     fn is_of_one_operator(self) -> bool {
-        matches!(self, Self::Session | Self::Hop | Self::TopN | Self::Sorted)
+        matches!(self, Self::Session | Self::Hop | Self::TwoPhases | Self::TopN | Self::Sorted)
     }
 
     /// Whether its operator's results should be half out when barriers come.
@@ -169,7 +175,7 @@ impl Scenario {
         let delay_ms = match self {
             Self::LateRows => rng.below(20),
             // Half of the runs have late rows, and half of those many.
-            Self::Session | Self::Hop | Self::TopN | Self::Sorted => rng.below(120),
+            Self::Session | Self::Hop | Self::TwoPhases | Self::TopN | Self::Sorted => rng.below(120),
             _ => 20 + rng.below(100),
         };
         let window_ms = match self {
@@ -189,6 +195,11 @@ impl Scenario {
                 let slices = 2 + rng.below(4) as i64;
                 let windows = if rng.one_in(3) { Windows::Cumulate(slices) } else { Windows::Hop(slices) };
                 window_shape(windows, event_time, rng)
+            }
+            Self::TwoPhases => {
+                let slices = 2 + rng.below(4) as i64;
+                let all = [Windows::Tumble, Windows::Hop(slices), Windows::Cumulate(slices)];
+                two_phase_shape(all[rng.below(3)], event_time, rng)
             }
             Self::TopN => top_n_shape(event_time, rng),
             Self::Sorted => sorted_shape(event_time, rng),
@@ -249,7 +260,9 @@ impl Scenario {
         let stops = [Fault::Stop, Fault::WhileStopping];
         match self {
             Self::Stop => [&stops[..], &stops, &KILLS[..2]].concat(),
-            Self::Rescale | Self::Session | Self::Hop | Self::TopN | Self::Sorted => [&KILLS[..], &stops].concat(),
+            Self::Rescale | Self::Session | Self::Hop | Self::TwoPhases | Self::TopN | Self::Sorted => {
+                [&KILLS[..], &stops].concat()
+            }
             Self::Zombie => vec![Fault::Zombie, Fault::Zombie, Fault::Zombie, Fault::AtManifest, Fault::BeforeCommit],
             Self::DiskFaults => {
                 vec![Fault::IoError, Fault::DiskFull, Fault::Sync, Fault::Sync, Fault::Outside, Fault::AtManifest]

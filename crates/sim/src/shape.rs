@@ -33,6 +33,8 @@ pub enum Kind {
     Pass(usize),
     /// Count, sum, min and max by key and window.
     Window(Windows),
+    /// Partial groups for the [`Kind::Window`] behind it.
+    Local(Windows),
     /// Gives each row its windows.
     Assign(Windows),
     /// So many rows of the highest values by key and window; its input is an [`Kind::Assign`].
@@ -117,11 +119,20 @@ impl Shape {
         let length = || self.event_time.unwrap().window_ms;
         Some(match kind {
             Kind::Window(windows) => nodes::aggregated(windows, length()),
+            Kind::Local(windows) => {
+                let [local, _] = nodes::in_two_phases(windows, length());
+                local
+            }
             Kind::Assign(windows) => nodes::assigned(windows, length()),
             Kind::TopN(limit) => nodes::top_n(limit),
             Kind::Sort => nodes::sorted(),
             Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) => return None,
         })
+    }
+
+    /// Whether partial groups come to a node.
+    fn merges(&self, node: &NodeShape) -> bool {
+        node.inputs.iter().any(|link| matches!(self.nodes[link.from].kind, Kind::Local(_)))
     }
 
     /// Whether a node has one subtask only: one sorts all rows, and one brings them out in order.
@@ -159,6 +170,7 @@ impl Shape {
             let node = graph.add(Node { id, name, parallelism: parallelism[index], schema, kind });
             for (input, link) in shape.inputs.iter().enumerate() {
                 let partitioning = match (link.keyed, parallelism[link.from] == parallelism[index]) {
+                    (true, _) if self.merges(shape) => Partitioning::KeyGroup(vec![0]),
                     (true, _) => Partitioning::KeyGroup(vec![column::KEY]),
                     (false, true) => Partitioning::Forward,
                     (false, false) => Partitioning::Rebalance,
@@ -182,9 +194,15 @@ impl Shape {
                 let mark = self.nodes.iter().position(|node| std::ptr::eq(node, shape)).unwrap();
                 (schema(), NodeKind::Operator(pass(mark as i64, drip)))
             }
-            Kind::Window(_) | Kind::Assign(_) | Kind::TopN(_) | Kind::Sort => {
-                let (schema, factory) = self.operator(shape.kind).unwrap();
+            Kind::Window(_) | Kind::Local(_) | Kind::Assign(_) | Kind::TopN(_) | Kind::Sort => {
                 let length = self.event_time.map_or(0, |event_time| event_time.window_ms);
+                let (schema, factory) = match shape.kind {
+                    Kind::Window(windows) if self.merges(shape) => {
+                        let [_, global] = nodes::in_two_phases(windows, length);
+                        global
+                    }
+                    kind => self.operator(kind).unwrap(),
+                };
                 (schema, NodeKind::Operator(sabotaged(factory, shape.kind, length)))
             }
             Kind::Sink(number) => (schema(), NodeKind::Sink(Arc::clone(&ends.sinks[number]))),
@@ -216,6 +234,15 @@ pub fn window_shape(windows: Windows, event_time: EventTime, rng: &mut Rng) -> S
     for number in 0..1 + rng.below(2) {
         shape.add(Kind::Sink(number), &[plain(window)]);
     }
+    shape
+}
+
+/// Source, perhaps a pass, windows in two phases, a sink.
+pub fn two_phase_shape(windows: Windows, event_time: EventTime, rng: &mut Rng) -> Shape {
+    let (mut shape, last) = passed(event_time, rng);
+    let local = shape.add(Kind::Local(windows), &[plain(last)]);
+    let window = shape.add(Kind::Window(windows), &[keyed(local)]);
+    shape.add(Kind::Sink(0), &[plain(window)]);
     shape
 }
 
