@@ -16,6 +16,9 @@ pub const SCRIPT_BYTES_MAX: usize = 1 << 20;
 pub const NESTING_MAX: usize = 256;
 /// Most operators in one expression without brackets between.
 pub const OPERATORS_MAX: usize = 1_000;
+/// Deepest nesting of what the parser reads twice if it is wrong, each time with all that is inside: `POSITION(..)` and
+/// INTERVALs of anything but a string or number.
+const RETRIED_MAX: usize = 8;
 
 /// One statement: its tokens without blanks and comments, and where it ends.
 #[derive(Debug, Clone)]
@@ -56,6 +59,7 @@ pub(crate) fn split(text: &str) -> Sql<Vec<Statement>> {
         statements.push(Statement { tokens, end });
     }
     statements.iter().try_for_each(check_depth)?;
+    statements.iter().try_for_each(|statement| check_retries(&statement.tokens))?;
     Ok(statements)
 }
 
@@ -115,6 +119,34 @@ fn check_depth(statement: &Statement) -> Sql<()> {
         if levels.last().is_some_and(|level| level.operators > OPERATORS_MAX) {
             let sentence = format!("an expression has more than {OPERATORS_MAX} operators without brackets");
             return Err(SqlError::new(sentence).at(Position::of(token)));
+        }
+    }
+    Ok(())
+}
+
+/// Counts what the parser would read 2 to the power of this many times.
+fn check_retries(tokens: &[TokenWithSpan]) -> Sql<()> {
+    let (mut intervals, mut positions, mut brackets) = (0, 0, Vec::new());
+    for (place, token) in tokens.iter().enumerate() {
+        let mut rest = tokens.iter().skip(place + 1).map(|token| &token.token);
+        match &token.token {
+            Token::Word(word) if word.keyword == Keyword::INTERVAL => {
+                let value = rest.find(|token| !matches!(token, Token::Minus | Token::Plus));
+                let is_literal = matches!(value, Some(Token::SingleQuotedString(_) | Token::Number(..)));
+                intervals += usize::from(!is_literal);
+            }
+            Token::LParen => {
+                let before = place.checked_sub(1).and_then(|before| tokens.get(before)).map(|token| &token.token);
+                let is_position = matches!(before, Some(Token::Word(word)) if word.keyword == Keyword::POSITION);
+                positions += usize::from(is_position);
+                brackets.push(is_position);
+            }
+            Token::RParen => positions -= usize::from(brackets.pop().unwrap_or(false)),
+            _ => {}
+        }
+        if intervals > RETRIED_MAX || positions > RETRIED_MAX {
+            let what = if intervals > RETRIED_MAX { "INTERVALs of an expression" } else { "POSITIONs in each other" };
+            return Err(SqlError::new(format!("more than {RETRIED_MAX} {what}")).at(Position::of(token)));
         }
     }
     Ok(())
@@ -194,6 +226,9 @@ mod tests {
         assert!(message(&"x".repeat(SCRIPT_BYTES_MAX + 1)).starts_with("the script has 1048577 bytes"));
         let many = format!("SELECT a, b FROM t{}", " UNION ALL SELECT a, b FROM t".repeat(10_000));
         assert!(message(&many).starts_with("a query has more than 1000 UNIONs"), "commas do not help");
+        assert_eq!(message(&"POSITION(".repeat(200)), "more than 8 POSITIONs in each other");
+        assert_eq!(message(&"INTERVAL - ".repeat(200)), "more than 8 INTERVALs of an expression");
+        assert!(split(&"POSITION('a' IN b), INTERVAL - '1' DAY + ".repeat(200)).is_ok());
         let long_list = format!("SELECT x IN ({}) FROM t", "1, ".repeat(10_000));
         assert!(split(&long_list).is_ok());
     }

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
+use arrow::ipc::root_as_message;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
@@ -36,12 +38,36 @@ pub fn decode(reference: &RunRef, path: &Path, file: &[u8]) -> Result<RecordBatc
     if crc32fast::hash(bytes) != reference.crc32 {
         return Err(corrupt(&format!("the checksum of bytes {start}..{} does not fit", start + length)));
     }
-    let mut reader = StreamReader::try_new(bytes, None).map_err(|e| corrupt(&e.to_string()))?;
-    let batch = reader.next().ok_or_else(|| corrupt("a run is empty"))?.map_err(|e| corrupt(&e.to_string()))?;
+    check_messages(bytes).map_err(corrupt)?;
+    // The checksum fits, so this was written on purpose; but the library panics over some bytes that are no batch.
+    let read = std::panic::catch_unwind(|| StreamReader::try_new(bytes, None)?.next().transpose());
+    let read = read.unwrap_or_else(|_| Err(ArrowError::IpcError("it is no batch of rows".to_owned())));
+    let batch = read.map_err(|e| corrupt(&e.to_string()))?.ok_or_else(|| corrupt("a run is empty"))?;
     if batch.num_rows() as u64 != reference.rows {
         return Err(corrupt(&format!("a run has {} rows instead of {}", batch.num_rows(), reference.rows)));
     }
     Ok(batch)
+}
+
+/// That each message of a stream is as long as it says and is not compressed: otherwise a few bytes could ask for all of
+/// the machine's memory.
+fn check_messages(mut bytes: &[u8]) -> Result<(), &'static str> {
+    loop {
+        let (start, rest) = bytes.split_first_chunk::<8>().ok_or("a run is cut off")?;
+        let [0xff, 0xff, 0xff, 0xff, length @ ..] = start else { return Err("a run's message does not begin as one") };
+        let length = u32::from_le_bytes(*length);
+        if length == 0 {
+            return Ok(());
+        }
+        let (head, rest) = rest.split_at_checked(length as usize).ok_or("a run's message is cut off")?;
+        let message = root_as_message(head).map_err(|_| "a run's message is damaged")?;
+        let dictionary = message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+        if message.header_as_record_batch().or(dictionary).is_some_and(|rows| rows.compression().is_some()) {
+            return Err("a run is compressed, which none is");
+        }
+        let body = usize::try_from(message.bodyLength()).ok().and_then(|length| rest.split_at_checked(length));
+        bytes = body.ok_or("a run's rows are cut off")?.1;
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +92,21 @@ mod tests {
         let (a, b) = (stored(&["a", "b"], &mut file), stored(&["c"], &mut file));
         assert_eq!(decode(&a, Path::new("x"), &file).unwrap().num_rows(), 2);
         assert_eq!(decode(&b, Path::new("x"), &file).unwrap().num_rows(), 1);
+    }
+
+    #[test]
+    fn bytes_with_a_fitting_checksum_cannot_ask_for_more_memory_than_they_are() {
+        let refused = |bytes: &[u8]| {
+            let (length, crc32) = (bytes.len() as u64, crc32fast::hash(bytes));
+            let run = RunRef { length, crc32, ..RunRef::for_test("x.arrow", 0, 0..128) };
+            decode(&run, Path::new("x.arrow"), bytes).unwrap_err().to_string()
+        };
+        assert_eq!(refused(b"\xff\xff\xff\xff\xff\xff\xff\x7f"), "x.arrow: a run's message is cut off");
+        assert!(refused(b"\xff\xff\xff\xff\0\0\0\0").starts_with("x.arrow: "), "no message at all");
+        assert_eq!(refused(b""), "x.arrow: a run is cut off");
+        let mut whole = Vec::new();
+        stored(&["a", "b"], &mut whole);
+        assert_eq!(refused(&whole[..whole.len() - 9]), "x.arrow: a run's rows are cut off");
     }
 
     #[test]

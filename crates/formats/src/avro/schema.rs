@@ -74,6 +74,9 @@ impl Types {
                 self.visit(part, inner)?;
             }
         }
+        if schema.get("items").is_some_and(|items| !takes_bytes(items)) {
+            return Err(bad_schema(&"it has an array whose elements take no bytes, which may have any number of them"));
+        }
         for field in schema.get_mut("fields").and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(part) = field.get_mut("type") {
                 self.visit(part, inner)?;
@@ -102,6 +105,20 @@ fn full_name(schema: &Value, namespace: &str) -> Option<String> {
         _ if name.contains('.') => Some(name.to_owned()),
         "" => Some(name.to_owned()),
         namespace => Some(format!("{namespace}.{name}")),
+    }
+}
+
+/// Whether a value of the type takes any bytes: `null` takes none.
+fn takes_bytes(schema: &Value) -> bool {
+    match schema.get("type").unwrap_or(schema) {
+        Value::String(name) if name == "null" => false,
+        Value::String(name) if name == "fixed" => schema.get("size").and_then(Value::as_u64) != Some(0),
+        Value::String(name) if name == "record" || name == "error" => {
+            let mut fields = schema.get("fields").and_then(Value::as_array).into_iter().flatten();
+            fields.any(|field| field.get("type").is_none_or(takes_bytes))
+        }
+        Value::Object(_) => schema.get("type").is_none_or(takes_bytes),
+        _ => true,
     }
 }
 
@@ -148,6 +165,20 @@ mod tests {
             readable(&schema).unwrap_err().to_string(),
             "the avro file's schema cannot be read (it is too large)"
         );
+    }
+
+    #[test]
+    fn arrays_of_nothing_are_refused_since_a_few_bytes_may_hold_billions() {
+        let empty = json!({"type": "record", "name": "e", "fields": [{"name": "x", "type": "null"}]});
+        for items in [json!("null"), json!({"type": "null"}), empty, json!({"type": "fixed", "name": "f", "size": 0})] {
+            let array = json!({"type": "array", "items": items});
+            let schema = json!({"type": "record", "name": "r", "fields": [{"name": "a", "type": array}]}).to_string();
+            let error = readable(&schema).unwrap_err().to_string();
+            assert!(error.contains("an array whose elements take no bytes"), "{error}");
+        }
+        let array = json!({"type": "array", "items": ["null", "int"]});
+        let schema = json!({"type": "record", "name": "r", "fields": [{"name": "a", "type": array}]});
+        assert_eq!(read(&schema), schema);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, reason = "the fuzzers use the same files")]
 
+#[path = "../../../../fuzz/properties/blocks.rs"]
+mod blocks;
 #[path = "../../../../fuzz/properties/lines.rs"]
 mod lines;
 #[path = "../../../../fuzz/properties/manifest.rs"]
@@ -32,10 +34,12 @@ fn replay(target: &str, holds: fn(&[u8])) {
 
 #[test]
 fn the_fuzzers_inputs_hold() {
-    let targets: [Target; 5] = [
+    let targets: [Target; 7] = [
+        ("avro", blocks::avro),
         ("csv", lines::csv),
         ("json", lines::json),
         ("manifest", manifest::holds),
+        ("parquet", blocks::parquet),
         ("run", run::holds),
         ("sql", sql::holds),
     ];

@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../properties/blocks.rs"]
+mod property;
+
+// Not libFuzzer's hook, which ends the process: what panics in a library is caught, and becomes an error of the data.
+libfuzzer_sys::fuzz_target!(init: std::panic::set_hook(Box::new(|_| ())), |input: &[u8]| property::parquet(input));
