@@ -40,6 +40,8 @@ pub struct OperatorMetrics {
     pub dead_letter_rows: Counter,
     /// Rows whose event time was too far ahead of the clock to move the watermark.
     pub ahead_rows: Counter,
+    /// Files that appeared in a watched folder and are too old to be read, since the process began: not kept.
+    pub too_old_files: Counter,
 }
 
 /// [`OperatorMetrics`] as a checkpoint keeps them.

@@ -17,6 +17,9 @@ pub struct Committable(pub serde_json::Value);
 /// What a sink can promise under failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guarantee {
+    /// What was read since the last checkpoint is lost with the process; no row comes twice. So it is where input cannot
+    /// be read again, whatever the sink promises.
+    AtMostOnce,
     /// No row is lost; after a failure some may come twice.
     AtLeastOnce,
     /// No row is lost and none comes twice.
@@ -26,6 +29,7 @@ pub enum Guarantee {
 impl std::fmt::Display for Guarantee {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::AtMostOnce => "at-most-once",
             Self::AtLeastOnce => "at-least-once",
             Self::ExactlyOnce => "exactly-once",
         })

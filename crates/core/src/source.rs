@@ -118,6 +118,8 @@ pub struct Discovered {
     pub splits: Vec<Split>,
     /// Lineages that need not be remembered once they are read: they will not be discovered again.
     pub forgettable: Vec<String>,
+    /// What has appeared and is not read, because it is older than the table allows; each is told once.
+    pub too_old: Vec<String>,
 }
 
 /// A table that can be read.
@@ -127,6 +129,11 @@ pub trait Source: Send + Sync {
 
     /// Whether its input ends by itself.
     fn is_bounded(&self) -> bool {
+        true
+    }
+
+    /// Whether what was read can be read again, after the process died.
+    fn is_replayable(&self) -> bool {
         true
     }
 

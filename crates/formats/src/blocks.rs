@@ -18,6 +18,11 @@ pub trait BlockFormat: Send + Sync + std::fmt::Debug {
     /// Whether the blocks of a file may be read apart. If not, a file is one block.
     fn is_splittable(&self) -> bool;
 
+    /// What a block is called.
+    fn block_name(&self) -> &'static str {
+        "block"
+    }
+
     /// Opens a file of `size` bytes to read the columns that `columns` says.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use ruslo_core::clock::Instant;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
 use ruslo_core::graph::NodeIndex;
+use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::source::{Discovered, Source};
 
 use crate::ledger::SourceLedger;
@@ -25,6 +26,8 @@ pub struct Watch {
     pub source: Arc<dyn Source>,
     /// Where splits are given out.
     pub book: Arc<SplitBook>,
+    /// Where is counted what is left out.
+    pub metrics: Arc<OperatorMetrics>,
     /// How long from an answer to the next question.
     pub interval: Duration,
     /// When to ask; none while an answer is awaited.
@@ -46,6 +49,10 @@ impl Watch {
 
     /// Takes an answer over. What is added is in the ledger before any task can speak of it, because both are told here.
     pub(crate) fn take(&mut self, discovered: Discovered, ledger: &mut SourceLedger, now: Instant) {
+        for name in &discovered.too_old {
+            tracing::warn!("{name}: it is not read, because it was changed too long before the newest file");
+        }
+        self.metrics.too_old_files.add(discovered.too_old.len());
         self.book.forget(&ledger.forget(discovered.forgettable));
         if !discovered.splits.is_empty() {
             ledger.add(self.book.add(discovered.splits));

@@ -284,7 +284,8 @@ impl<'a> Builder<'a> {
         if let Some(interval) = interval {
             let (source, book) = (Arc::clone(&source.source), Arc::clone(&book));
             let next = Some(self.spec.environment.clock.now());
-            self.watches.push(Watch { node: index, source, book, interval, next });
+            let metrics = self.metrics(index, 0);
+            self.watches.push(Watch { node: index, source, book, metrics, interval, next });
         }
         self.books.insert(index, book);
         self.ledgers.insert(index, SourceLedger::new(lineages));

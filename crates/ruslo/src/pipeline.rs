@@ -83,13 +83,14 @@ impl Pipeline {
         self.planned.settings.checkpoint_interval.unwrap_or(CHECKPOINT_INTERVAL_DEFAULT)
     }
 
-    /// What the weakest of its sinks promises.
+    /// What the weakest of its sinks promises, and less if a source cannot be read again.
     pub fn guarantee(&self) -> Guarantee {
-        let sinks = self.planned.graph.nodes.iter().filter_map(|node| match &node.kind {
+        let promised = self.planned.graph.nodes.iter().filter_map(|node| match &node.kind {
             NodeKind::Sink(sink) => Some(sink.guarantee()),
+            NodeKind::Source(source) if !source.source.is_replayable() => Some(Guarantee::AtMostOnce),
             _ => None,
         });
-        sinks.min().unwrap_or(Guarantee::ExactlyOnce)
+        promised.min().unwrap_or(Guarantee::ExactlyOnce)
     }
 
     /// Where its checkpoints are kept if nobody says: see [the crate](crate#checkpoints-and-starting-again).

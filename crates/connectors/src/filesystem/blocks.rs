@@ -2,18 +2,20 @@
 //!
 //! Life of a piece: it waits in the queue; its file is opened (checked to be the same, its footer is read once for all
 //! pieces); its blocks are read one after another, a batch a poll; it is finished. An error comes again at every further
-//! poll.
+//! poll. Rows that cannot be the table's come beside the others, if the table has them left out; damage is an error.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use ruslo_core::dead_letter::OnError;
 use ruslo_core::disk::Disk;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::source::{Budget, Polled, Position, SourceReader, Split, SplitId};
+use ruslo_core::source::{Budget, Polled, Position, Sifted, SourceReader, Split, SplitId};
 use ruslo_formats::BlockFile;
 
+use super::block_rows::{BlockRows, Place};
 use super::columns::Columns;
 use super::piece::{BlockPosition, Piece};
 
@@ -21,6 +23,7 @@ use super::piece::{BlockPosition, Piece};
 pub(super) struct BlockReader {
     columns: Arc<Columns>,
     disk: Arc<dyn Disk>,
+    on_error: OnError,
     waiting: VecDeque<Waiting>,
     file: Option<File>,
     current: Option<Current>,
@@ -54,8 +57,8 @@ struct Current {
 }
 
 impl BlockReader {
-    pub(super) fn new(columns: Arc<Columns>, disk: Arc<dyn Disk>) -> Self {
-        Self { columns, disk, waiting: VecDeque::new(), file: None, current: None }
+    pub(super) fn new(columns: Arc<Columns>, disk: Arc<dyn Disk>, on_error: OnError) -> Self {
+        Self { columns, disk, on_error, waiting: VecDeque::new(), file: None, current: None }
     }
 
     /// Opens the next piece.
@@ -82,13 +85,19 @@ impl BlockReader {
         piece.check_identity(self.disk.as_ref(), since)?;
         let format = self.columns.format.blocks().ok_or_else(|| Error::internal("a format without blocks"))?;
         let file = self.disk.open(Path::new(&piece.path))?;
-        let blocks =
-            format.open(file, piece.size, &self.columns.config()).map_err(|error| error.context(&piece.path))?;
+        let config = if self.on_error.fails() { self.columns.config() } else { self.columns.lenient_config() };
+        let blocks = format.open(file, piece.size, &config).map_err(|error| error.context(&piece.path))?;
         Ok(File { path: piece.path.clone(), blocks, constants: self.columns.constants(piece)? })
     }
 }
 
 impl Current {
+    /// Where the rows stand that [`Self::next`] gave.
+    fn place(&self, block_name: &'static str, rows: usize) -> Place {
+        let row = self.position.row.saturating_sub(rows as u64);
+        Place { path: self.path.clone(), block_name, block: self.position.block, row }
+    }
+
     /// The next rows; `None` at the piece's end.
     fn next(&mut self, blocks: &mut dyn BlockFile, rows_max: usize) -> Result<Option<arrow::array::RecordBatch>> {
         while self.position.block < self.end {
@@ -126,8 +135,16 @@ impl SourceReader for BlockReader {
         }
         match current.next(file.blocks.as_mut(), budget.rows_max) {
             Ok(Some(batch)) => {
+                let (split, position) = (current.id.clone(), current.position.note());
+                if self.on_error.fails() {
+                    let batch = self.columns.assemble(batch, &file.constants)?;
+                    return Ok(Polled::Batch { split, batch, position });
+                }
+                let block_name = self.columns.format.blocks().map_or("block", |format| format.block_name());
+                let mut rows = BlockRows::new(current.place(block_name, batch.num_rows()), batch);
+                let (batch, rejected) = rows.reject_nulls(&self.columns.read_schema()?)?;
                 let batch = self.columns.assemble(batch, &file.constants)?;
-                Ok(Polled::Batch { split: current.id.clone(), batch, position: current.position.note() })
+                Ok(Polled::Sifted(Sifted { split, batch, position, rejected, origins: Some(Box::new(rows)) }))
             }
             Ok(None) => {
                 let finished = current.id.clone();

@@ -44,6 +44,8 @@ pub(super) struct Columns {
     pub(super) schema: SchemaRef,
     /// The columns that files have.
     in_files: SchemaRef,
+    /// The same, each of which may be NULL.
+    in_files_nullable: SchemaRef,
     /// Those of them that are read.
     projection: Vec<usize>,
     /// The columns of `schema` that files do not have: where, and what.
@@ -66,11 +68,14 @@ impl Columns {
         let in_files: Vec<_> = (0..kinds.len()).filter(|index| kinds.get(*index) == Some(&None)).collect();
         let place = |index: &usize| in_files.binary_search(index).ok();
         let constants = projection.iter().enumerate().filter_map(|(at, index)| Some((at, (*kinds.get(*index)?)?)));
+        let in_files = table.schema.project(&in_files)?;
+        let nullable = in_files.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
         Ok(Self {
             schema: Arc::new(table.schema.project(projection)?),
             projection: projection.iter().filter_map(place).collect(),
             constants: constants.collect(),
-            in_files: Arc::new(table.schema.project(&in_files)?),
+            in_files_nullable: Arc::new(Schema::new(nullable.collect::<Vec<_>>())),
+            in_files: Arc::new(in_files),
             format,
         })
     }
@@ -78,6 +83,16 @@ impl Columns {
     /// What files are read for.
     pub(super) fn config(&self) -> DecoderConfig<'_> {
         DecoderConfig::new(&self.in_files, &self.projection)
+    }
+
+    /// The same where a row with a NULL that must not be is left out, rather than an error.
+    pub(super) fn lenient_config(&self) -> DecoderConfig<'_> {
+        DecoderConfig::new(&self.in_files_nullable, &self.projection)
+    }
+
+    /// The columns that are read of files, as the table has them.
+    pub(super) fn read_schema(&self) -> Result<Schema> {
+        Ok(self.in_files.project(&self.projection)?)
     }
 
     pub(super) fn decoder(&self, header: Option<&[u8]>) -> Result<Box<dyn Decoder>> {
@@ -106,7 +121,7 @@ impl Columns {
 
     /// Puts the constants between the columns that were read.
     pub(super) fn assemble(&self, batch: RecordBatch, constants: &[ArrayRef]) -> Result<RecordBatch> {
-        if self.constants.is_empty() {
+        if self.constants.is_empty() && batch.schema_ref() == &self.schema {
             return Ok(batch);
         }
         let rows = batch.num_rows();

@@ -3,11 +3,12 @@
 //! Reading: `listing` finds the files, `piece` cuts them into byte ranges. Text is read by `reader`, a range through a
 //! `window` into the format's decoder; `content` opens a file's bytes and says where in it a bad row stands; `check_first`
 //! makes sure that a compressed file is whole before it brings rows. Formats of
-//! blocks are read by `blocks`. `columns` says what is read of a file and adds what is the same for all its rows.
+//! blocks are read by `blocks`, whose bad rows `block_rows` tells. `columns` says what is read of a file and adds what is the same for all its rows.
 //! Writing: `writer` sends rows to the `part` of their partition, a hidden file, and gives the parts up to the
 //! `committer`, which renames them once the checkpoint is durable; `part_name` is what all agree on. Exactly-once.
 //! `compression` and `partition` serve both ways.
 
+mod block_rows;
 mod blocks;
 mod check_first;
 mod columns;

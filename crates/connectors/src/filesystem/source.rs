@@ -1,7 +1,7 @@
 //! The table as a source: its files as splits, and readers for them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -26,6 +26,15 @@ pub(super) struct FileSource {
     options: FilesystemOptions,
     columns: Arc<Columns>,
     on_error: OnError,
+    /// The names of a watched folder, as last listed.
+    listed: Mutex<BTreeSet<String>>,
+}
+
+/// The files of a watched folder.
+struct Looked {
+    young: Vec<FoundFile>,
+    /// Names of those that are too old to be taken for new.
+    old: Vec<String>,
 }
 
 impl FileSource {
@@ -38,7 +47,7 @@ impl FileSource {
     ) -> Result<Self> {
         options.check_compression(format.as_ref())?;
         let columns = Columns::new(format, table, projection)?;
-        Ok(Self { options, columns: Arc::new(columns), on_error: OnError::Fail })
+        Ok(Self { options, columns: Arc::new(columns), on_error: OnError::Fail, listed: Mutex::default() })
     }
 
     /// The same with another way with bad records.
@@ -54,8 +63,15 @@ impl FileSource {
         }
     }
 
-    /// The files that there are now, without those too old to be taken for new.
-    fn young(&self, disk: &dyn Disk) -> Result<Vec<FoundFile>> {
+    /// Notes the names that there are now; which of the `old` were not there before.
+    fn note(&self, names: BTreeSet<String>, old: Vec<String>) -> Vec<String> {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *listed, names);
+        old.into_iter().filter(|name| !before.contains(name)).collect()
+    }
+
+    /// The files that there are now.
+    fn look(&self, disk: &dyn Disk) -> Result<Looked> {
         let max_age_ms = self.options.monitor.map_or(u64::MAX, |monitor| monitor.max_age_ms);
         let mut found = Vec::new();
         for file in listing::files_by_now(disk, &self.options.path)? {
@@ -67,7 +83,9 @@ impl FileSource {
         let newest = found.iter().filter_map(|(_, time)| *time).max();
         let is_young =
             |time: Option<i64>| newest.zip(time).is_none_or(|(newest, time)| newest.abs_diff(time) <= max_age_ms);
-        Ok(found.into_iter().filter(|(_, time)| is_young(*time)).map(|(file, _)| file).collect())
+        let (young, old): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, time)| is_young(*time));
+        let old = names(old.iter().map(|(file, _)| file)).collect();
+        Ok(Looked { young: young.into_iter().map(|(file, _)| file).collect(), old })
     }
 
     /// How files are cut.
@@ -98,8 +116,9 @@ impl Source for FileSource {
 
     fn splits(&self, environment: &Environment) -> Result<Vec<Split>> {
         let disk = environment.disk.as_ref();
-        let mut splits = Vec::new();
-        for file in self.files(disk)? {
+        let (files, mut splits) = (self.files(disk)?, Vec::new());
+        self.note(names(&files).collect(), Vec::new());
+        for file in files {
             self.check_not_empty(&file)?;
             splits.extend(piece::cut(disk, &file, self.cut())?);
         }
@@ -118,7 +137,7 @@ impl Source for FileSource {
 
     fn discover(&self, environment: &Environment, known: &BTreeSet<String>) -> Result<Discovered> {
         let disk = environment.disk.as_ref();
-        let young = self.young(disk)?;
+        let Looked { young, old } = self.look(disk)?;
         let is_new = |file: &&FoundFile| file.path.to_str().is_none_or(|path| !known.contains(path));
         let mut splits = Vec::new();
         for file in young.iter().filter(is_new) {
@@ -128,18 +147,26 @@ impl Source for FileSource {
             }
         }
         splits.sort_by_key(Split::id);
-        let names: BTreeSet<_> = young.iter().filter_map(|file| file.path.to_str()).collect();
-        let forgettable = known.iter().filter(|name| !names.contains(name.as_str())).cloned().collect();
-        Ok(Discovered { splits, forgettable })
+        let mut listed: BTreeSet<_> = names(&young).collect();
+        let forgettable = known.iter().filter(|name| !listed.contains(*name)).cloned().collect();
+        listed.extend(old.iter().cloned());
+        let mut too_old = self.note(listed, old);
+        too_old.retain(|name| !known.contains(name));
+        Ok(Discovered { splits, forgettable, too_old })
     }
 
     fn reader(&self, environment: &Environment) -> Result<Box<dyn SourceReader>> {
         let (columns, disk, on_error) = (self.columns.clone(), environment.disk.clone(), self.on_error.clone());
         Ok(match columns.format.blocks() {
-            Some(_) => Box::new(BlockReader::new(columns, disk)),
+            Some(_) => Box::new(BlockReader::new(columns, disk, on_error)),
             None => Box::new(FileReader::new(columns, disk, on_error).checking_first(self.options.check_first_bytes)),
         })
     }
+}
+
+/// The names by which files are known.
+fn names<'a>(files: impl IntoIterator<Item = &'a FoundFile>) -> impl Iterator<Item = String> {
+    files.into_iter().filter_map(|file| file.path.to_str().map(str::to_owned))
 }
 
 /// A watched file may go as it came.
@@ -343,6 +370,18 @@ mod tests {
         file.set_modified(old).unwrap();
         assert_eq!(discover(&known), (vec![], vec![name("a.json"), name("gone.json")]));
         assert_eq!(discover(&BTreeSet::new()).0, all[2..], "what is old is not new");
+        // What appears with an old time is told once; what was there before, and perhaps read, is not.
+        let set_old = |name: &str| {
+            let file = std::fs::File::options().write(true).open(folder.path().join(name)).unwrap();
+            file.set_modified(old).unwrap();
+        };
+        write(folder.path(), "late.json", b"{}\n");
+        set_old("late.json");
+        let too_old = || source.discover(&environment, &known).unwrap().too_old;
+        assert_eq!((too_old(), too_old()), (vec![name("late.json")], vec![]));
+        set_old("b.json");
+        write(folder.path(), "new.json", b"{}\n");
+        assert_eq!(too_old(), Vec::<String>::new(), "b.json was listed before it became old");
     }
 
     #[test]

@@ -49,6 +49,10 @@ impl Source for InputSource {
         self.schema.clone()
     }
 
+    fn is_replayable(&self) -> bool {
+        false
+    }
+
     fn splits(&self, _: &Environment) -> Result<Vec<Split>> {
         let description = serde_json::json!({});
         Ok(vec![Split { lineage: LINEAGE.to_owned(), sequence: 0, is_endless: false, description }])

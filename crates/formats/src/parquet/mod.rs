@@ -98,6 +98,10 @@ impl BlockFormat for Parquet {
         true
     }
 
+    fn block_name(&self) -> &'static str {
+        "row group"
+    }
+
     fn open(&self, file: Box<dyn DiskReader>, size: u64, columns: &DecoderConfig<'_>) -> Result<Box<dyn BlockFile>> {
         Ok(Box::new(read::ParquetFile::open(file, size, columns)?))
     }

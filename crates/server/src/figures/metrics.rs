@@ -35,6 +35,9 @@ const OPERATOR_COUNTERS: &[OfSubtask<u64>] = &[
     ("numSkippedRecords", "Records that could not become rows and were left out", |of| Some(of.counts.skipped_rows)),
     ("numDeadLetters", "Records that could not become rows and were kept", |of| Some(of.counts.dead_letter_rows)),
     ("numRecordsAhead", "Rows too far ahead of the clock to move the watermark", |of| Some(of.counts.ahead_rows)),
+    ("numFilesTooOld", "Files that appeared in a watched folder and are too old to be read", |of| {
+        Some(of.too_old_files)
+    }),
 ];
 
 const OPERATOR_GAUGES: &[OfSubtask<f64>] = &[
@@ -188,6 +191,7 @@ pub(crate) fn example() -> Figures {
 
     let subtask = |rows_in| SubtaskFigures {
         counts: RowCounts { rows_in, ..RowCounts::default() },
+        too_old_files: 0,
         rates: (1.5, 0.0),
         bytes_in: None,
         bytes_out: None,

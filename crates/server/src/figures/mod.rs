@@ -71,6 +71,7 @@ pub(crate) fn role(role: Role) -> &'static str {
 #[derive(Debug, Clone)]
 pub(crate) struct SubtaskFigures {
     pub(crate) counts: RowCounts,
+    pub(crate) too_old_files: u64,
     /// Rows in and out a second.
     pub(crate) rates: (f64, f64),
     /// Through channels; rows handed on within a task are not.
@@ -205,6 +206,7 @@ fn subtask_figures(
     };
     SubtaskFigures {
         counts: operator.metrics.get(subtask).map(|metrics| metrics.counts()).unwrap_or_default(),
+        too_old_files: operator.metrics.get(subtask).map(|metrics| metrics.too_old_files.get()).unwrap_or_default(),
         rates: (rate(0), rate(1)),
         bytes_in: channels(true),
         bytes_out: channels(false),

@@ -57,6 +57,7 @@ fn subtask(subtask: &SubtaskFigures) -> Value {
         "numSkippedRecords": subtask.counts.skipped_rows,
         "numDeadLetters": subtask.counts.dead_letter_rows,
         "numRecordsAhead": subtask.counts.ahead_rows,
+        "numFilesTooOld": subtask.too_old_files,
         "busyTimeMsPerSecond": subtask.busy_ms,
         "idleTimeMsPerSecond": subtask.idle_ms,
         "backPressuredTimeMsPerSecond": subtask.backpressured_ms,

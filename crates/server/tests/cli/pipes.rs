@@ -32,6 +32,17 @@ fn rows_go_through_a_pipe() {
 }
 
 #[test]
+fn it_is_told_at_the_start_that_rows_can_be_lost() {
+    let into_files = "INSERT INTO f SELECT n FROM i;";
+    let files = "CREATE TABLE f (n BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', 'format' = 'json');";
+    for query in ["INSERT INTO o SELECT n, s FROM i;", &format!("{files}{into_files}")] {
+        let answer = piped(&with_job(query), "echo 1,a", "").expect(0);
+        let begun = answer.err.lines().next().unwrap_or_default();
+        assert!(begun.contains(", at-most-once, a checkpoint every 10 s"), "{}", answer.err);
+    }
+}
+
+#[test]
 fn a_row_is_there_before_the_next_one_is_written() {
     let home = with_job("INSERT INTO o SELECT n, s FROM i;");
     // The producer's second line waits until the first has come out at the other end.
