@@ -5,7 +5,7 @@
 //! | [`element`], [`time`], [`epoch`] | what flows through an edge, and its grammar |
 //! | [`schema`], [`key_group`] | hidden columns; which subtask a row belongs to |
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
-//! | [`dead_letter`] | records that cannot become rows |
+//! | [`dead_letter`], [`sift`] | records that cannot become rows, and how they are found |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
 //! | [`clock`], [`disk`], [`standard_input`], [`rng`], [`environment`] | the seams that a simulator replaces |
 //! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod operator;
 pub mod rng;
 pub mod schema;
+pub mod sift;
 pub mod sink;
 pub mod source;
 pub mod standard_input;

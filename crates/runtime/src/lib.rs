@@ -28,7 +28,6 @@ pub mod ledger;
 pub mod planted;
 pub mod processing_time;
 pub mod scheduler;
-mod sift;
 pub mod sink;
 pub mod source;
 pub mod splits;

@@ -24,6 +24,7 @@ use ruslo_core::element::{Barrier, BarrierKind, EndReason};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::{Reservation, batch_bytes};
 use ruslo_core::metrics::OperatorMetrics;
+use ruslo_core::sift::{BadRow, sift};
 use ruslo_core::source::{
     Assigned as Rows, Budget, Polled, Position, RowTime, Sifted, SourceReader, SplitId, SplitWatermark,
 };
@@ -35,7 +36,6 @@ use crate::input::Event;
 use crate::planted::{Bug, planted};
 use crate::processing_time::ProcessingTime;
 use crate::scheduler::lock;
-use crate::sift::{BadRow, sift};
 use crate::splits::{Assigned, SplitBook};
 
 /// Barriers on their way from the coordinator to one source task.

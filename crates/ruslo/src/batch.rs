@@ -1,4 +1,4 @@
-//! A batch job: computes the rows of one sink on a thread of its own, then commits them, all or none.
+//! A batch job: computes the rows of its sinks on a thread of its own, then commits them, all or none.
 //!
 //! ```text
 //! beginning published ─ rows written ─ output prepared ─ manifest published (finished) ─ output committed
@@ -8,6 +8,7 @@
 //! of the end is the commit: until it is durable nothing of the output is visible, from there on all of it is, if need
 //! be by the next start. There is nothing between to go on from: a batch job that was stopped or failed starts over.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use ruslo_state::store::CheckpointStore;
 /// What a batch job is made of.
 pub(crate) struct BatchSpec {
     pub(crate) query: BatchQuery,
-    /// The sources and the sink.
+    /// The sources and the sinks.
     pub(crate) graph: Graph,
     pub(crate) limits: BatchLimits,
     pub(crate) environment: Environment,
@@ -46,7 +47,8 @@ pub(crate) struct BatchRun {
 /// What the job's thread and its watchers share.
 struct Work {
     spec: BatchSpec,
-    rows_out: Counter,
+    /// How many rows each sink has taken.
+    rows_out: BTreeMap<OperatorId, Counter>,
     ended: Mutex<Option<Result<BatchEnd>>>,
     over: Condvar,
 }
@@ -54,7 +56,8 @@ struct Work {
 /// Starts a batch job. What an earlier run of `start` has left uncommitted is removed first.
 pub(crate) fn start(spec: BatchSpec, start: Start) -> Result<BatchRun> {
     let (ended, over) = (Mutex::default(), Condvar::new());
-    let work = Arc::new(Work { spec, rows_out: Counter::default(), ended, over });
+    let rows_out = sinks(&spec.graph).map(|(id, _)| (id, Counter::default())).collect();
+    let work = Arc::new(Work { spec, rows_out, ended, over });
     let stop = BatchStop::default();
     let begun = work.begin(start)?;
     let (worker, asked) = (Arc::clone(&work), stop.clone());
@@ -78,7 +81,7 @@ impl BatchRun {
         self.stop.clone()
     }
 
-    /// The sources and the sink.
+    /// The sources and the sinks.
     pub(crate) fn graph(&self) -> &Graph {
         &self.work.spec.graph
     }
@@ -104,14 +107,39 @@ impl BatchRun {
     }
 }
 
+/// The sinks of a job, with their ids.
+fn sinks(graph: &Graph) -> impl Iterator<Item = (OperatorId, Arc<dyn Sink>)> {
+    graph.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Sink(sink) => Some((node.id, Arc::clone(sink))),
+        _ => None,
+    })
+}
+
 /// A job that has made sure that nothing of an earlier attempt is left.
 struct Begun {
     epoch: Epoch,
-    sink: Arc<dyn Sink>,
-    id: OperatorId,
     context: SinkContext,
+    outputs: Vec<Output>,
+}
+
+/// One sink's.
+struct Output {
+    id: OperatorId,
+    sink: Arc<dyn Sink>,
     committer: Box<dyn Committer>,
 }
+
+impl Begun {
+    /// Takes back what was written and not committed, of every sink; the first error, if there is one.
+    fn abort(&mut self) -> Result<()> {
+        let epoch = self.epoch;
+        let aborted: Vec<_> = self.outputs.iter_mut().map(|output| output.committer.abort_since(epoch)).collect();
+        aborted.into_iter().collect()
+    }
+}
+
+/// What each sink has to commit.
+type Outputs = BTreeMap<OperatorId, Vec<Committable>>;
 
 impl Work {
     fn begin(&self, start: Start) -> Result<Begun> {
@@ -119,32 +147,28 @@ impl Work {
             Start::Fresh { run } => (run, None),
             Start::Restore(restored) => (restored.manifest.run.clone(), Some(restored.manifest.origin())),
         };
-        let nodes = self.spec.graph.nodes.iter();
-        let mut sinks = nodes.filter_map(|node| match &node.kind {
-            NodeKind::Sink(sink) => Some((node.id, Arc::clone(sink))),
-            _ => None,
-        });
-        let (Some((id, sink)), None) = (sinks.next(), sinks.next()) else {
-            return Err(Error::internal("a batch job has one sink"));
-        };
         let context = SinkContext { environment: self.spec.environment.clone(), run };
         let epoch = self.spec.store.last_epoch()?.next();
         self.publish(epoch, &context.run, None)?;
-        let mut committer = sink.committer(&context)?;
-        if let Some(left_by) = left_by {
-            committer.abort_since(left_by)?;
+        let mut outputs = Vec::new();
+        for (id, sink) in sinks(&self.spec.graph) {
+            let mut committer = sink.committer(&context)?;
+            if let Some(left_by) = left_by {
+                committer.abort_since(left_by)?;
+            }
+            outputs.push(Output { id, sink, committer });
         }
-        Ok(Begun { epoch, sink, id, context, committer })
+        Ok(Begun { epoch, context, outputs })
     }
 
-    /// Publishes the beginning, or with the `committables` of the sink the end.
-    fn publish(&self, epoch: Epoch, run: &str, output: Option<(OperatorId, Vec<Committable>)>) -> Result<()> {
+    /// Publishes the beginning, or with what the sinks have to commit the end.
+    fn publish(&self, epoch: Epoch, run: &str, outputs: Option<&Outputs>) -> Result<()> {
         let entries = self.spec.graph.nodes.iter().map(|node| {
             let mut entry = OperatorEntry { name: node.name.clone(), ..OperatorEntry::default() };
-            if let Some((sink, committables)) = &output {
+            if let Some(outputs) = outputs {
                 let tables = Default::default();
                 entry.subtasks = vec![SubtaskEntry { watermark: Timestamp::MAX, counts: self.counts(node), tables }];
-                entry.committables = if node.id == *sink { committables.clone() } else { Vec::new() };
+                entry.committables = outputs.get(&node.id).cloned().unwrap_or_default();
             }
             (node.id, entry)
         });
@@ -153,29 +177,23 @@ impl Work {
             run: run.to_owned(),
             fingerprint: self.spec.fingerprint.clone(),
             repeats: None,
-            finished: output.is_some(),
+            finished: outputs.is_some(),
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),
         })
     }
 
     fn counts(&self, node: &Node) -> RowCounts {
-        match node.kind {
-            NodeKind::Source(_) => {
-                let rows = self.spec.query.rows_read(node.id);
-                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0, ..RowCounts::default() }
-            }
-            _ => {
-                let rows = self.rows_out.get();
-                RowCounts { rows_in: rows, rows_out: rows, late_rows: 0, ..RowCounts::default() }
-            }
-        }
+        self.spec.query.counts(node.id).unwrap_or_else(|| {
+            let rows = self.rows_out.get(&node.id).map_or(0, Counter::get);
+            RowCounts { rows_in: rows, rows_out: rows, ..RowCounts::default() }
+        })
     }
 
     fn run(&self, mut begun: Begun, stop: &BatchStop) -> Result<BatchEnd> {
         let ended = self.compute(&mut begun, stop);
         if !matches!(ended, Ok(BatchEnd::Finished)) && !self.is_finished(&begun)? {
-            begun.committer.abort_since(begun.epoch)?;
+            begun.abort()?;
         }
         ended
     }
@@ -186,22 +204,30 @@ impl Work {
     }
 
     fn compute(&self, begun: &mut Begun, stop: &BatchStop) -> Result<BatchEnd> {
-        let mut writer = begun.sink.writer(Subtask { index: 0, parallelism: 1 }, &begun.context)?;
-        let end = self.spec.query.run(self.spec.limits, stop, |batch| {
-            let rows = batch.num_rows();
+        let mut writers = BTreeMap::new();
+        for output in &begun.outputs {
+            writers.insert(output.id, output.sink.writer(Subtask { index: 0, parallelism: 1 }, &begun.context)?);
+        }
+        let end = self.spec.query.run(self.spec.limits, stop, |sink, batch| {
+            let (Some(writer), Some(rows_out)) = (writers.get_mut(&sink), self.rows_out.get(&sink)) else {
+                return Err(Error::internal("rows for a sink that the job does not have"));
+            };
             if writer.write(&batch)? == Progress::More {
                 return Err(Error::internal("a sink left a batch half written"));
             }
-            self.rows_out.add(rows);
+            rows_out.add(batch.num_rows());
             Ok(())
         })?;
         if end == BatchEnd::Stopped {
             return Ok(end);
         }
         let epoch = begun.epoch.next();
-        let committables = writer.prepare_commit(epoch)?;
-        self.publish(epoch, &begun.context.run, Some((begun.id, committables.clone())))?;
-        begun.committer.commit(&committables)?;
+        let prepared = writers.iter_mut().map(|(id, writer)| Ok((*id, writer.prepare_commit(epoch)?)));
+        let prepared = prepared.collect::<Result<Outputs>>()?;
+        self.publish(epoch, &begun.context.run, Some(&prepared))?;
+        for output in &mut begun.outputs {
+            output.committer.commit(prepared.get(&output.id).map(Vec::as_slice).unwrap_or_default())?;
+        }
         self.spec.store.collect_garbage(epoch)?;
         Ok(end)
     }
@@ -209,9 +235,16 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
 
+    use ruslo_core::clock::Clock;
+    use ruslo_core::environment::Environment;
     use ruslo_core::error::ErrorKind;
+    use ruslo_core::time::Timestamp;
 
     use crate::{Job, Program, StartMode, State, Summary};
 
@@ -252,10 +285,14 @@ mod tests {
             self.start(mode).unwrap().wait().unwrap()
         }
 
+        fn output(&self) -> Vec<String> {
+            self.output_in("out")
+        }
+
         /// Every file of the output, hidden ones too.
         #[allow(clippy::disallowed_methods, reason = "a test's output")]
-        fn output(&self) -> Vec<String> {
-            let Ok(entries) = std::fs::read_dir(self.path("out")) else { return Vec::new() };
+        fn output_in(&self, folder: &str) -> Vec<String> {
+            let Ok(entries) = std::fs::read_dir(self.path(folder)) else { return Vec::new() };
             entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
         }
     }
@@ -311,6 +348,106 @@ mod tests {
         let output = sorting.output().concat();
         let values: Vec<i64> = output.lines().map(|line| line.parse().unwrap()).collect();
         assert!(values.len() == 300_000 && values.is_sorted_by(|a, b| a >= b));
+    }
+
+    /// A clock that is a second later whenever somebody looks.
+    #[derive(Debug, Default)]
+    struct Ticking(AtomicI64);
+
+    impl Clock for Ticking {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn wall(&self) -> Timestamp {
+            Timestamp(self.0.fetch_add(1_000, Ordering::Relaxed))
+        }
+    }
+
+    /// What `o (a, b)` has after two inserts in `mode`, with a clock that ticks; every row is a batch.
+    fn two_inserts(sorting: &Sorting, mode: &str, values: &str) -> ruslo_core::error::Result<Vec<String>> {
+        let home = sorting.folder.path().display();
+        let table = |name: &str, columns: &str, path: &str| {
+            format!(
+                "CREATE TABLE {name} ({columns}) WITH
+                 ('connector' = 'filesystem', 'path' = '{home}/{path}', 'format' = 'csv');"
+            )
+        };
+        let text = format!(
+            "{} {} {} EXECUTE STATEMENT SET BEGIN
+             INSERT INTO o SELECT {values} FROM i; INSERT INTO p SELECT {values} FROM i; END",
+            table("i", "a INT", "in.csv"),
+            table("o", "a STRING, b STRING", "out"),
+            table("p", "a STRING, b STRING", "out2"),
+        );
+        let program = Program::new("two.sql", text).set("parallelism.default", "1").set("execution.batch-rows", "1");
+        let program = program.set("execution.runtime-mode", mode);
+        let environment = Environment { clock: Arc::new(Ticking::default()), ..Environment::local() };
+        program.plan_in(environment)?.start(StartMode::New, Some(&sorting.path("checkpoints")))?.wait()?;
+        let lines = ["out", "out2"].map(|folder| sorting.output_in(folder).concat());
+        Ok(lines.concat().lines().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn now_is_when_a_batch_query_began_and_every_row_of_a_stream_has_its_own() {
+        let values = "CAST(NOW() AS STRING), CAST(CURRENT_ROW_TIMESTAMP() AS STRING)";
+        let different = |lines: &[String], column: usize| {
+            assert_eq!(lines.len(), 6);
+            let values: BTreeSet<&str> = lines.iter().map(|line| line.split(',').nth(column).unwrap()).collect();
+            values.len()
+        };
+        let batch = two_inserts(&Sorting::new("3\n1\n20\n"), "batch", values).unwrap();
+        assert_eq!((different(&batch, 0), different(&batch, 1)), (1, 6), "{batch:?}");
+        let stream = two_inserts(&Sorting::new("3\n1\n20\n"), "streaming", values).unwrap();
+        // A stream computes what both inserts have in common once.
+        assert_eq!(different(&stream, 0), 3, "{stream:?}");
+    }
+
+    #[test]
+    fn the_sinks_of_a_statement_set_are_committed_all_or_none() {
+        let sorting = Sorting::new("3\n1\n0\n");
+        let error = two_inserts(&sorting, "batch", "'x', CAST(6 / a AS STRING)").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert_eq!([sorting.output_in("out"), sorting.output_in("out2")], [Vec::<String>::new(), Vec::new()]);
+        let lines = two_inserts(&sorting, "batch", "'x', CAST(6 - a AS STRING)").unwrap();
+        assert_eq!(lines, ["x,3", "x,5", "x,6", "x,3", "x,5", "x,6"]);
+    }
+
+    #[test]
+    fn automatic_is_batch_where_all_tables_end() {
+        let sorting = Sorting::new("2\n10\n");
+        let home = sorting.folder.path().display();
+        let ends = format!(
+            "CREATE TABLE t (a INT) WITH ('connector' = 'filesystem', 'path' = '{home}/in.csv', 'format' = 'csv');"
+        );
+        let endless = "CREATE TABLE t (a INT) WITH ('connector' = 'datagen');";
+        let plan = |table: &str, query: &str| {
+            let text = format!("SET 'execution.runtime-mode' = 'automatic'; {table} {query}");
+            Program::new("auto.sql", text).plan()
+        };
+        let told = |table: &str| plan(table, "EXPLAIN SELECT a FROM t").unwrap().explain().to_owned();
+        let text = told(&ends);
+        assert!(
+            text.starts_with("== Mode ==\nexecution.runtime-mode is batch, because all tables that are read end\n")
+        );
+        assert!(text.contains("== Physical plan (batch) =="), "{text}");
+        let text = told(endless);
+        assert!(
+            text.starts_with("== Mode ==\nexecution.runtime-mode is streaming, because 't' never ends\n"),
+            "{text}"
+        );
+
+        let error = plan(endless, "SELECT a FROM t ORDER BY a").unwrap_err().to_string();
+        assert!(error.contains("a stream is ordered by its event time first"), "{error}");
+        assert!(plan(&ends, "SELECT b FROM t").unwrap_err().to_string().contains("'b'"));
+        let insert = format!(
+            "CREATE TABLE o (a INT) WITH ('connector' = 'filesystem', 'path' = '{home}/out', 'format' = 'csv');
+             INSERT INTO o SELECT a FROM t ORDER BY a DESC LIMIT 1"
+        );
+        let job = plan(&ends, &insert).unwrap().start(StartMode::New, Some(&sorting.path("checkpoints"))).unwrap();
+        assert_eq!(job.notices(), ["execution.runtime-mode is batch, because all tables that are read end"]);
+        job.wait().unwrap();
+        assert_eq!(sorting.output(), ["10\n"]);
     }
 
     /// What a killed process leaves: the manifest of the beginning and a part that nobody committed.

@@ -88,7 +88,7 @@ impl Job {
         self.resumed_from
     }
 
-    /// What its user should know about the start: damaged checkpoints, rows that may come again.
+    /// What its user should know about the start: damaged checkpoints, rows that may come again, the mode that was chosen.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }

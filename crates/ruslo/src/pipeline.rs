@@ -117,7 +117,8 @@ impl Pipeline {
         let sinks = Sinks::of(&self.planned.graph, &self.environment);
         let is_default = checkpoint_dir.is_none();
         let checkpoints = Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?;
-        let decided = decide(&checkpoints, mode, self.guarantee(), name())?;
+        let mut decided = decide(&checkpoints, mode, self.guarantee(), name())?;
+        decided.notices.extend(self.planned.choice.clone());
         let (name, clock) = (self.name.clone(), Arc::clone(&self.environment.clock));
         let run = match decided.decision {
             Decision::Finished(manifest) => {

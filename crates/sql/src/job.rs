@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use datafusion::logical_expr::{LogicalPlan, Union};
 use ruslo_core::graph::Graph;
 
-use crate::batch::{BatchQuery, BatchShape};
+use crate::batch::{BatchPlanning, BatchQuery, BatchShape};
 use crate::catalog::Table;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
@@ -83,8 +83,8 @@ impl Program<'_> {
         };
         let planned = self.plan(flows, &settings);
         let (graph, batch, explain, schema) = planned.map_err(|error| error.or_at(begin))?;
-        let text = match settings.runtime_mode {
-            RuntimeMode::Streaming => job_text(job),
+        let text = match self.mode()? {
+            RuntimeMode::Streaming | RuntimeMode::Automatic => job_text(job),
             // No engine goes on from the other's checkpoints.
             RuntimeMode::Batch => format!("BATCH {}", job_text(job)),
         };
@@ -101,8 +101,11 @@ impl Program<'_> {
     fn insert(&mut self, insert: &Insert) -> Sql<Flow> {
         let mut table = self.catalog.sink(&insert.table)?.clone();
         if let Some(token) = &insert.hint {
-            let mode = self.with_overrides()?.runtime_mode;
-            table = self.hinted(&table, hint::options(token)?, mode)?;
+            table = self.hinted(&table, hint::options(token)?)?;
+            let mode = self.mode()?;
+            if let Some(subtasks) = table.parallelism.filter(|subtasks| *subtasks > 1 && mode == RuntimeMode::Batch) {
+                return Err(parallelism::written_by_one(&table.name.value, subtasks).at(Position::of(token)));
+            }
         }
         let (plan, _) = self.query(&insert.query)?;
         let plan = insert::conform(plan, &table, insert.columns.as_deref(), insert.table.at)?;
@@ -142,7 +145,7 @@ impl Program<'_> {
     }
 
     fn plan(&self, flows: Vec<Flow>, settings: &Settings) -> Sql<Plans> {
-        if settings.runtime_mode == RuntimeMode::Batch {
+        if self.mode()? == RuntimeMode::Batch {
             return self.plan_batch(flows, settings);
         }
         let (plans, tables): (Vec<_>, Vec<_>) = flows.into_iter().unzip();
@@ -164,20 +167,22 @@ impl Program<'_> {
 
     fn plan_batch(&self, flows: Vec<Flow>, settings: &Settings) -> Sql<Plans> {
         let parallelism = settings.parallelism.unwrap_or(self.default_parallelism);
-        if let Some(operator) = settings.operator_parallelism.keys().next() {
-            let what = format!("settings such as '{}{operator}' in batch mode", parallelism::PREFIX);
-            return Err(self.at_setting(SqlError::not_yet(what, None)));
-        }
-        let Ok([(plan, table)]) = <[Flow; 1]>::try_from(flows) else {
-            return Err(SqlError::not_yet("statement sets in batch mode", None));
+        let (operators, batch_rows) = (settings.operator_parallelism.clone(), settings.batch_rows);
+        let planning = BatchPlanning {
+            connections: self.connections,
+            catalog: &self.catalog,
+            shape: BatchShape { parallelism, operators, batch_rows },
+            world: self.planner.world().clone(),
         };
-        let target = table.as_deref().map_or(Target::Result, Target::Table);
-        let shape = BatchShape { parallelism, batch_rows: settings.batch_rows };
-        let planned = batch::plan(plan, self.connections, shape)?;
-        let schema = planned.query.schema().clone();
-        let (graph, text) =
-            physical::batch_sink(planned.graph, planned.details, &schema, &target, self.connections, &self.catalog)?;
-        Ok((graph, Some(planned.query), format!("{}\n\n{text}", planned.text.trim_end()), Some(schema)))
+        let schema = match flows.as_slice() {
+            [(only, _)] => Some(only.schema().inner().clone()),
+            _ => None,
+        };
+        let tables: Vec<_> = flows.iter().map(|(_, table)| table.clone()).collect();
+        let targets = tables.iter().map(|table| table.as_deref().map_or(Target::Result, Target::Table));
+        let flows = flows.into_iter().map(|(plan, _)| plan).zip(targets).collect();
+        let planned = batch::plan(flows, planning).map_err(|error| self.at_setting(error))?;
+        Ok((planned.graph, Some(planned.query), planned.text, schema))
     }
 
     /// An error about a setting of an operator, at its SET.
@@ -187,22 +192,19 @@ impl Program<'_> {
     }
 
     /// `query` with each hinted table under a name of its own, which the catalog then knows.
-    pub(crate) fn with_hints(&mut self, query: &QueryText, mode: RuntimeMode) -> Sql<QueryText> {
+    pub(crate) fn with_hints(&mut self, query: &QueryText) -> Sql<QueryText> {
         let (tokens, hinted) = hint::take(&query.tokens)?;
         for hinted in hinted {
             let table = self.catalog.sink(&hinted.table)?.clone();
-            let table = self.hinted(&table, hinted.options, mode)?;
+            let table = self.hinted(&table, hinted.options)?;
             self.catalog.add_hinted(hinted.name, table);
         }
         Ok(QueryText { tokens, end: query.end })
     }
 
     /// `table` with `options` over its own.
-    fn hinted(&self, table: &Arc<Table>, mut options: Options, mode: RuntimeMode) -> Sql<Arc<Table>> {
+    fn hinted(&self, table: &Arc<Table>, mut options: Options) -> Sql<Arc<Table>> {
         let parallelism = parallelism::take_hint(&mut options)?;
-        if let Some(subtasks) = parallelism.as_ref().filter(|_| mode == RuntimeMode::Batch) {
-            return Err(SqlError::not_yet("'parallelism' hints in batch mode", subtasks.at));
-        }
         let mut merged = table.options.clone();
         for (key, value) in options {
             match merged.iter_mut().find(|(known, _)| known.value == key.value) {

@@ -56,7 +56,8 @@ pub(crate) fn take_out(
     let Some((table, name)) = wanting(below).map_err(carried)? else { return Ok(input) };
     let side = catalog.sink(&name).map_err(carried)?;
     check_side_table(side, table, &name).map_err(carried)?;
-    let columns = side.schema.fields().iter().map(|field| column_for(field, &input, table, side, &name));
+    let columns = side.sink_schema();
+    let columns = columns.fields().iter().map(|field| column_for(field, &input, table, side, &name));
     let columns = columns.collect::<Sql<Vec<_>>>().map_err(carried)?;
     let (time, window, zone) = (time.clone(), found.window, found.zone);
     let (table, side) = (table.name.value.clone(), side.name.value.clone());
@@ -180,7 +181,7 @@ impl Physical<'_> {
         let schema = node.input.schema();
         let columns = node.columns.iter().map(|column| index_of(schema, column)).collect::<Sql<Vec<_>>>()?;
         let time = physical_expr(&node.time, schema)?;
-        let spec = LateRowsSpec::new(node.rule()?, time, columns, table.schema.clone());
+        let spec = LateRowsSpec::new(node.rule()?, time, columns, table.sink_schema());
         let detail = Detail::forward(&format!("LateRows {}", node.table))
             .line("late for", format!("{} {}", node.window.kind(), node.window))
             .line("late rows", format!("to '{}'", node.side));

@@ -83,7 +83,7 @@ use arrow::datatypes::SchemaRef;
 use ruslo_core::connector::Registry;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
-use ruslo_core::graph::Graph;
+use ruslo_core::graph::{Graph, NodeKind};
 
 pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop};
 pub use diagnostic::Script;
@@ -127,12 +127,15 @@ pub enum JobKind {
 pub struct Planned {
     /// What it does.
     pub kind: JobKind,
-    /// The pipeline; empty for [`JobKind::Nothing`]. In batch mode only its sources and its sink, which nothing connects.
+    /// The pipeline; empty for [`JobKind::Nothing`]. In batch mode only its sources and sinks; what connects them is not
+    /// told.
     pub graph: Graph,
-    /// In batch mode: what computes the rows of the sink.
+    /// In batch mode: what computes the rows of the sinks.
     pub batch: Option<BatchQuery>,
     /// How it runs: the script's SETs, and the overrides over them.
     pub settings: Settings,
+    /// Which mode was chosen and why, if the script leaves it to the planner.
+    pub choice: Option<String>,
     /// The plan as text: what EXPLAIN shows; empty for [`JobKind::Nothing`].
     pub explain: String,
     /// What the query says, as 16 hexadecimal digits: a checkpoint of another fingerprint is another query's. Layout,
@@ -170,29 +173,60 @@ pub fn plan(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
 }
 
 fn plan_here(script: Script<'_>, planning: &Planning<'_>) -> Result<Planned> {
+    let (batch, is_automatic) = plan_as(script, planning, RuntimeMode::Batch);
+    if !is_automatic {
+        return batch;
+    }
+    let refused = match batch {
+        Ok(planned) => return Ok(told(planned, "batch, because all tables that are read end")),
+        Err(refused) => refused,
+    };
+    let (streaming, _) = plan_as(script, planning, RuntimeMode::Streaming);
+    match streaming {
+        Ok(planned) => match endless(&planned.graph).map(str::to_owned) {
+            Some(source) => Ok(told(planned, &format!("streaming, because '{source}' never ends"))),
+            None => Err(refused),
+        },
+        Err(error) if refused.to_string().contains(batch::NEVER_ENDS) => Err(error),
+        Err(_) => Err(refused),
+    }
+}
+
+/// The first source of `graph` that has no end.
+fn endless(graph: &Graph) -> Option<&str> {
+    let is_endless = |kind: &NodeKind| matches!(kind, NodeKind::Source(node) if !node.source.is_bounded());
+    let source = graph.nodes.iter().find(|node| is_endless(&node.kind))?;
+    Some(source.name.strip_prefix("Source ").unwrap_or(&source.name))
+}
+
+/// `planned`, which says which mode 'automatic' is.
+fn told(planned: Planned, mode: &str) -> Planned {
+    let choice = format!("{} is {mode}", batch::RUNTIME_MODE);
+    let explain = format!("== Mode ==\n{choice}\n\n{}", planned.explain);
+    Planned { choice: Some(choice), explain, ..planned }
+}
+
+/// Plans `script`, with 'automatic' taken for `mode`; and whether that was said.
+fn plan_as(script: Script<'_>, planning: &Planning<'_>, mode: RuntimeMode) -> (Result<Planned>, bool) {
     let connections = Connections { registry: planning.registry, environment: planning.environment };
-    let mut program = Program::new(connections, planning.overrides, planning.default_parallelism);
-    program.read(script.text).map_err(|error| error.render(script))?;
-    let settings = program.settings;
+    let mut program = Program::new(connections, planning.overrides, planning.default_parallelism, mode);
+    let read = program.read(script.text).map_err(|error| error.render(script));
+    let is_automatic = program.is_automatic.get() && (read.is_err() || program.job.is_some());
+    (read.map(|()| planned(program)), is_automatic)
+}
+
+fn planned(program: Program<'_>) -> Planned {
+    let (settings, output, choice) = (program.settings, program.output, None);
     let Some(job) = program.job else {
-        let (explain, fingerprint) = (String::new(), String::new());
-        return Ok(Planned {
-            kind: JobKind::Nothing,
-            graph: Graph::default(),
-            batch: None,
-            settings,
-            explain,
-            fingerprint,
-            output: program.output,
-            schema: None,
-        });
+        let (graph, explain, fingerprint) = (Graph::default(), String::new(), String::new());
+        let kind = JobKind::Nothing;
+        return Planned { kind, graph, batch: None, settings, choice, explain, fingerprint, output, schema: None };
     };
     let kind = match (job.is_explain, job.is_insert) {
         (true, _) => JobKind::Explain,
         (false, true) => JobKind::Insert,
         (false, false) => JobKind::Select,
     };
-    let schema = job.schema;
-    let PlannedJob { graph, batch, explain, fingerprint, .. } = job;
-    Ok(Planned { kind, graph, batch, settings, explain, fingerprint, output: program.output, schema })
+    let PlannedJob { graph, batch, explain, fingerprint, schema, .. } = job;
+    Planned { kind, graph, batch, settings, choice, explain, fingerprint, output, schema }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ruslo_core::graph::{Graph, NodeIndex, Partitioning};
+use ruslo_core::graph::{Graph, NodeIndex, NodeKind, Partitioning};
 use ruslo_core::key_group::KEY_GROUPS;
 
 use crate::cursor::At;
@@ -51,6 +51,28 @@ pub(crate) fn apply(graph: &mut Graph, wanted: &BTreeMap<String, usize>) -> Sql<
     }
     reconnect(graph);
     Ok(())
+}
+
+/// Checks what `wanted` says of a batch job's `graph`. Its sources have their readers already; a table is written by one
+/// subtask.
+///
+/// # Errors
+/// A sentence, if there is no such source or sink, or it is a sink with several subtasks.
+pub(crate) fn check_batch(graph: &Graph, wanted: &BTreeMap<String, usize>) -> Sql<()> {
+    for (name, subtasks) in wanted {
+        let named = graph.nodes.iter().find(|node| node.name == *name || node.id.to_string() == *name);
+        let node = named.ok_or_else(|| unknown(graph, name))?;
+        if matches!(node.kind, NodeKind::Sink(_)) && *subtasks != 1 {
+            return Err(written_by_one(name, *subtasks));
+        }
+    }
+    Ok(())
+}
+
+/// Says that the output of a batch job is written by one subtask.
+pub(crate) fn written_by_one(name: &str, subtasks: usize) -> SqlError {
+    let sentence = format!("in batch mode one subtask writes '{name}': its parallelism is 1, not {subtasks}");
+    SqlError::new(sentence).help("the rows are in the order of the query; leave the parallelism of the sink out")
 }
 
 fn unknown(graph: &Graph, name: &str) -> SqlError {

@@ -72,7 +72,7 @@ pub(crate) enum Target<'a> {
 
 impl Target<'_> {
     /// What the table is called.
-    fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Table(table) => Some(&table.name.value),
             Self::Result => None,
@@ -101,20 +101,39 @@ pub(crate) fn graph(
     Ok((physical.graph, physical.details))
 }
 
-/// `graph`, which has the sources of a batch query, with its sink; and EXPLAIN's line of that.
-pub(crate) fn batch_sink(
-    graph: Graph,
-    details: Vec<Detail>,
-    schema: &SchemaRef,
-    target: &Target<'_>,
+/// The sources and sinks of a batch job.
+pub(crate) struct BatchGraph {
+    pub(crate) graph: Graph,
+    /// The sink of each query, and what EXPLAIN says of it.
+    pub(crate) sinks: Vec<(OperatorId, String)>,
+    /// What EXPLAIN says of the sinks of side tables.
+    pub(crate) asides: Vec<String>,
+}
+
+/// The graph of a batch job: `sources`, each with the table that takes its dead letters, and a sink for each of `ends`.
+pub(crate) fn batch_graph(
+    sources: Vec<(Node, Option<Arc<Table>>)>,
+    ends: &[(SchemaRef, Target<'_>)],
     connections: Connections<'_>,
     catalog: &Catalog,
-) -> Sql<(Graph, String)> {
-    let mut physical = Physical { graph, details, ..Physical::new(connections, catalog, 1) };
-    let (node, detail) = physical.sink_node(schema.clone(), 1, target)?;
-    let text = detail.text();
-    physical.add(node, None, detail);
-    Ok((physical.graph, text))
+) -> Sql<BatchGraph> {
+    let mut physical = Physical::new(connections, catalog, 1);
+    for (node, side) in sources {
+        let detail = Detail::new(&node.name, "");
+        let from = physical.add(node, None, detail);
+        physical.asides.extend(side.map(|table| Aside { from, port: Port::DEAD_LETTER, table }));
+    }
+    let mut sinks = Vec::new();
+    for (schema, target) in ends {
+        let (node, detail) = physical.sink_node(schema.clone(), 1, target)?;
+        sinks.push((node.id, detail.text()));
+        physical.add(node, None, detail);
+    }
+    let written: Vec<&str> = ends.iter().filter_map(|(_, target)| target.name()).collect();
+    let own = physical.details.len();
+    physical.side_sinks(&written)?;
+    let asides = physical.details.iter().skip(own).map(Detail::text).collect();
+    Ok(BatchGraph { graph: physical.graph, sinks, asides })
 }
 
 impl<'a> Physical<'a> {

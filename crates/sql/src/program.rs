@@ -1,5 +1,6 @@
 //! A script from its first statement to its last: tables and views into the catalog, settings, and the one job.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub(crate) struct Program<'a> {
     overrides: &'a [(String, String)],
     pub(crate) default_parallelism: usize,
     pub(crate) settings: Settings,
+    /// What 'automatic' is taken for, and whether something has asked.
+    automatic_as: RuntimeMode,
+    pub(crate) is_automatic: Cell<bool>,
     /// Where each setting of an operator was SET.
     pub(crate) set_at: HashMap<String, Position>,
     /// The statement set that is open, and where it begins.
@@ -48,6 +52,7 @@ impl<'a> Program<'a> {
         connections: Connections<'a>,
         overrides: &'a [(String, String)],
         default_parallelism: usize,
+        automatic_as: RuntimeMode,
     ) -> Self {
         let world = World::new(connections.environment, Tz::UTC);
         let (planner, catalog) = (Planner::new(world), Catalog::default());
@@ -59,6 +64,8 @@ impl<'a> Program<'a> {
             overrides,
             default_parallelism,
             settings,
+            automatic_as,
+            is_automatic: Cell::new(false),
             set_at: HashMap::new(),
             set: None,
             output: String::new(),
@@ -90,11 +97,21 @@ impl<'a> Program<'a> {
         Ok(settings)
     }
 
+    /// Which engine what follows is planned for.
+    pub(crate) fn mode(&self) -> Sql<RuntimeMode> {
+        let mode = self.with_overrides()?.runtime_mode;
+        if mode != RuntimeMode::Automatic {
+            return Ok(mode);
+        }
+        self.is_automatic.set(true);
+        Ok(self.automatic_as)
+    }
+
     /// Lets what follows be planned in the session's time zone.
     fn take_zone(&mut self) -> Sql<()> {
         let zone = self.with_overrides()?.time_zone;
         if zone != self.planner.world().zone() {
-            self.planner = Planner::new(World::new(self.connections.environment, zone));
+            self.planner = Planner::new(self.planner.world().in_zone(zone));
         }
         Ok(())
     }
@@ -291,8 +308,8 @@ impl<'a> Program<'a> {
 
     /// The logical plan of a query: the streaming one, in batch mode DataFusion's own.
     pub(crate) fn query(&mut self, query: &QueryText) -> Sql<(LogicalPlan, Weight)> {
-        let mode = self.with_overrides()?.runtime_mode;
-        let query = &self.with_hints(query, mode)?;
+        let mode = self.mode()?;
+        let query = &self.with_hints(query)?;
         let (plan, weight) = self.planner.query(query, &self.catalog, mode)?;
         if mode == RuntimeMode::Batch {
             return Ok((plan, weight));

@@ -20,7 +20,7 @@ use crate::explain::{Detail, shown_expr};
 use crate::interval::describe;
 use crate::physical::{Physical, physical_expr};
 use crate::processing_time::is_processing_time;
-use crate::side::Aside;
+use crate::side::{self, Aside};
 use crate::types::UTC;
 
 /// What is read of a table and what is made of it.
@@ -46,7 +46,7 @@ impl Physical<'_> {
         let is_driven = self.driven_by_clock.contains(&table.name.value);
         let reading = Reading::new(&table, wanted, self.needs_time && !is_driven).driven_by_clock(is_driven);
         self.check_late(&table)?;
-        let (on_error, dead_letters) = self.on_error(&table)?;
+        let (on_error, dead_letters) = side::on_error(self.catalog, &table)?;
         let source = self.connections.source(&table, &reading.physical, on_error.clone())?;
         let row_time = reading.row_time(&source.schema())?;
         let rows_per_second = rows_per_second(&table, source.as_ref())?;

@@ -16,6 +16,8 @@ pub enum RuntimeMode {
     Streaming,
     /// DataFusion's batch engine: over bounded input, everything that a query has to say at its end.
     Batch,
+    /// Batch if all tables that are read end, streaming otherwise.
+    Automatic,
 }
 
 /// In how many phases window aggregates are computed.
@@ -98,7 +100,7 @@ pub const SETTINGS: &[SettingSpec] = &[
     },
     SettingSpec {
         key: "execution.runtime-mode",
-        doc: "'streaming' or, over bounded tables, 'batch'; default: 'streaming'",
+        doc: "'streaming' or, over bounded tables, 'batch'; 'automatic' takes batch if all tables end; default: 'streaming'",
         apply: |settings, value| runtime_mode(value).map(|mode| settings.runtime_mode = mode),
         reset: |settings| settings.runtime_mode = RuntimeMode::default(),
     },
@@ -216,8 +218,8 @@ fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
     match value.to_ascii_lowercase().as_str() {
         "streaming" => Ok(RuntimeMode::Streaming),
         "batch" => Ok(RuntimeMode::Batch),
-        "automatic" => Err("the runtime mode 'automatic' is not supported yet; say 'streaming' or 'batch'".to_owned()),
-        _ => Err(format!("'{value}' is no runtime mode; there are 'streaming' and 'batch'")),
+        "automatic" => Ok(RuntimeMode::Automatic),
+        _ => Err(format!("'{value}' is no runtime mode; there are 'streaming', 'batch' and 'automatic'")),
     }
 }
 
@@ -351,8 +353,8 @@ mod tests {
         assert_eq!(refused("parallelism.default", "0"), "'parallelism.default': 0 is not between 1 and 128");
         assert_eq!(refused("parallelism.default", "two"), "'parallelism.default': 'two' is not a whole number");
         assert_eq!(
-            refused("execution.runtime-mode", "automatic"),
-            "'execution.runtime-mode': the runtime mode 'automatic' is not supported yet; say 'streaming' or 'batch'"
+            refused("execution.runtime-mode", "auto"),
+            "'execution.runtime-mode': 'auto' is no runtime mode; there are 'streaming', 'batch' and 'automatic'"
         );
         assert_eq!(
             refused("execution.checkpointing.interval", "soon"),

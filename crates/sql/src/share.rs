@@ -15,10 +15,20 @@ type Wanted = BTreeMap<String, Option<BTreeSet<usize>>>;
 
 /// `plans` with one scan for each table.
 pub(crate) fn share_scans(plans: Vec<LogicalPlan>) -> DfResult<Vec<LogicalPlan>> {
+    share_scans_of(plans, |_| true)
+}
+
+/// The same for the tables whose scans `is_shared` says.
+pub(crate) fn share_scans_of(
+    plans: Vec<LogicalPlan>,
+    is_shared: impl Fn(&TableScan) -> bool,
+) -> DfResult<Vec<LogicalPlan>> {
     let mut wanted = Wanted::new();
     for plan in &plans {
         plan.apply(|node| {
-            if let LogicalPlan::TableScan(scan) = node {
+            if let LogicalPlan::TableScan(scan) = node
+                && is_shared(scan)
+            {
                 want(&mut wanted, scan);
             }
             Ok(TreeNodeRecursion::Continue)
@@ -48,7 +58,9 @@ fn widen(plan: LogicalPlan, wanted: &Wanted) -> DfResult<LogicalPlan> {
 
 /// The scan over all that is wanted of its table, and a projection to what it wants itself.
 fn wide(scan: TableScan, wanted: &Wanted) -> DfResult<Transformed<LogicalPlan>> {
-    let all = wanted.get(&scan.table_name.to_string()).cloned().flatten();
+    let Some(all) = wanted.get(&scan.table_name.to_string()).cloned() else {
+        return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+    };
     let all = all.map(|places| places.into_iter().collect::<Vec<_>>());
     if scan.projection == all {
         return Ok(Transformed::no(LogicalPlan::TableScan(scan)));

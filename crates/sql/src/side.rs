@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use ruslo_core::dead_letter::{COLUMNS, DeadLetters, OnError};
-use ruslo_core::graph::{Edge, Node, NodeIndex, NodeKind, Partitioning};
+use ruslo_core::graph::{Edge, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::Port;
 
 use crate::care::{Bad, Care, Late};
-use crate::catalog::Table;
+use crate::catalog::{Catalog, Table};
 use crate::connect::connector_name;
 use crate::cursor::At;
 use crate::diagnostic::{Sql, SqlError};
@@ -29,30 +29,29 @@ pub(crate) struct Aside {
     pub(crate) table: Arc<Table>,
 }
 
+/// What becomes of the bad records of `table`, and the side table that takes them.
+pub(crate) fn on_error(catalog: &Catalog, table: &Table) -> Sql<(OnError, Option<Arc<Table>>)> {
+    let name = match Care::of(&table.options)?.bad {
+        Bad::Fail => return Ok((OnError::Fail, None)),
+        Bad::Skip => return Ok((OnError::Skip, None)),
+        Bad::DeadLetter(name) => name,
+    };
+    let side = catalog.sink(&name)?.clone();
+    check_side_table(&side, table, &name)?;
+    let letters = DeadLetters::new(table.name.value.clone(), side.sink_schema()).map_err(|error| {
+        let sentence = format!("the table '{}' cannot take the dead letters of '{}'", name.value, table.name.value);
+        let help = format!("CREATE TABLE {} ({COLUMNS}) WITH (..); columns may be left out", name.value);
+        SqlError::new(format!("{sentence}: {error}")).at(name.at).help(help)
+    })?;
+    Ok((OnError::DeadLetter(Arc::new(letters)), Some(side)))
+}
+
+/// The id of the sink that writes the table `name` from the side.
+pub(crate) fn side_sink_id(name: &str) -> OperatorId {
+    operator_id(&format!("sink {name}"))
+}
+
 impl Physical<'_> {
-    /// What becomes of the bad records of `table`, and the side table that takes them.
-    pub(crate) fn on_error(&self, table: &Table) -> Sql<(OnError, Option<Arc<Table>>)> {
-        let name = match Care::of(&table.options)?.bad {
-            Bad::Fail => return Ok((OnError::Fail, None)),
-            Bad::Skip => return Ok((OnError::Skip, None)),
-            Bad::DeadLetter(name) => name,
-        };
-        let side = self.side_table(&name, table)?;
-        let letters = DeadLetters::new(table.name.value.clone(), side.schema.clone()).map_err(|error| {
-            let sentence = format!("the table '{}' cannot take the dead letters of '{}'", name.value, table.name.value);
-            let help = format!("CREATE TABLE {} ({COLUMNS}) WITH (..); columns may be left out", name.value);
-            SqlError::new(format!("{sentence}: {error}")).at(name.at).help(help)
-        })?;
-        Ok((OnError::DeadLetter(Arc::new(letters)), Some(side)))
-    }
-
-    /// The table `name`, to be filled from the side.
-    pub(crate) fn side_table(&self, name: &At<String>, of: &Table) -> Sql<Arc<Table>> {
-        let side = self.catalog.sink(name)?.clone();
-        check_side_table(&side, of, name)?;
-        Ok(side)
-    }
-
     /// Refuses a table whose late rows should be kept where something drops them that cannot.
     pub(crate) fn check_late(&self, table: &Table) -> Sql<()> {
         match Care::of(&table.options)?.late {
@@ -88,9 +87,9 @@ impl Physical<'_> {
         let from = from.collect::<Vec<_>>().join(", ");
         let detail = Detail::new(&name, &format!("what '{from}' gives aside, to one subtask"))
             .line("connector", format!("{}, {}", connector_name(table), sink.guarantee()))
-            .line("columns", column_names(&table.schema));
-        let id = operator_id(&name.replacen("Sink", "sink", 1));
-        let (schema, kind) = (table.schema.clone(), NodeKind::Sink(sink));
+            .line("columns", column_names(&table.sink_schema()));
+        let id = side_sink_id(&table.name.value);
+        let (schema, kind) = (table.sink_schema(), NodeKind::Sink(sink));
         let to = self.add(Node { id, name, parallelism: 1, schema, kind }, None, detail);
         for (input, Aside { from, port, .. }) in asides.into_iter().enumerate() {
             let partitioning = Partitioning::KeyGroup(Vec::new());

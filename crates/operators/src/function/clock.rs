@@ -1,6 +1,8 @@
 //! NOW, CURRENT_TIMESTAMP and their kin: the clock of the pipeline's world, read once a batch.
 //!
 //! They are volatile, so that no planner folds them into a constant: a stream's rows see the time they are computed at.
+//! A batch query's rows all see the moment at which it began, as in Flink; but for CURRENT_ROW_TIMESTAMP, PROCTIME and
+//! UNIX_TIMESTAMP, which are of the row in both.
 
 use std::sync::Arc;
 
@@ -16,8 +18,8 @@ use super::call::{Arguments, Definition, Gives};
 pub(super) const FUNCTIONS: &[Definition] = &[
     Definition::new("now", &[&[]], Gives::Instant, instant).volatile(),
     Definition::new("current_timestamp", &[&[], &[Int]], Gives::Instant, instant).volatile(),
-    Definition::new("current_row_timestamp", &[&[]], Gives::Instant, instant).volatile(),
-    Definition::new("proctime", &[&[]], Gives::Instant, instant).volatile(),
+    Definition::new("current_row_timestamp", &[&[]], Gives::Instant, row_instant).volatile(),
+    Definition::new("proctime", &[&[]], Gives::Instant, row_instant).volatile(),
     Definition::new("localtimestamp", &[&[], &[Int]], Gives::Timestamp, local).volatile(),
     Definition::new("current_date", &[&[]], Gives::Date, date).volatile(),
     Definition::new("current_time", &[&[], &[Int]], Gives::Computed(time_type), time).volatile(),
@@ -30,6 +32,11 @@ fn time_type(_: &[FieldRef], _: &[Option<&ScalarValue>]) -> Result<DataType> {
 }
 
 fn now(args: &Arguments<'_>) -> i64 {
+    args.world.query_time().0
+}
+
+/// The clock's own, in a batch query too.
+fn row_now(args: &Arguments<'_>) -> i64 {
     args.world.clock.wall().0
 }
 
@@ -41,6 +48,10 @@ fn local_now(args: &Arguments<'_>) -> i64 {
 
 fn instant(args: &Arguments<'_>) -> Result<ArrayRef> {
     Ok(Arc::new(TimestampMillisecondArray::from(vec![now(args); args.rows]).with_timezone(UTC)))
+}
+
+fn row_instant(args: &Arguments<'_>) -> Result<ArrayRef> {
+    Ok(Arc::new(TimestampMillisecondArray::from(vec![row_now(args); args.rows]).with_timezone(UTC)))
 }
 
 fn local(args: &Arguments<'_>) -> Result<ArrayRef> {
@@ -58,7 +69,7 @@ fn time(args: &Arguments<'_>) -> Result<ArrayRef> {
 }
 
 fn seconds(args: &Arguments<'_>) -> Result<ArrayRef> {
-    Ok(Arc::new(Int64Array::from(vec![now(args).div_euclid(1_000); args.rows])))
+    Ok(Arc::new(Int64Array::from(vec![row_now(args).div_euclid(1_000); args.rows])))
 }
 
 #[cfg(test)]

@@ -34,13 +34,14 @@ mod time;
 mod url;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use chrono_tz::Tz;
 use datafusion::logical_expr::ScalarUDF;
 use ruslo_core::clock::Clock;
 use ruslo_core::environment::Environment;
 use ruslo_core::rng::Rng;
+use ruslo_core::time::Timestamp;
 
 pub use cast::{Cast, cast_function};
 pub use decimal::{DecimalArithmetic, Sign, decimal_type, digits_of};
@@ -54,6 +55,8 @@ pub struct World {
     clock: Arc<dyn Clock>,
     chance: Arc<Mutex<Chance>>,
     zone: Tz,
+    /// When the batch query began, once it has; a stream has no such moment.
+    begun: Arc<OnceLock<Timestamp>>,
 }
 
 /// Where random values come from: one generator, and one for each seed that a call names.
@@ -67,7 +70,24 @@ impl World {
     /// The clock and the seed of `environment`; `zone` is the session's, `table.local-time-zone`.
     pub fn new(environment: &Environment, zone: Tz) -> Self {
         let chance = Chance { free: Rng::seeded(environment.seed), seeded: BTreeMap::new() };
-        Self { clock: environment.clock.clone(), chance: Arc::new(Mutex::new(chance)), zone }
+        let begun = Arc::default();
+        Self { clock: environment.clock.clone(), chance: Arc::new(Mutex::new(chance)), zone, begun }
+    }
+
+    /// The same world in another zone.
+    #[must_use]
+    pub fn in_zone(&self, zone: Tz) -> Self {
+        Self { zone, ..self.clone() }
+    }
+
+    /// A batch query begins: NOW and its kin say this moment from here on, in every clone. The first call counts.
+    pub fn begin_query(&self) -> Timestamp {
+        *self.begun.get_or_init(|| self.clock.wall())
+    }
+
+    /// What NOW says: when the batch query began, or the clock's time.
+    fn query_time(&self) -> Timestamp {
+        self.begun.get().copied().unwrap_or_else(|| self.clock.wall())
     }
 
     /// The session's time zone.

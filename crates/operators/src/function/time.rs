@@ -27,7 +27,6 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     Definition::new("unix_timestamp", &[&[Text], &[Text, Text]], Gives::Long, unix_timestamp).checked(check_second),
     Definition::new("from_unixtime", &[&[Long], &[Long, Text]], Gives::Text, from_unixtime).checked(check_second),
     Definition::new("convert_tz", &[&[Text, Text, Text]], Gives::Text, convert_tz).checked(check_zones),
-    Definition::new("local_of", &[&[Time]], Gives::Computed(without_zone), local_of),
 ];
 
 const SECONDS_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
@@ -225,23 +224,6 @@ fn convert_tz(args: &Arguments<'_>) -> Result<ArrayRef> {
         pattern.format(Moment { seconds, nanos: 0 }, out);
         Ok(Some(()))
     })
-}
-
-fn without_zone(
-    fields: &[arrow::datatypes::FieldRef],
-    _: &[Option<&ScalarValue>],
-) -> Result<arrow::datatypes::DataType> {
-    match fields.first().map(|field| field.data_type()) {
-        Some(arrow::datatypes::DataType::Timestamp(unit, _)) => Ok(arrow::datatypes::DataType::Timestamp(*unit, None)),
-        _ => Err(unfit("a time is needed")),
-    }
-}
-
-/// What the session's calendar and clock show at a TIMESTAMP_LTZ, as a TIMESTAMP.
-fn local_of(args: &Arguments<'_>) -> Result<ArrayRef> {
-    let times = Times::of(args, 0)?;
-    let values = args.longs(|row| Ok(times.local(row).and_then(|moment| moment.value(times.per_second))))?;
-    Ok(arrow::compute::cast(&values, args.gives)?)
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@
 //!
 //! === batch only                  why the file is run in batch mode alone
 //!
-//! === streaming only              why the file is not run in batch mode too; files with late rows need not say so
+//! === streaming only              why the file is not run in batch mode too; files with late or ahead rows need not
+//!                                 say so
 //!
 //! === duckdb                      for expect.py only
 //! ```
@@ -156,7 +157,7 @@ impl Case {
             _ => return Err("the file has either 'rows' or 'error'".to_owned()),
         };
         let sql = sql.ok_or("the file has no 'sql'")?;
-        if counts != Counts::default() {
+        if (counts.late, counts.ahead) != (0, 0) {
             engines = Engines::Streaming;
         }
         Ok(Self { name: name.to_owned(), inputs, sql, expected, engines, in_order })

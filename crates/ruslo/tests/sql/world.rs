@@ -193,7 +193,13 @@ impl World {
         }
         let summary = job.wait()?;
         let rows = self.rows()?;
-        Ok(Answer { rows, counts: Counts { late: summary.late_rows, ..Counts::default() } })
+        for source in summary.operators.iter().filter(|operator| operator.role == Role::Source) {
+            if source.rows_in != source.rows_out + source.skipped_rows + source.dead_letter_rows {
+                return Err(Error::internal(format!("{} lost rows: {source:?}", source.name)));
+            }
+        }
+        let (late, skipped, ahead) = (summary.late_rows, summary.skipped_rows, summary.ahead_rows);
+        Ok(Answer { rows, counts: Counts { late, skipped, ahead } })
     }
 
     /// What has been written, that nothing else lies about, and that no row was lost between read and written.

@@ -8,25 +8,28 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 
-use super::scan::BatchTable;
+use super::BatchShape;
+use super::scan::{BatchTable, Letters};
 use super::{unnest, window};
-use crate::catalog::StreamTable;
+use crate::catalog::{Catalog, StreamTable, Table};
 use crate::connect::Connections;
-use crate::diagnostic::SqlError;
+use crate::diagnostic::{Sql, SqlError};
 use crate::errors::carried;
 use crate::nodes::{WindowAssign, as_node};
+use crate::side;
 use crate::unnest::Unnest;
 
-/// Lowers one plan, and keeps the tables that it reads.
+/// Lowers the plans of a job, and keeps the tables that they read.
 pub(super) struct Lowering<'a> {
     connections: Connections<'a>,
-    parallelism: usize,
+    catalog: &'a Catalog,
+    shape: &'a BatchShape,
     tables: Mutex<Vec<Arc<BatchTable>>>,
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(connections: Connections<'a>, parallelism: usize) -> Self {
-        Self { connections, parallelism, tables: Mutex::default() }
+    pub(super) fn new(connections: Connections<'a>, catalog: &'a Catalog, shape: &'a BatchShape) -> Self {
+        Self { connections, catalog, shape, tables: Mutex::default() }
     }
 
     /// `plan` without nodes of ours.
@@ -49,13 +52,23 @@ impl<'a> Lowering<'a> {
         let Some(table) = scan.source.downcast_ref::<StreamTable>() else {
             return Err(carried(SqlError::internal(format!("'{}' is no table", scan.table_name))));
         };
-        let table = BatchTable::new(table.0.clone(), self.connections, self.parallelism).map_err(carried)?;
-        let table = Arc::new(table);
+        let table = Arc::new(self.table(&table.0).map_err(carried)?);
         self.tables.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&table));
         Ok(LogicalPlan::TableScan(TableScan { source: provider_as_source(table), ..scan.clone() }))
     }
 
-    /// The tables that the lowered plan reads, in the order in which they were met.
+    /// One reading of `table`. Of several, one gives the dead letters.
+    fn table(&self, table: &Arc<Table>) -> Sql<BatchTable> {
+        let (on_error, side) = side::on_error(self.catalog, table)?;
+        let known = self.tables();
+        let letters = known.iter().find(|other| other.name() == table.name.value).map(|other| other.letters());
+        let letters = letters.unwrap_or_else(|| Arc::new(Letters::new(on_error, side)));
+        let (name, id) = BatchTable::node(&table.name.value, known.len());
+        let partitions = self.shape.of_operator(&name, id).or(table.parallelism).unwrap_or(self.shape.parallelism);
+        BatchTable::new(table.clone(), id, self.connections, partitions, letters)
+    }
+
+    /// The tables that the lowered plans read, in the order in which they were met.
     pub(super) fn tables(&self) -> Vec<Arc<BatchTable>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -8,122 +8,164 @@
 //! lowered: a table to its source's splits (`scan`), a window function to columns that are computed (`window`). There are
 //! no watermarks, so nothing is late: every row counts.
 //!
-//! A [`BatchQuery`] is made while the script is planned and run by the caller, who writes the rows to the sink.
+//! A [`BatchQuery`] has the queries of one job. It is made while the script is planned and run by the caller, who writes
+//! the rows to their sinks. Each query reads its tables by itself (`read`); bad records go to side tables as in a stream.
 
 mod lower;
 mod order;
+mod read;
 mod run;
 mod scan;
 mod unnest;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result as DfResult;
 use datafusion::config::ConfigOptions;
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionConfig;
-use ruslo_core::dead_letter::OnError;
-use ruslo_core::graph::{Graph, Node, NodeKind, OperatorId, SourceNode};
-use ruslo_core::metrics::Counter;
+use ruslo_core::graph::{Graph, OperatorId};
+use ruslo_core::metrics::{OperatorMetrics, RowCounts};
+use ruslo_operators::function::World;
 
 pub use run::{BatchEnd, BatchLimits, BatchStop};
+pub(crate) use scan::NEVER_ENDS;
 
+use crate::catalog::Catalog;
 use crate::connect::Connections;
 use crate::diagnostic::Sql;
 use crate::errors::from_datafusion;
-use crate::explain::Detail;
-use crate::ids::operator_id;
+use crate::parallelism;
+use crate::physical::{self, Target};
+use crate::share::share_scans_of;
 use lower::Lowering;
+use scan::BatchTable;
 
 /// The key of the setting, for messages.
 pub(crate) const RUNTIME_MODE: &str = "execution.runtime-mode";
 
-/// A query over bounded tables, planned for DataFusion's batch engine.
+/// The queries of a job over bounded tables, planned for DataFusion's batch engine.
 pub struct BatchQuery {
-    plan: Arc<dyn ExecutionPlan>,
+    flows: Vec<Flow>,
     config: SessionConfig,
-    schema: SchemaRef,
     reads: Vec<TableRead>,
+    world: World,
 }
 
-/// One table that the query reads, and how many rows have been read of it.
-#[derive(Debug, Clone)]
+/// A query and the sink that its rows go to.
+struct Flow {
+    plan: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
+    sink: OperatorId,
+}
+
+/// One reading of a table, and what it counts.
 struct TableRead {
     id: OperatorId,
-    rows: Arc<Counter>,
+    metrics: Arc<OperatorMetrics>,
 }
 
 impl BatchQuery {
-    /// The columns that come out.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// How many rows have been read by the source node `id` of the graph so far.
-    pub fn rows_read(&self, id: OperatorId) -> u64 {
-        self.reads.iter().filter(|read| read.id == id).map(|read| read.rows.get()).sum()
+    /// What the source node `id` of the graph has counted so far; none, if it is no source.
+    pub fn counts(&self, id: OperatorId) -> Option<RowCounts> {
+        self.reads.iter().find(|read| read.id == id).map(|read| read.metrics.counts())
     }
 }
 
 impl std::fmt::Debug for BatchQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BatchQuery").field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("BatchQuery").field("flows", &self.flows.len()).finish_non_exhaustive()
     }
 }
 
-/// How a batch query runs, as far as its plan depends on it.
-#[derive(Debug, Clone, Copy)]
+/// How a batch job runs, as far as its plan depends on it.
+#[derive(Debug, Clone)]
 pub(crate) struct BatchShape {
     /// Partitions of each stage.
     pub(crate) parallelism: usize,
+    /// How many readers sources have, by name or id, where it is not that.
+    pub(crate) operators: BTreeMap<String, usize>,
     /// Rows of a batch; none leaves it to DataFusion.
     pub(crate) batch_rows: Option<usize>,
 }
 
-/// A planned batch query, with what the summary and EXPLAIN know of it.
+impl BatchShape {
+    /// What the settings say of the operator `name`.
+    fn of_operator(&self, name: &str, id: OperatorId) -> Option<usize> {
+        self.operators.get(name).or_else(|| self.operators.get(&id.to_string())).copied()
+    }
+}
+
+/// A planned batch job, with what the summary and EXPLAIN know of it.
 pub(crate) struct BatchPlanned {
     pub(crate) query: BatchQuery,
-    /// The sources, and no edges: what runs is [`BatchQuery`].
+    /// The sources and sinks; only side sinks have edges. What runs is [`BatchQuery`].
     pub(crate) graph: Graph,
-    pub(crate) details: Vec<Detail>,
     /// The plans as EXPLAIN shows them.
     pub(crate) text: String,
 }
 
-/// Plans `plan`, which came from DataFusion's planner and was not made a streaming one.
-pub(crate) fn plan(plan: LogicalPlan, connections: Connections<'_>, shape: BatchShape) -> Sql<BatchPlanned> {
-    let schema = plan.schema().inner().clone();
-    let lowering = Lowering::new(connections, shape.parallelism);
-    let lowered =
-        order::ordered(plan).and_then(|plan| lowering.lower(plan)).map_err(|error| from_datafusion(&error, &[]))?;
-    let config = config(shape);
-    let (optimized, physical) = planned(&lowered, &config).map_err(|error| from_datafusion(&error, &[]))?;
-    let text = format!(
-        "== Logical plan (batch) ==\n{}\n\n== Physical plan (batch) ==\n{}",
-        optimized.display_indent(),
-        displayable(physical.as_ref()).indent(false)
-    );
-    let (mut graph, mut details, mut reads) = (Graph::default(), Vec::new(), Vec::new());
-    for (number, table) in lowering.tables().into_iter().enumerate() {
-        let name = format!("Source {}", table.name());
-        let id = operator_id(&format!("batch source {} #{number}", table.name()));
-        reads.push(TableRead { id, rows: table.rows() });
-        let source =
-            SourceNode { source: table.source()?, row_time: None, rows_per_second: None, on_error: OnError::Fail };
-        let (schema, kind) = (source.source.schema(), NodeKind::Source(source));
-        graph.add(Node { id, name: name.clone(), parallelism: shape.parallelism, schema, kind });
-        details.push(Detail::new(&name, ""));
-    }
-    let query = BatchQuery { plan: physical, config, schema, reads };
-    Ok(BatchPlanned { query, graph, details, text })
+/// What plans of a batch job need to know.
+pub(crate) struct BatchPlanning<'a> {
+    pub(crate) connections: Connections<'a>,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) shape: BatchShape,
+    pub(crate) world: World,
 }
 
-fn config(shape: BatchShape) -> SessionConfig {
+/// Plans the queries of one job, which came from DataFusion's planner and were not made streaming ones.
+pub(crate) fn plan(flows: Vec<(LogicalPlan, Target<'_>)>, planning: BatchPlanning<'_>) -> Sql<BatchPlanned> {
+    let BatchPlanning { connections, catalog, shape, world } = planning;
+    let lowering = Lowering::new(connections, catalog, &shape);
+    let state = session(&config(&shape));
+    let (plans, targets): (Vec<_>, Vec<_>) = flows.into_iter().unzip();
+    let schemas: Vec<SchemaRef> = plans.iter().map(|plan| plan.schema().inner().clone()).collect();
+    let optimized = optimized(plans, &lowering, &state).map_err(|error| from_datafusion(&error, &[]))?;
+    let physical = optimized.iter().map(|plan| physical_plan(plan, &state)).collect::<DfResult<Vec<_>>>();
+    let physical = physical.map_err(|error| from_datafusion(&error, &[]))?;
+
+    let tables = lowering.tables();
+    let sources = tables.iter().map(|table| table.source_node()).collect::<Sql<Vec<_>>>()?;
+    let ends: Vec<_> = schemas.iter().cloned().zip(targets).collect();
+    let made = physical::batch_graph(sources, &ends, connections, catalog)?;
+    parallelism::check_batch(&made.graph, &shape.operators)?;
+    let text = text(&ends, &optimized, &physical, &made.sinks, &made.asides);
+    let flows = physical.into_iter().zip(schemas).zip(&made.sinks);
+    let flows = flows.map(|((plan, schema), (sink, _))| Flow { plan, schema, sink: *sink }).collect();
+    let reads = tables.iter().map(|table| TableRead { id: table.id(), metrics: table.metrics() }).collect();
+    let query = BatchQuery { flows, config: config(&shape), reads, world };
+    Ok(BatchPlanned { query, graph: made.graph, text })
+}
+
+/// What EXPLAIN shows.
+fn text(
+    ends: &[(SchemaRef, Target<'_>)],
+    logical: &[LogicalPlan],
+    physical: &[Arc<dyn ExecutionPlan>],
+    sinks: &[(OperatorId, String)],
+    asides: &[String],
+) -> String {
+    let mut text = Vec::new();
+    for ((((_, target), logical), physical), (_, sink)) in ends.iter().zip(logical).zip(physical).zip(sinks) {
+        if let (Some(name), true) = (target.name(), ends.len() > 1) {
+            text.push(format!("INSERT INTO {name}\n"));
+        }
+        text.push(format!("== Logical plan (batch) ==\n{}\n\n", logical.display_indent()));
+        let physical = displayable(physical.as_ref()).indent(false).to_string();
+        text.push(format!("== Physical plan (batch) ==\n{}\n\n{sink}\n", physical.trim_end()));
+    }
+    text.extend(asides.iter().map(|side| format!("{side}\n")));
+    text.concat().trim_end_matches('\n').to_owned() + "\n"
+}
+
+fn config(shape: &BatchShape) -> SessionConfig {
     let mut options = ConfigOptions::default();
     options.execution.time_zone = Some(crate::types::UTC.to_owned());
     let config = SessionConfig::from(options).with_target_partitions(shape.parallelism);
@@ -133,12 +175,19 @@ fn config(shape: BatchShape) -> SessionConfig {
     }
 }
 
-/// The optimised plan and the physical one.
-fn planned(plan: &LogicalPlan, config: &SessionConfig) -> DfResult<(LogicalPlan, Arc<dyn ExecutionPlan>)> {
-    let state = session(config);
-    let optimized = state.optimize(plan)?;
-    let physical = now(state.query_planner().create_physical_plan(&optimized, &state))?;
-    Ok((optimized, physical))
+/// The plans without nodes of ours, as DataFusion's rules make them. What is left out of a table because it is bad must
+/// be the same in each of them, so those that read such a table read the same columns.
+fn optimized(plans: Vec<LogicalPlan>, lowering: &Lowering<'_>, state: &SessionState) -> DfResult<Vec<LogicalPlan>> {
+    let plans = plans.into_iter().map(|plan| state.optimize(&lowering.lower(order::ordered(plan)?)?));
+    let plans = plans.collect::<DfResult<Vec<_>>>()?;
+    share_scans_of(plans, |scan| {
+        let provider = source_as_provider(&scan.source).ok();
+        provider.is_some_and(|provider| provider.downcast_ref::<BatchTable>().is_some_and(BatchTable::leaves_out))
+    })
+}
+
+fn physical_plan(plan: &LogicalPlan, state: &SessionState) -> DfResult<Arc<dyn ExecutionPlan>> {
+    now(state.query_planner().create_physical_plan(plan, state))
 }
 
 /// DataFusion's rules; its analyser has nothing to do, because the plan is typed already, as Flink types it.

@@ -6,23 +6,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::DataFusionError;
-use datafusion::execution::TaskContext;
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use futures::future::{Either, select};
 use ruslo_core::error::{Error, Result};
+use ruslo_core::graph::OperatorId;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{Receiver, channel};
 
-use super::BatchQuery;
+use super::read::Asides;
+use super::{BatchQuery, Flow};
 
 /// Stack of the threads that run the query, in bytes: expressions may be nested deep.
 const STACK_BYTES: usize = 16 << 20;
 
 /// Of the memory of one partition, this part is kept free by a sort.
 const SORT_SHARE: usize = 8;
+
+/// Batches that may wait to be written to side tables.
+const ASIDES_AHEAD_MAX: usize = 2;
 
 /// What a run may use of the machine.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +70,17 @@ impl BatchStop {
     }
 }
 
+/// What a turn of the loop brings.
+enum Came {
+    Rows(Option<DfResult<RecordBatch>>),
+    Aside(OperatorId, RecordBatch),
+    Woken,
+}
+
 impl BatchQuery {
-    /// Runs the query and hands its rows to `take`, in the order of its ORDER BY if it has one. Blocks; must not be
-    /// called from an asynchronous task.
+    /// Runs the queries one after the other and hands the rows of each to `take` with the id of their sink, in the order
+    /// of its ORDER BY if it has one; the rows of side tables come among them. Blocks; must not be called from an
+    /// asynchronous task.
     ///
     /// # Errors
     /// What a source, an expression or `take` says; `Resource`, if the memory is too small and spilling does not help.
@@ -74,7 +88,7 @@ impl BatchQuery {
         &self,
         limits: BatchLimits,
         stop: &BatchStop,
-        mut take: impl FnMut(RecordBatch) -> Result<()>,
+        mut take: impl FnMut(OperatorId, RecordBatch) -> Result<()>,
     ) -> Result<BatchEnd> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(limits.workers.max(1))
@@ -82,31 +96,53 @@ impl BatchQuery {
             .thread_stack_size(STACK_BYTES)
             .build()
             .map_err(|error| Error::io("cannot start the threads of a batch query", &error))?;
-        let context = self.context(limits)?;
+        self.world.begin_query();
         let ended = runtime.block_on(async {
-            let mut rows = execute_stream(Arc::clone(&self.plan), context).map_err(|error| of_run(&error))?;
-            loop {
-                if stop.is_asked() {
+            for flow in &self.flows {
+                if self.flow(flow, limits, stop, &mut take).await? == BatchEnd::Stopped {
                     return Ok(BatchEnd::Stopped);
                 }
-                let next = match select(rows.next(), Box::pin(stop.0.notify.notified())).await {
-                    Either::Left((next, _)) => next,
-                    Either::Right(_) => continue,
-                };
-                let Some(batch) = next else { return Ok(BatchEnd::Finished) };
-                take(self.typed(&batch.map_err(|error| of_run(&error))?)?)?;
             }
+            Ok(BatchEnd::Finished)
         });
         // A reader in the middle of a file need not be waited for.
         runtime.shutdown_background();
         ended
     }
 
-    fn context(&self, limits: BatchLimits) -> Result<Arc<TaskContext>> {
+    async fn flow(
+        &self,
+        flow: &Flow,
+        limits: BatchLimits,
+        stop: &BatchStop,
+        take: &mut impl FnMut(OperatorId, RecordBatch) -> Result<()>,
+    ) -> Result<BatchEnd> {
+        let (sender, mut asides) = channel(ASIDES_AHEAD_MAX);
+        let context = self.context(limits, Asides { begun: self.world.begin_query(), sender })?;
+        let mut rows = execute_stream(Arc::clone(&flow.plan), context).map_err(|error| of_run(&error))?;
+        loop {
+            if stop.is_asked() {
+                return Ok(BatchEnd::Stopped);
+            }
+            match next(&mut rows, &mut asides, stop).await {
+                Came::Woken => {}
+                Came::Aside(sink, batch) => take(sink, batch)?,
+                Came::Rows(Some(batch)) => take(flow.sink, flow.typed(&batch.map_err(|error| of_run(&error))?)?)?,
+                Came::Rows(None) => break,
+            }
+        }
+        // Whoever has read a table to its end has sent all that was put aside of it.
+        while let Ok((sink, batch)) = asides.try_recv() {
+            take(sink, batch)?;
+        }
+        Ok(BatchEnd::Finished)
+    }
+
+    fn context(&self, limits: BatchLimits, asides: Asides) -> Result<Arc<TaskContext>> {
         let bytes = usize::try_from(limits.memory_limit_bytes).unwrap_or(usize::MAX);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(bytes))).build_arc();
         let runtime = runtime.map_err(|error| of_run(&error))?;
-        let (session, mut config) = ("batch".to_owned(), self.config.clone());
+        let (session, mut config) = ("batch".to_owned(), self.config.clone().with_extension(Arc::new(asides)));
         // What a sort keeps free for merging what it has spilled: its default is more than a small limit has.
         let sorts = config.target_partitions().saturating_mul(SORT_SHARE);
         let execution = &mut config.options_mut().execution;
@@ -117,7 +153,24 @@ impl BatchQuery {
         let context = TaskContext::new(None, session, config, scalars, higher_order, aggregates, windows, runtime);
         Ok(Arc::new(context))
     }
+}
 
+/// What comes first: rows of the query, what was put aside, or a wish to stop.
+async fn next(
+    rows: &mut SendableRecordBatchStream,
+    asides: &mut Receiver<(OperatorId, RecordBatch)>,
+    stop: &BatchStop,
+) -> Came {
+    let either = select(rows.next(), Box::pin(asides.recv()));
+    match select(either, Box::pin(stop.0.notify.notified())).await {
+        Either::Left((Either::Left((rows, _)), _)) => Came::Rows(rows),
+        Either::Left((Either::Right((Some((sink, batch)), _)), _)) => Came::Aside(sink, batch),
+        // The query holds a sender as long as it runs.
+        Either::Left((Either::Right((None, _)), _)) | Either::Right(_) => Came::Woken,
+    }
+}
+
+impl Flow {
     /// The rows under the columns that the sink was promised.
     fn typed(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

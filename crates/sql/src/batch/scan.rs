@@ -1,17 +1,14 @@
 //! A table's source as DataFusion reads it: the splits are shared out among the partitions as these come to them.
 //!
 //! Readers block, so each partition's stands on a thread of tokio's blocking pool and sends its batches through a
-//! channel of a few.
+//! channel of a few. What they do there stands in `read`.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult};
@@ -26,65 +23,110 @@ use datafusion::physical_plan::{
 use ruslo_core::connector::Registry;
 use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
-use ruslo_core::error::{Error, Result};
-use ruslo_core::metrics::Counter;
-use ruslo_core::schema::visible;
-use ruslo_core::source::{Budget, Polled, RowTime, Source, Split, SplitWatermark};
-use ruslo_core::time::Timestamp;
+use ruslo_core::error::Error;
+use ruslo_core::graph::{Node, NodeKind, OperatorId, SourceNode};
+use ruslo_core::metrics::OperatorMetrics;
+use ruslo_core::source::Source;
 
 use super::RUNTIME_MODE;
-use crate::care::{Bad, Care};
+use super::read::{Asides, Input};
 use crate::catalog::Table;
 use crate::connect::Connections;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::carried;
+use crate::ids::operator_id;
 use crate::scan::Reading;
 
 /// Batches that may wait between a reader and the query.
 const BATCHES_AHEAD_MAX: usize = 2;
 
-/// How long a reader that has nothing now is left alone, at most.
-const PENDING_MAX: Duration = Duration::from_millis(10);
+/// What the message of a table says that has no end.
+pub(crate) const NEVER_ENDS: &str = "never ends: it cannot be read in batch mode";
 
-/// A bounded table.
+/// What becomes of the records of a table that cannot become rows. All readings of the table share it.
+pub(super) struct Letters {
+    on_error: OnError,
+    side: Option<Arc<Table>>,
+    /// Whether a reading gives the dead letters already: each is to be written once.
+    given: AtomicBool,
+}
+
+impl Letters {
+    pub(super) fn new(on_error: OnError, side: Option<Arc<Table>>) -> Self {
+        Self { on_error, side, given: AtomicBool::new(false) }
+    }
+}
+
+/// One reading of a bounded table.
 pub(super) struct BatchTable {
     table: Arc<Table>,
+    id: OperatorId,
     registry: Registry,
     environment: Environment,
-    parallelism: usize,
-    rows: Arc<Counter>,
+    partitions: usize,
+    metrics: Arc<OperatorMetrics>,
+    letters: Arc<Letters>,
 }
 
 impl BatchTable {
     /// Refuses a table whose input does not end.
-    pub(super) fn new(table: Arc<Table>, connections: Connections<'_>, parallelism: usize) -> Sql<Self> {
-        if Care::of(&table.options)?.bad != Bad::Fail {
-            let what = format!("'on-error' of the table '{}' in batch mode", table.name.value);
-            return Err(SqlError::not_yet(what, table.name.at));
-        }
+    pub(super) fn new(
+        table: Arc<Table>,
+        id: OperatorId,
+        connections: Connections<'_>,
+        partitions: usize,
+        letters: Arc<Letters>,
+    ) -> Sql<Self> {
         let (registry, environment) = (connections.registry.clone(), connections.environment.clone());
-        let made = Self { table, registry, environment, parallelism, rows: Arc::default() };
+        let made = Self { table, id, registry, environment, partitions, metrics: Arc::default(), letters };
         if made.source()?.is_bounded() {
             return Ok(made);
         }
         let name = &made.table.name.value;
-        let error = SqlError::new(format!("the table '{name}' never ends: it cannot be read in batch mode"));
+        let error = SqlError::new(format!("the table '{name}' {NEVER_ENDS}"));
         Err(error.help(format!("SET '{RUNTIME_MODE}' = 'streaming', or give the table an end")))
+    }
+
+    /// The name and id of the graph's node for the `number`th reading of a job, which is of the table `name`.
+    pub(super) fn node(name: &str, number: usize) -> (String, OperatorId) {
+        (format!("Source {name}"), operator_id(&format!("batch source {name} #{number}")))
     }
 
     pub(super) fn name(&self) -> &str {
         &self.table.name.value
     }
 
-    /// What counts the rows that are read.
-    pub(super) fn rows(&self) -> Arc<Counter> {
-        Arc::clone(&self.rows)
+    pub(super) fn id(&self) -> OperatorId {
+        self.id
+    }
+
+    pub(super) fn letters(&self) -> Arc<Letters> {
+        Arc::clone(&self.letters)
+    }
+
+    /// Whether bad records are left out, so that what is bad must not depend on the reading.
+    pub(super) fn leaves_out(&self) -> bool {
+        !self.letters.on_error.fails()
+    }
+
+    /// What it counts.
+    pub(super) fn metrics(&self) -> Arc<OperatorMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// The graph's node, and the table that takes the dead letters.
+    pub(super) fn source_node(&self) -> Sql<(Node, Option<Arc<Table>>)> {
+        let on_error = self.letters.on_error.clone();
+        let source = SourceNode { source: self.source()?, row_time: None, rows_per_second: None, on_error };
+        let (schema, name) = (source.source.schema(), format!("Source {}", self.name()));
+        let node = Node { id: self.id, name, parallelism: self.partitions, schema, kind: NodeKind::Source(source) };
+        Ok((node, self.letters.side.clone()))
     }
 
     /// The source of all columns.
-    pub(super) fn source(&self) -> Sql<Arc<dyn Source>> {
+    fn source(&self) -> Sql<Arc<dyn Source>> {
         let all = Reading::new(&self.table, (0..self.table.columns.len()).collect(), false);
-        self.connections().source(&self.table, all.physical(), OnError::Fail)
+        self.connections().source(&self.table, all.physical(), self.letters.on_error.clone())
     }
 
     fn connections(&self) -> Connections<'_> {
@@ -93,23 +135,25 @@ impl BatchTable {
 
     fn exec(&self, wanted: Vec<usize>) -> Sql<BatchScan> {
         let reading = Reading::new(&self.table, wanted, false);
-        let source = self.connections().source(&self.table, reading.physical(), OnError::Fail)?;
+        let on_error = self.letters.on_error.clone();
+        let source = self.connections().source(&self.table, reading.physical(), on_error.clone())?;
         let row_time = reading.row_time(&source.schema())?;
         let schema = Arc::new(reading.made_schema());
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
-            Partitioning::UnknownPartitioning(self.parallelism),
+            Partitioning::UnknownPartitioning(self.partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
+        let is_first = !self.letters.given.swap(true, Ordering::Relaxed);
         let input = Input {
             source,
             row_time,
             schema,
-            // In batch mode all rows are read at the same time.
-            now: self.environment.clock.wall(),
             environment: self.environment.clone(),
-            rows: self.rows(),
+            metrics: self.metrics(),
+            on_error,
+            side: self.letters.side.as_ref().filter(|_| is_first).map(|side| side.name.value.clone()),
             open: OnceLock::new(),
         };
         Ok(BatchScan { table: self.name().to_owned(), input: Arc::new(input), properties: Arc::new(properties) })
@@ -148,61 +192,6 @@ impl TableProvider for BatchTable {
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.table.columns.len()).collect());
         let scan = self.exec(wanted).map_err(carried);
         Box::pin(std::future::ready(scan.map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>)))
-    }
-}
-
-/// What the partitions of one scan share.
-struct Input {
-    source: Arc<dyn Source>,
-    row_time: Option<Arc<dyn RowTime>>,
-    schema: SchemaRef,
-    now: Timestamp,
-    environment: Environment,
-    rows: Arc<Counter>,
-    /// The splits that nobody reads yet; listed when the first partition begins.
-    open: OnceLock<Result<Mutex<VecDeque<Split>>>>,
-}
-
-impl Input {
-    fn next_split(&self) -> Result<Option<Split>> {
-        let open = self.open.get_or_init(|| Ok(Mutex::new(self.source.splits(&self.environment)?.into())));
-        let open = open.as_ref().map_err(Clone::clone)?;
-        Ok(open.lock().unwrap_or_else(PoisonError::into_inner).pop_front())
-    }
-
-    /// Reads splits until none is left, or `send` wants no more.
-    fn read(&self, rows_max: usize, mut send: impl FnMut(RecordBatch) -> bool) -> Result<()> {
-        let mut reader = self.source.reader(&self.environment)?;
-        while let Some(split) = self.next_split()? {
-            reader.add_split(split, None)?;
-            let mut watermark = SplitWatermark::START;
-            loop {
-                match reader.poll(Budget { rows_max })? {
-                    Polled::Batch { batch, .. } => {
-                        self.rows.add(batch.num_rows());
-                        if !send(self.made(batch, &mut watermark)?) {
-                            return Ok(());
-                        }
-                    }
-                    Polled::Sifted(_) => return Err(Error::internal("a reader left records out unasked")),
-                    Polled::Worked(_) => {}
-                    Polled::Finished(_) => break,
-                    Polled::Pending(_) => thread::park_timeout(PENDING_MAX),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The table's rows from the reader's, under the table's own schema.
-    fn made(&self, batch: RecordBatch, watermark: &mut SplitWatermark) -> Result<RecordBatch> {
-        let batch = match &self.row_time {
-            Some(row_time) => visible(&row_time.assign(batch, watermark, self.now)?.batch),
-            None => batch,
-        };
-        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let columns = batch.columns().get(..self.schema.fields().len()).unwrap_or_default().to_vec();
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
 }
 
@@ -259,11 +248,14 @@ impl ExecutionPlan for BatchScan {
     }
 
     fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let Some(asides) = context.session_config().get_extension::<Asides>() else {
+            return Err(as_datafusion(Error::internal("a batch query runs without a place for what is put aside")));
+        };
         let mut stream = RecordBatchReceiverStream::builder(self.input.schema.clone(), BATCHES_AHEAD_MAX);
         let (input, sender) = (Arc::clone(&self.input), stream.tx());
         let rows_max = context.session_config().batch_size();
         stream.spawn_blocking(move || {
-            let read = input.read(rows_max, |batch| sender.blocking_send(Ok(batch)).is_ok());
+            let read = input.read(rows_max, &asides, |batch| sender.blocking_send(Ok(batch)).is_ok());
             read.map_err(as_datafusion)
         });
         Ok(stream.build())

@@ -6,21 +6,21 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Assigned, RowTime, SplitWatermark};
+use crate::time::Timestamp;
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
-use ruslo_core::error::{Error, ErrorKind, Result};
-use ruslo_core::source::{Assigned, RowTime, SplitWatermark};
-use ruslo_core::time::Timestamp;
 
 /// A row that failed, and why.
-pub(crate) type BadRow = (usize, Error);
+pub type BadRow = (usize, Error);
 
 /// Makes the table's rows of `batch` without those that fail, which come back by their places, ascending.
 ///
 /// # Errors
 /// Whatever is not the data's fault; `Data`, if a row fails only beside others.
-pub(crate) fn sift(
+pub fn sift(
     row_time: &dyn RowTime,
     batch: RecordBatch,
     watermark: &mut SplitWatermark,
