@@ -17,7 +17,7 @@ use ruslo_core::schema::split_watermarks;
 
 use crate::event_time::millis;
 use crate::expression::evaluate;
-use crate::window::{WindowClock, WindowShape};
+use crate::window::{WindowClock, WindowShape, is_complete};
 
 /// When a row is late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,11 @@ pub enum LateRule {
     Windows(WindowShape),
     /// When the watermark is past its own time: no session takes it.
     Time,
+    /// When the watermark has completed the one window that it was given. Its time is the window's end, or so many
+    /// milliseconds before.
+    Window(i64, WindowClock),
+    /// When the watermark has reached its own time: it has no place in an order any more.
+    Reached,
 }
 
 /// Gives late rows aside, through [`Port::LATE`]; cheap to clone.
@@ -35,12 +40,28 @@ pub struct LateRowsSpec {
     time: Arc<dyn PhysicalExpr>,
     columns: Vec<usize>,
     side: SchemaRef,
+    last: Option<Last>,
+}
+
+/// Which of a row's copies is that of its last window.
+#[derive(Debug, Clone)]
+struct Last {
+    shape: WindowShape,
+    /// The row's own time.
+    time: Arc<dyn PhysicalExpr>,
 }
 
 impl LateRowsSpec {
     /// Judges rows by `time`, a TIMESTAMP, and `rule`. Aside go the `columns` of late rows, under the names of `side`.
     pub fn new(rule: LateRule, time: Arc<dyn PhysicalExpr>, columns: Vec<usize>, side: SchemaRef) -> Self {
-        Self { rule, time, columns, side }
+        Self { rule, time, columns, side, last: None }
+    }
+
+    /// The same for rows that are there once for each of their windows, which are of `shape` and the row's own `time`,
+    /// and judged by [`LateRule::Window`]. Aside goes a row once, if all of its windows are complete.
+    #[must_use]
+    pub fn once(self, shape: WindowShape, time: Arc<dyn PhysicalExpr>) -> Self {
+        Self { last: Some(Last { shape, time }), ..self }
     }
 
     /// Makes the operator of each subtask.
@@ -65,6 +86,23 @@ impl LateRowsSpec {
         Ok(late.contains(&true).then(|| BooleanArray::from(late)))
     }
 
+    /// Which of the `late` rows go aside.
+    fn aside(&self, batch: &RecordBatch, late: &BooleanArray) -> Result<BooleanArray> {
+        let (Some(last), LateRule::Window(before_end_ms, clock)) = (&self.last, self.rule) else {
+            return Ok(late.clone());
+        };
+        let (ends, own) = (evaluate(&self.time, batch)?, evaluate(&last.time, batch)?);
+        let nulls = own.nulls().cloned();
+        let (ends, own) = (millis(&ends)?, clock.local_times(millis(&own)?, own.data_type()));
+        let mut aside = Vec::with_capacity(late.len());
+        for (row, (end, own)) in ends.iter().zip(&own).enumerate() {
+            let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            let is_late = late.value(row) && !is_null;
+            aside.push(is_late && last.shape.last_end_of(*own)? == end.saturating_add(before_end_ms));
+        }
+        Ok(aside.into())
+    }
+
     fn side(&self, late: &RecordBatch) -> Result<RecordBatch> {
         let column = |index: &usize| late.columns().get(*index).cloned();
         let columns: Option<Vec<ArrayRef>> = self.columns.iter().map(column).collect();
@@ -77,7 +115,8 @@ impl LateRule {
     /// What it goes by; sessions are of instants.
     fn clock(self) -> WindowClock {
         match self {
-            Self::Time => WindowClock::plain(),
+            Self::Time | Self::Reached => WindowClock::plain(),
+            Self::Window(_, clock) => clock,
             Self::Windows(shape) => shape.clock(),
         }
     }
@@ -85,6 +124,8 @@ impl LateRule {
     fn is_late(self, time: i64, watermark: i64) -> Result<bool> {
         match self {
             Self::Time => Ok(time < watermark),
+            Self::Reached => Ok(time <= watermark),
+            Self::Window(before_end_ms, _) => Ok(is_complete(time.saturating_add(before_end_ms), watermark)),
             Self::Windows(shape) => shape.is_late(time, watermark),
         }
     }
@@ -107,7 +148,10 @@ impl Operator for LateRows {
             return Ok(Progress::Done);
         };
         ctx.metrics.late_rows.add(late.true_count());
-        out.emit_to(Port::LATE, self.spec.side(&filter_record_batch(&batch, &late)?)?);
+        let aside = self.spec.aside(&batch, &late)?;
+        if aside.true_count() > 0 {
+            out.emit_to(Port::LATE, self.spec.side(&filter_record_batch(&batch, &aside)?)?);
+        }
         let kept: BooleanArray = late.values().iter().map(|late| Some(!late)).collect();
         out.emit(filter_record_batch(&batch, &kept)?);
         Ok(Progress::Done)
@@ -180,6 +224,49 @@ mod tests {
     fn for_sessions_a_row_is_late_when_the_watermark_is_past_it() {
         let batch = rows(&[(Some(5), 4), (Some(5), 5), (Some(5), 6)]);
         assert_eq!(run(LateRule::Time, batch), (vec![0, 1], vec![2], 1));
+    }
+
+    #[test]
+    fn for_an_order_a_row_is_late_when_the_watermark_has_reached_it() {
+        let batch = rows(&[(Some(5), 4), (Some(5), 5), (Some(5), 6), (None, 6)]);
+        assert_eq!(run(LateRule::Reached, batch), (vec![0, 3], vec![1, 2], 2));
+    }
+
+    #[test]
+    fn a_copy_is_late_by_its_own_window() {
+        let ends = rows(&[(Some(10), 8), (Some(10), 9), (Some(20), 9)]);
+        assert_eq!(run(LateRule::Window(0, WindowClock::plain()), ends), (vec![0, 2], vec![1], 1));
+        let before = rows(&[(Some(9), 8), (Some(9), 9)]);
+        assert_eq!(run(LateRule::Window(1, WindowClock::plain()), before), (vec![0], vec![1], 1));
+    }
+
+    /// Windows of 20 every 10; the column `v` is the row's own time here, so that 3 is in those that end at 10 and 20.
+    #[test]
+    fn of_the_copies_of_a_row_one_goes_aside_if_all_are_late() {
+        let ends = rows(&[(Some(10), 9), (Some(20), 9), (Some(10), 19), (Some(20), 19)]);
+        let own: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![3, 3, 4, 4]));
+        let mut columns = ends.columns().to_vec();
+        let mut fields: Vec<_> = ends.schema().fields().iter().cloned().collect();
+        let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+        columns.insert(2, own);
+        fields.insert(2, Arc::new(Field::new("own", time, true)));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let schema = batch.schema();
+        let spec = LateRowsSpec::new(
+            LateRule::Window(0, WindowClock::plain()),
+            col("ts", &schema).unwrap(),
+            vec![2, 0],
+            side(),
+        );
+        let spec = spec.once(WindowShape::hop(10, 20, 0).unwrap(), col("own", &schema).unwrap());
+        let mut test = TestContext::new();
+        let mut out = Output::default();
+        spec.factory().create().unwrap().on_batch(0, batch, &mut test.context(), &mut out).unwrap();
+        let out = out.take();
+        let of = |wanted: Port| out.iter().filter(move |(port, _)| *port == wanted);
+        assert_eq!(of(Port::MAIN).flat_map(|(_, batch)| numbers(batch, 0)).collect::<Vec<_>>(), [1]);
+        assert_eq!(of(Port::LATE).flat_map(|(_, batch)| numbers(batch, 1)).collect::<Vec<_>>(), [3]);
+        assert_eq!(test.metrics.late_rows.get(), 3);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use arrow::compute::{
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
-use ruslo_core::error::{Error, Result};
+use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_core::key_group::KeyGroup;
 use ruslo_core::memory::batch_bytes;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
@@ -214,7 +214,7 @@ impl EventTimeSort {
     fn accounted(&self, ctx: &mut OperatorContext<'_>, progress: Progress) -> Result<Progress> {
         let firing = self.firing.as_ref().map_or(0, batch_bytes);
         let bytes = self.runs_bytes + firing + ctx.state.table(TABLE).bytes() + ctx.state.table(FIRING).bytes();
-        ctx.memory.resize(bytes as u64)?;
+        ctx.memory.resize(bytes as u64).map_err(too_much)?;
         Ok(progress)
     }
 
@@ -273,6 +273,17 @@ impl EventTimeSort {
     }
 }
 
+/// Says what can be done about rows that are too many to wait in memory.
+fn too_much(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Resource => Error::resource(format!(
+            "{error}. ORDER BY holds the rows that are ahead of the watermark: a WATERMARK FOR with a smaller delay holds \
+             fewer, and over tables that end, 'execution.runtime-mode' = 'batch' sorts on disk"
+        )),
+        _ => error,
+    }
+}
+
 fn bucket_of(time: i64) -> i64 {
     time.saturating_sub(time.rem_euclid(BUCKET_MS))
 }
@@ -322,7 +333,7 @@ impl Operator for EventTimeSort {
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMillisecondArray};
     use arrow::datatypes::{Int64Type, TimestampMillisecondType};
-    use ruslo_core::error::ErrorKind;
+    use ruslo_core::memory::MemoryPool;
     use ruslo_core::rng::Rng;
     use ruslo_core::schema::with_split_watermarks;
 
@@ -391,6 +402,25 @@ mod tests {
         let error = run_batch(operator.as_mut(), batch(&[(None, 1)]), &mut test).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(error.to_string().contains("'ts' is NULL"), "{error}");
+    }
+
+    #[test]
+    fn more_rows_than_the_limit_is_an_error_that_says_what_to_do() {
+        let mut test = TestContext::new();
+        test.pool = MemoryPool::new(10_000);
+        test.memory = test.pool.reserve("EventTimeSort ts #0");
+        let mut operator = opened(&mut test);
+        let many: Vec<_> = (0..100).map(|row| (row, row)).collect();
+        run_batch(operator.as_mut(), timed(&many), &mut test).unwrap();
+        let mut more = || run_batch(operator.as_mut(), timed(&many), &mut test);
+        let error = std::iter::repeat_with(|| more().err()).take(10).flatten().next().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Resource);
+        let said = error.to_string();
+        for part in
+            ["memory limit of 9.8 KiB", "EventTimeSort ts #0", "'pipeline.memory-limit'", "WATERMARK", "'batch'"]
+        {
+            assert!(said.contains(part), "{said}");
+        }
     }
 
     #[test]

@@ -22,9 +22,11 @@ use ruslo_core::operator::{Progress, Subtask};
 use ruslo_core::sink::{Committable, Committer, Sink, SinkContext};
 use ruslo_core::time::Timestamp;
 use ruslo_runtime::job::Start;
-use ruslo_sql::{BatchEnd, BatchLimits, BatchQuery, BatchStop};
+use ruslo_sql::{BatchEnd, BatchLimits, BatchQuery, BatchStop, Scratch};
 use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
 use ruslo_state::store::CheckpointStore;
+
+use crate::checkpoints::{remove_scratch, scratch_folder};
 
 /// What a batch job is made of.
 pub(crate) struct BatchSpec {
@@ -89,6 +91,11 @@ impl BatchRun {
     /// What the node has counted.
     pub(crate) fn counts(&self, node: &Node) -> RowCounts {
         self.work.counts(node)
+    }
+
+    /// How many bytes it has written to temporary files.
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        self.work.spec.query.spilled_bytes()
     }
 
     /// Waits until it is over, `timeout` at most; whether it is.
@@ -191,7 +198,11 @@ impl Work {
     }
 
     fn run(&self, mut begun: Begun, stop: &BatchStop) -> Result<BatchEnd> {
-        let ended = self.compute(&mut begun, stop);
+        let scratch = Scratch::new(Arc::clone(&self.spec.environment.disk), scratch_folder(&self.spec.store));
+        // What a killed process has left.
+        scratch.clear()?;
+        let ended = self.compute(&mut begun, &scratch, stop);
+        remove_scratch(&scratch)?;
         if !matches!(ended, Ok(BatchEnd::Finished)) && !self.is_finished(&begun)? {
             begun.abort()?;
         }
@@ -203,12 +214,12 @@ impl Work {
         Ok(self.spec.store.last_epoch()? > begun.epoch)
     }
 
-    fn compute(&self, begun: &mut Begun, stop: &BatchStop) -> Result<BatchEnd> {
+    fn compute(&self, begun: &mut Begun, scratch: &Scratch, stop: &BatchStop) -> Result<BatchEnd> {
         let mut writers = BTreeMap::new();
         for output in &begun.outputs {
             writers.insert(output.id, output.sink.writer(Subtask { index: 0, parallelism: 1 }, &begun.context)?);
         }
-        let end = self.spec.query.run(self.spec.limits, stop, |sink, batch| {
+        let end = self.spec.query.run((self.spec.limits, scratch), stop, |sink, batch| {
             let (Some(writer), Some(rows_out)) = (writers.get_mut(&sink), self.rows_out.get(&sink)) else {
                 return Err(Error::internal("rows for a sink that the job does not have"));
             };
@@ -316,6 +327,16 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test's files")]
+    fn what_a_killed_batch_job_has_spilled_is_removed() {
+        let sorting = Sorting::new("3\n1\n");
+        std::fs::create_dir_all(sorting.path("checkpoints/spill")).unwrap();
+        std::fs::write(sorting.path("checkpoints/spill/spill-0"), "left").unwrap();
+        assert_eq!(sorting.run(StartMode::New).spilled_bytes, 0);
+        assert!(!sorting.path("checkpoints/spill").exists());
+    }
+
+    #[test]
     #[allow(clippy::disallowed_methods, reason = "a test's input")]
     fn a_batch_job_that_fails_leaves_no_output_and_starts_over() {
         let sorting = Sorting::new("3\nx\n");
@@ -344,7 +365,10 @@ mod tests {
     fn a_sort_of_more_than_the_memory_limit_spills() {
         let rows: String = (0..300_000_i64).map(|row| format!("{}\n", row * 7_919 % 300_007)).collect();
         let sorting = Sorting { memory_limit: "1 mb", ..Sorting::new(&rows) };
-        assert_eq!(sorting.run(StartMode::New).rows_out, 300_000);
+        let summary = sorting.run(StartMode::New);
+        assert_eq!(summary.rows_out, 300_000);
+        assert!(summary.spilled_bytes > 1 << 20, "{} bytes", summary.spilled_bytes);
+        assert!(!sorting.path("checkpoints/spill").exists(), "the temporary files are gone");
         let output = sorting.output().concat();
         let values: Vec<i64> = output.lines().map(|line| line.parse().unwrap()).collect();
         assert!(values.len() == 300_000 && values.is_sorted_by(|a, b| a >= b));

@@ -9,6 +9,7 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_core::graph::{Graph, NodeKind, OperatorId};
 use ruslo_core::sink::{Committable, Committer, Sink, SinkContext};
+use ruslo_sql::Scratch;
 use ruslo_state::manifest::Manifest;
 use ruslo_state::store::CheckpointStore;
 
@@ -20,6 +21,19 @@ pub(crate) fn default_folder(job: &str) -> PathBuf {
     let name: String = job.chars().map(fits).collect();
     let name = if name.trim_matches('.').is_empty() { "job".to_owned() } else { name };
     Path::new(HOME).join("checkpoints").join(name)
+}
+
+/// Where a batch job spills.
+pub(crate) fn scratch_folder(store: &CheckpointStore) -> PathBuf {
+    store.folder().join("spill")
+}
+
+/// Removes what a batch job has spilled, and the folder.
+pub(crate) fn remove_scratch(scratch: &Scratch) -> Result<()> {
+    scratch.clear()?;
+    // Most jobs spill nothing, and have no such folder.
+    let _ = std::fs::remove_dir(scratch.folder());
+    Ok(())
 }
 
 /// The sinks of a pipeline, for what is done to their output before a run or after it.

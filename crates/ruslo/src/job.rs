@@ -130,7 +130,7 @@ impl Job {
         let summary = Summary::of_nodes(&self.name, folder, state, batch.graph(), |node| batch.counts(node));
         // The folder says which epochs there are; that it cannot be read now is no reason to fail.
         let last = self.checkpoints.store().last_epoch().ok().filter(|_| state == State::Finished);
-        Summary { seconds, checkpoint: last.or(self.resumed_from), ..summary }
+        Summary { seconds, checkpoint: last.or(self.resumed_from), spilled_bytes: batch.spilled_bytes(), ..summary }
     }
 
     fn summary_of(&self, status: &JobStatus, state: State) -> Summary {

@@ -80,6 +80,8 @@ pub struct Summary {
     pub checkpoint_dir: PathBuf,
     /// The most bytes that its rows and state ever held, of what `pipeline.memory-limit` limits.
     pub peak_memory_bytes: u64,
+    /// The bytes that sorts and aggregates of a batch job wrote to temporary files, because memory was too small.
+    pub spilled_bytes: u64,
     /// Every operator, in the order of the plan.
     pub operators: Vec<OperatorSummary>,
 }
@@ -146,6 +148,7 @@ impl Summary {
             checkpoint: None,
             checkpoint_dir: folder.to_owned(),
             peak_memory_bytes: 0,
+            spilled_bytes: 0,
             operators,
         }
     }

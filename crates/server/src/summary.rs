@@ -44,6 +44,7 @@ pub(crate) fn json(ended: &Ended) -> Value {
         "checkpoint": summary.checkpoint.map(|epoch| epoch.0),
         "checkpoint_dir": summary.checkpoint_dir.display().to_string(),
         "peak_memory_bytes": summary.peak_memory_bytes,
+        "spilled_bytes": summary.spilled_bytes,
         "cpu_seconds": cost::cpu_seconds(),
         "peak_rss_bytes": cost::peak_rss_bytes(),
         "operators": summary.operators.iter().map(operator).collect::<Vec<_>>(),
@@ -104,6 +105,7 @@ mod tests {
             checkpoint: Some(Epoch(7)),
             checkpoint_dir: "c".into(),
             peak_memory_bytes: 10,
+            spilled_bytes: 0,
             operators: vec![operator],
         };
         Ended { summary, error }

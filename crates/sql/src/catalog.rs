@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -64,6 +65,12 @@ impl Table {
         let is_virtual = |column: &&Column| column.metadata.as_ref().is_some_and(|(_, is_virtual)| *is_virtual);
         let written = self.columns.iter().filter(|column| column.computed.is_none() && !is_virtual(column));
         Arc::new(Schema::new(written.map(|column| column.field.clone()).collect::<Vec<_>>()))
+    }
+
+    /// Where its files are, if its connector has such; two tables with one place cannot be told apart there.
+    pub(crate) fn place(&self) -> Option<PathBuf> {
+        let path = &self.option("path")?.value;
+        Some(Path::new(path).components().filter(|part| !matches!(part, Component::CurDir)).collect())
     }
 
     /// The option `key`.

@@ -220,10 +220,10 @@ impl Program<'_> {
 
 /// Refuses a table that is written to the same place as one before it: their files could not be told apart.
 fn check_path<T>(table: &Table, flows: &[(Arc<Table>, T)], at: Position) -> Sql<()> {
-    let path = |table: &Table| table.option("path").map(|path| path.value.trim_end_matches('/').to_owned());
-    let Some(place) = path(table) else { return Ok(()) };
-    match flows.iter().find(|(other, _)| path(other).as_ref() == Some(&place)) {
+    let Some(place) = table.place() else { return Ok(()) };
+    match flows.iter().find(|(other, _)| other.place().as_ref() == Some(&place)) {
         Some((other, _)) => {
+            let place = place.display();
             let sentence = format!("'{}' and '{}' are both written to '{place}'", table.name.value, other.name.value);
             Err(SqlError::new(sentence).at(at).help("INSERT INTO one of them twice, or give them folders of their own"))
         }

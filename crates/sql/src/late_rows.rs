@@ -1,8 +1,8 @@
-//! Late rows to a side table, on the logical plan: a node below each window aggregate takes them out before the window
-//! would drop them.
+//! Late rows to a side table, on the logical plan: a node below each window aggregate, window Top-N and order by time
+//! takes them out before that would drop them.
 //!
 //! The side table gets the columns of the source table that it names. They must be there where the node stands: right
-//! below the aggregate, above the filters and projections of the query.
+//! below what would drop them, above the filters and projections of the query.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,7 +15,7 @@ use ruslo_core::operator::Port;
 use ruslo_operators::{LateRowsSpec, LateRule};
 
 use crate::care::{Care, Late};
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, StreamTable, Table};
 use crate::cursor::At;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::carried;
@@ -23,22 +23,36 @@ use crate::explain::Detail;
 use crate::nodes::{WindowAssign, as_node};
 use crate::physical::{Physical, arrow_schema, index_of, physical_expr};
 use crate::side::{Aside, check_side_table};
+use crate::text::bare_text;
 use crate::types::sql_name;
-use crate::window::{Windowed, table_column};
+use crate::window::{Windowed, table_column, window_time_column};
 use crate::window_spec::{WindowSpec, WindowZone};
 
-/// Rows on their way to a window, without the late ones.
+/// Rows on their way to what would drop late ones, without these.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LateRows {
     pub(crate) input: LogicalPlan,
-    /// A time in the row's window.
-    time: Expr,
-    window: WindowSpec,
-    zone: WindowZone,
-    attached: bool,
-    /// Whose rows they are.
+    /// The time that is judged, and, for [`Lateness::Copies`] of several windows a row, the row's own.
+    times: Vec<Expr>,
+    lateness: Lateness,
+    taking: Taking,
+}
+
+/// What comes behind, and so when a row is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Lateness {
+    /// A window aggregate: the time is one in the row's window.
+    Window { window: WindowSpec, zone: WindowZone, attached: bool },
+    /// A Top-N of rows that have their windows: the time is the window's end, or so many milliseconds before.
+    Copies { window: WindowSpec, zone: WindowZone, before_end_ms: i64 },
+    /// An order by time.
+    Order,
+}
+
+/// Whose rows they are, who gets the late ones, and which of their columns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Taking {
     table: String,
-    /// Who gets the late ones, and which of their columns.
     side: String,
     columns: Vec<Column>,
 }
@@ -53,35 +67,108 @@ pub(crate) fn take_out(
     attached: bool,
     catalog: &Catalog,
 ) -> DfResult<LogicalPlan> {
-    let Some((table, name)) = wanting(below).map_err(carried)? else { return Ok(input) };
-    let side = catalog.sink(&name).map_err(carried)?;
-    check_side_table(side, table, &name).map_err(carried)?;
-    let columns = side.sink_schema();
-    let columns = columns.fields().iter().map(|field| column_for(field, &input, table, side, &name));
-    let columns = columns.collect::<Sql<Vec<_>>>().map_err(carried)?;
-    let (time, window, zone) = (time.clone(), found.window, found.zone);
-    let (table, side) = (table.name.value.clone(), side.name.value.clone());
-    let node = LateRows { input, time, window, zone, attached, table, side, columns };
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    let Some(wanting) = wanting(below).map_err(carried)? else { return Ok(input) };
+    let taking = wanting.taking(&input, catalog).map_err(carried)?;
+    let lateness = Lateness::Window { window: found.window, zone: found.zone, attached };
+    Ok(LateRows { input, times: vec![time.clone()], lateness, taking }.into_plan())
 }
 
-/// The table whose event time the window below `plan` takes, and the side table that it wants, if it wants one.
-fn wanting(plan: &LogicalPlan) -> Sql<Option<(&Table, At<String>)>> {
+/// `input` of a Top-N over rows with their windows, whose end is `end` or `before_end_ms` after it, without the late
+/// rows, if the table whose event time it is wants them kept.
+pub(crate) fn take_out_copies(
+    input: LogicalPlan,
+    end: &Column,
+    before_end_ms: i64,
+    catalog: &Catalog,
+) -> DfResult<LogicalPlan> {
+    let (Some(wanting), Some(assign)) = (wanting(&input).map_err(carried)?, assign_below(&input)) else {
+        return Ok(input);
+    };
+    let taking = wanting.taking(&input, catalog).map_err(carried)?;
+    let (window, zone) = (assign.window, assign.zone);
+    let mut times = vec![Expr::Column(end.clone())];
+    if !matches!(window, WindowSpec::Tumble { .. }) {
+        let place = window_time_column(&input).ok_or_else(|| carried(wanting.without_time(&assign.time.name)))?;
+        times.push(Expr::Column(Column::from(input.schema().qualified_field(place))));
+    }
+    let lateness = Lateness::Copies { window, zone, before_end_ms };
+    Ok(LateRows { input, times, lateness, taking }.into_plan())
+}
+
+/// `input` of an order by `time` without the late rows, if it is the rows of one table, and that wants them kept.
+pub(crate) fn take_out_of_order(input: LogicalPlan, time: &Expr, catalog: &Catalog) -> DfResult<LogicalPlan> {
+    let Some(wanting) = rows_of(&input).map(wanted_of).transpose().map_err(carried)?.flatten() else {
+        return Ok(input);
+    };
+    let taking = wanting.taking(&input, catalog).map_err(carried)?;
+    Ok(LateRows { input, times: vec![time.clone()], lateness: Lateness::Order, taking }.into_plan())
+}
+
+/// A table that wants its late rows kept in another one.
+struct Wanting<'a> {
+    table: &'a Table,
+    side: At<String>,
+}
+
+/// The table whose event time the window below `plan` takes, if it wants a side table.
+fn wanting(plan: &LogicalPlan) -> Sql<Option<Wanting<'_>>> {
     let Some(assign) = assign_below(plan) else { return Ok(None) };
-    let Some((table, _)) = table_column(&assign.input, &assign.time) else { return Ok(None) };
+    match table_column(&assign.input, &assign.time) {
+        Some((table, _)) => wanted_of(table),
+        None => Ok(None),
+    }
+}
+
+fn wanted_of(table: &Table) -> Sql<Option<Wanting<'_>>> {
     match Care::of(&table.options)?.late {
-        Late::Side(name) => Ok(Some((table, name))),
+        Late::Side(side) => Ok(Some(Wanting { table, side })),
         Late::Drop | Late::Keep(_) => Ok(None),
     }
 }
 
-fn assign_below(plan: &LogicalPlan) -> Option<&WindowAssign> {
+impl Wanting<'_> {
+    fn taking(&self, input: &LogicalPlan, catalog: &Catalog) -> Sql<Taking> {
+        let side = catalog.sink(&self.side)?;
+        check_side_table(side, self.table, &self.side)?;
+        let written = side.sink_schema();
+        let columns = written.fields().iter().map(|field| column_for(field, input, self.table, side, &self.side));
+        let (table, name) = (self.table.name.value.clone(), side.name.value.clone());
+        Ok(Taking { table, side: name, columns: columns.collect::<Sql<Vec<_>>>()? })
+    }
+
+    fn without_time(&self, time: &str) -> SqlError {
+        let (side, table) = (&self.side.value, &self.table.name.value);
+        let sentence = format!(
+            "the table '{side}' cannot take the late rows of '{table}': the query does not bring the time column \
+             '{time}' as far as ROW_NUMBER()"
+        );
+        SqlError::new(sentence).at(self.side.at).help(format!("select '{time}' below it, too"))
+    }
+}
+
+/// The window whose rows come to `plan` one by one.
+pub(crate) fn assign_below(plan: &LogicalPlan) -> Option<&WindowAssign> {
     as_node::<WindowAssign>(plan).or_else(|| match plan {
         LogicalPlan::SubqueryAlias(alias) => assign_below(&alias.input),
         LogicalPlan::Filter(filter) => assign_below(&filter.input),
         LogicalPlan::Projection(projection) => assign_below(&projection.input),
         _ => None,
     })
+}
+
+/// The table whose rows come to `plan` one by one, each once.
+fn rows_of(plan: &LogicalPlan) -> Option<&Table> {
+    match plan {
+        LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>().map(|table| table.0.as_ref()),
+        LogicalPlan::SubqueryAlias(alias) => rows_of(&alias.input),
+        LogicalPlan::Filter(filter) => rows_of(&filter.input),
+        LogicalPlan::Projection(projection) => rows_of(&projection.input),
+        LogicalPlan::Extension(_) => {
+            let assign = as_node::<WindowAssign>(plan)?;
+            matches!(assign.window, WindowSpec::Tumble { .. }).then(|| rows_of(&assign.input)).flatten()
+        }
+        _ => None,
+    }
 }
 
 /// The column of `input` that is what the side table's column `field` is in `table`.
@@ -138,29 +225,35 @@ impl UserDefinedLogicalNodeCore for LateRows {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        [self.time.clone()].into_iter().chain(self.columns.iter().cloned().map(Expr::Column)).collect()
+        self.times.iter().cloned().chain(self.taking.columns.iter().cloned().map(Expr::Column)).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LateRows: of '{}' to '{}', {}", self.table, self.side, self.window.parameters())
+        let Taking { table, side, .. } = &self.taking;
+        write!(f, "LateRows: of '{table}' to '{side}', ")?;
+        match self.lateness {
+            Lateness::Window { window, .. } => write!(f, "{}", window.parameters()),
+            Lateness::Copies { window, .. } => write!(f, "{} of each row", window.parameters()),
+            Lateness::Order => write!(f, "in order"),
+        }
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> DfResult<Self> {
         let broken = || internal_datafusion_err!("late rows lost their columns");
         let mut exprs = exprs.into_iter();
-        let time = exprs.next().ok_or_else(broken)?;
+        let times: Vec<Expr> = exprs.by_ref().take(self.times.len()).collect();
         let columns = exprs.map(|expr| match expr {
             Expr::Column(column) => Ok(column),
             _ => Err(broken()),
         });
         let columns = columns.collect::<DfResult<Vec<_>>>()?;
         let input = inputs.into_iter().next().ok_or_else(broken)?;
-        Ok(Self { input, time, columns, ..self.clone() })
+        Ok(Self { input, times, taking: Taking { columns, ..self.taking.clone() }, ..self.clone() })
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let schema = self.input.schema();
-        let own = self.time.column_refs().into_iter().chain(&self.columns);
+        let own = self.times.iter().flat_map(Expr::column_refs).chain(&self.taking.columns);
         let own = own.map(|column| schema.index_of_column(column).ok()).collect::<Option<Vec<_>>>()?;
         let mut needed: Vec<usize> = output_columns.iter().copied().chain(own).collect();
         needed.sort_unstable();
@@ -172,19 +265,24 @@ impl UserDefinedLogicalNodeCore for LateRows {
 impl Physical<'_> {
     /// The operator that takes late rows out, and what it gives to the side table.
     pub(crate) fn late_rows(&mut self, node: &LateRows) -> Sql<NodeIndex> {
-        let is_first = self.late_taken.insert(node.table.clone());
+        let Taking { table: of, side, columns } = &node.taking;
+        let is_first = self.late_taken.insert(of.clone());
         let input = self.node(&node.input)?;
         if is_first {
-            self.late_taken.remove(&node.table);
+            self.late_taken.remove(of);
         }
-        let table = self.catalog.table(&node.side)?.clone();
+        let table = self.catalog.table(side)?.clone();
         let schema = node.input.schema();
-        let columns = node.columns.iter().map(|column| index_of(schema, column)).collect::<Sql<Vec<_>>>()?;
-        let time = physical_expr(&node.time, schema)?;
-        let spec = LateRowsSpec::new(node.rule()?, time, columns, table.sink_schema());
-        let detail = Detail::forward(&format!("LateRows {}", node.table))
-            .line("late for", format!("{} {}", node.window.kind(), node.window))
-            .line("late rows", format!("to '{}'", node.side));
+        let columns = columns.iter().map(|column| index_of(schema, column)).collect::<Sql<Vec<_>>>()?;
+        let mut times = node.times.iter().map(|time| physical_expr(time, schema));
+        let time = times.next().ok_or_else(|| SqlError::internal("late rows lost their time"))??;
+        let mut spec = LateRowsSpec::new(node.rule()?, time, columns, table.sink_schema());
+        if let (Some(own), Lateness::Copies { window, zone, .. }) = (times.next(), node.lateness) {
+            spec = spec.once(window.shape(zone)?, own?);
+        }
+        let detail = Detail::forward(&format!("LateRows {of}"))
+            .line("late for", node.lateness.shown(node.times.first()))
+            .line("late rows", format!("to '{side}'"));
         let index = self.add_after(input, detail, arrow_schema(schema), spec.factory())?;
         self.asides.push(Aside { from: index, port: Port::LATE, table });
         Ok(index)
@@ -192,11 +290,30 @@ impl Physical<'_> {
 }
 
 impl LateRows {
+    fn into_plan(self) -> LogicalPlan {
+        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+
     fn rule(&self) -> Sql<LateRule> {
-        if matches!(self.window, WindowSpec::Session { .. }) {
-            return Ok(LateRule::Time);
+        match self.lateness {
+            Lateness::Window { window: WindowSpec::Session { .. }, .. } => Ok(LateRule::Time),
+            Lateness::Window { window, zone, attached } => {
+                let shape = window.shape(zone)?;
+                Ok(LateRule::Windows(if attached { shape.attached() } else { shape }))
+            }
+            Lateness::Copies { zone, before_end_ms, .. } => Ok(LateRule::Window(before_end_ms, zone.clock())),
+            Lateness::Order => Ok(LateRule::Reached),
         }
-        let shape = self.window.shape(self.zone)?;
-        Ok(LateRule::Windows(if self.attached { shape.attached() } else { shape }))
+    }
+}
+
+impl Lateness {
+    /// What EXPLAIN says of it, with the time that is judged.
+    fn shown(self, time: Option<&Expr>) -> String {
+        match self {
+            Self::Window { window, .. } => format!("{} {window}", window.kind()),
+            Self::Copies { window, .. } => format!("the row's window, {} {window}", window.kind()),
+            Self::Order => format!("ORDER BY {}", time.map(bare_text).unwrap_or_default()),
+        }
     }
 }

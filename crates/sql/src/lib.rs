@@ -85,7 +85,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
 use ruslo_core::graph::{Graph, NodeKind};
 
-pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop};
+pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop, Scratch};
 pub use diagnostic::Script;
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
 pub use settings::{AggregatePhases, RuntimeMode, SETTINGS, SettingSpec, Settings};

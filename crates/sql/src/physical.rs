@@ -71,12 +71,17 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// What the table is called.
-    pub(crate) fn name(&self) -> Option<&str> {
+    /// The table.
+    fn table(&self) -> Option<&Table> {
         match self {
-            Self::Table(table) => Some(&table.name.value),
+            Self::Table(table) => Some(table),
             Self::Result => None,
         }
+    }
+
+    /// What the table is called.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.table().map(|table| table.name.value.as_str())
     }
 }
 
@@ -96,7 +101,7 @@ pub(crate) fn graph(
         let last = physical.node(plan)?;
         physical.sink(last, target)?;
     }
-    let written: Vec<&str> = flows.iter().filter_map(|(_, target)| target.name()).collect();
+    let written: Vec<&Table> = flows.iter().filter_map(|(_, target)| target.table()).collect();
     physical.side_sinks(&written)?;
     Ok((physical.graph, physical.details))
 }
@@ -129,7 +134,7 @@ pub(crate) fn batch_graph(
         sinks.push((node.id, detail.text()));
         physical.add(node, None, detail);
     }
-    let written: Vec<&str> = ends.iter().filter_map(|(_, target)| target.name()).collect();
+    let written: Vec<&Table> = ends.iter().filter_map(|(_, target)| target.table()).collect();
     let own = physical.details.len();
     physical.side_sinks(&written)?;
     let asides = physical.details.iter().skip(own).map(Detail::text).collect();

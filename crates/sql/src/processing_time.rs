@@ -18,7 +18,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::catalog::{Column, Table};
 use crate::cursor::is_keyword;
 use crate::diagnostic::{Sql, SqlError};
-use crate::nodes::{WindowAggregate, as_node};
+use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::top_n_node::WindowTopN;
 use crate::types::UTC;
 use crate::window::{bare_column, table_column};
 
@@ -74,11 +75,22 @@ fn windowed_tables(plan: &LogicalPlan, driven: &mut BTreeSet<String>, others: &m
 fn waited_for(plan: &LogicalPlan) -> Option<(&Table, String)> {
     match plan {
         LogicalPlan::Sort(sort) => table_column(&sort.input, bare_column(&sort.expr.first()?.expr)?),
-        _ => {
-            let aggregate = as_node::<WindowAggregate>(plan)?;
-            table_column(&aggregate.input, &aggregate.time)
-        }
+        _ => match as_node::<WindowAggregate>(plan) {
+            Some(aggregate) => table_column(&aggregate.input, &aggregate.time),
+            None => {
+                let assign = assigned(&as_node::<WindowTopN>(plan)?.input)?;
+                table_column(&assign.input, &assign.time)
+            }
+        },
     }
+}
+
+/// The window of rows that nothing has grouped.
+fn assigned(plan: &LogicalPlan) -> Option<&WindowAssign> {
+    if as_node::<WindowAggregate>(plan).is_some() {
+        return None;
+    }
+    as_node::<WindowAssign>(plan).or_else(|| plan.inputs().into_iter().find_map(assigned))
 }
 
 fn marker() -> Expr {

@@ -319,7 +319,8 @@ impl<'a> Program<'a> {
         let plan =
             stream::streaming(plan, at, over, &self.catalog).map_err(|error| from_datafusion(&error, &query.tokens))?;
         sort::check(&plan, cursor::find_keyword(&query.tokens, "ORDER"))?;
-        Ok((plan, weight))
+        let plan = sort::without_late_rows(plan, &self.catalog);
+        Ok((plan.map_err(|error| from_datafusion(&error, &query.tokens))?, weight))
     }
 }
 

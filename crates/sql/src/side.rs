@@ -58,21 +58,25 @@ impl Physical<'_> {
             Late::Side(name) if self.needs_time && !self.late_taken.contains(&table.name.value) => {
                 let what = format!("side tables of the late rows of '{}' in this query", table.name.value);
                 Err(SqlError::not_yet(what, name.at)
-                    .help("they come from a GROUP BY over a window of the table itself, or of a view of it"))
+                    .help(
+                    "they come from a GROUP BY or a Top-N over a window of the table itself, or of a view of it, or from \
+                     an ORDER BY of its event time",
+                ))
             }
             _ => Ok(()),
         }
     }
 
-    /// Adds the sinks of all side tables. `written` are the names of the tables that the job writes by itself.
-    pub(crate) fn side_sinks(&mut self, written: &[&str]) -> Sql<()> {
+    /// Adds the sinks of all side tables. `written` are the tables that the job writes by itself.
+    pub(crate) fn side_sinks(&mut self, written: &[&Table]) -> Sql<()> {
         let mut left = std::mem::take(&mut self.asides);
         while let Some(table) = left.first().map(|aside| aside.table.clone()) {
             let name = &table.name.value;
-            if written.contains(&name.as_str()) {
+            if written.iter().any(|written| written.name.value == *name) {
                 let sentence = format!("the table '{name}' takes what another table gives aside");
                 return Err(SqlError::new(sentence).help("let the query write another table"));
             }
+            check_places(&table, written.iter().copied().chain(left.iter().map(|aside| aside.table.as_ref())))?;
             let (own, others) = left.into_iter().partition(|aside| aside.table.name.value == *name);
             self.side_sink(&table, own)?;
             left = others;
@@ -96,6 +100,20 @@ impl Physical<'_> {
             self.graph.edges.push(Edge { from, port, to, input, partitioning });
         }
         Ok(())
+    }
+}
+
+/// Refuses the side table `side` if one of `others` is written to the same place.
+fn check_places<'a>(side: &Table, mut others: impl Iterator<Item = &'a Table>) -> Sql<()> {
+    let Some(place) = side.place() else { return Ok(()) };
+    let clash = |other: &&Table| other.name.value != side.name.value && other.place().as_ref() == Some(&place);
+    match others.find(clash) {
+        Some(other) => {
+            let (side, other) = (&side.name, &other.name.value);
+            let sentence = format!("'{}' and '{other}' are both written to '{}'", side.value, place.display());
+            Err(SqlError::new(sentence).at(side.at).help("give them folders of their own"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,14 +1,19 @@
 //! ORDER BY on a stream: at the end of the query, by event time first, ascending. From such an order rows can come out
 //! as the watermark goes on; every other one needs the end of the input, which only batch mode waits for.
 
+use std::sync::Arc;
+
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Sort};
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, Partitioning};
 use ruslo_operators::{EventTimeSortSpec, SortKey};
 
-use crate::catalog::StreamTable;
+use crate::catalog::{Catalog, StreamTable};
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::explain::Detail;
 use crate::ids::operator_id;
+use crate::late_rows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::physical::{Physical, arrow_schema, index_of};
 use crate::window::{bare_column, lineage, zone};
@@ -38,6 +43,22 @@ pub(crate) fn check(plan: &LogicalPlan, at: Option<Position>) -> Sql<()> {
         }
     }
     Ok(())
+}
+
+/// `plan`, whose ORDER BY was checked, without the late rows of its table, if that wants them kept.
+pub(crate) fn without_late_rows(plan: LogicalPlan, catalog: &Catalog) -> DfResult<LogicalPlan> {
+    let made = plan.transform_down(|node| match node {
+        LogicalPlan::Sort(sort) => {
+            let Some(time) = sort.expr.first().map(|first| first.expr.clone()) else {
+                return Ok(Transformed::no(LogicalPlan::Sort(sort)));
+            };
+            let input = late_rows::take_out_of_order(Arc::unwrap_or_clone(sort.input), &time, catalog)?;
+            let sort = Sort { input: Arc::new(input), ..sort };
+            Ok(Transformed::new(LogicalPlan::Sort(sort), true, TreeNodeRecursion::Stop))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    made.map(|made| made.data)
 }
 
 /// The sort behind which rows are only renamed and left out.

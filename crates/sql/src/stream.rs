@@ -37,7 +37,7 @@ use crate::window_spec::WindowSpec;
 pub(crate) fn streaming(plan: LogicalPlan, at: Position, over: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let rewritten = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at, catalog).map(Transformed::yes),
-        LogicalPlan::Filter(filter) => top_n::top_n(filter, over),
+        LogicalPlan::Filter(filter) => top_n::top_n(filter, over, catalog),
         other => Ok(Transformed::no(other)),
     })?;
     session::check_rest(&rewritten.data, at).map_err(carried)?;

@@ -15,10 +15,11 @@ use datafusion::logical_expr::expr::{Sort, WindowFunctionParams};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Filter, LogicalPlan, Operator, Window};
 
-use crate::catalog::StreamTable;
+use crate::catalog::{Catalog, StreamTable};
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
+use crate::late_rows::{self, LateRows};
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::stream;
 use crate::text::expr_text;
@@ -27,7 +28,7 @@ use crate::window::{bare_column, is_event_time, lineage, zone};
 use crate::window_spec::WindowSpec;
 
 /// `filter` over a Top-N, if it bounds a row number; whose OVER stands at `at`.
-pub(crate) fn top_n(filter: Filter, at: Position) -> DfResult<Transformed<LogicalPlan>> {
+pub(crate) fn top_n(filter: Filter, at: Position, catalog: &Catalog) -> DfResult<Transformed<LogicalPlan>> {
     let conjuncts = split_conjunction(&filter.predicate);
     let is_row_number = |expr: &Expr| {
         let column = bare_column(uncast(expr)?)?;
@@ -48,7 +49,7 @@ pub(crate) fn top_n(filter: Filter, at: Position) -> DfResult<Transformed<Logica
     let rest = conjunction(rest.map(|conjunct| (*conjunct).clone()));
     let input = filter.input.as_ref().clone().transform_down(|node| match node {
         LogicalPlan::Window(window) => {
-            let node = node_of(&window, limit, at)?;
+            let node = node_of(&window, limit, at, catalog)?;
             Ok(Transformed::new(node, true, TreeNodeRecursion::Stop))
         }
         other => Ok(Transformed::no(other)),
@@ -130,7 +131,7 @@ fn integer(expr: &Expr) -> Option<i64> {
     }
 }
 
-fn node_of(window: &Window, limit: usize, at: Position) -> DfResult<LogicalPlan> {
+fn node_of(window: &Window, limit: usize, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let [expr] = window.window_expr.as_slice() else {
         return Err(carried(SqlError::not_yet("several ROW_NUMBER() calls in one query", at)));
     };
@@ -163,17 +164,20 @@ fn node_of(window: &Window, limit: usize, at: Position) -> DfResult<LogicalPlan>
         return Err(carried(error.help("PARTITION BY window_start, window_end, and the keys")));
     };
     let rank = window.schema.qualified_field(window.schema.fields().len().saturating_sub(1));
+    let before_end_ms = if kind == WindowColumn::Time { 1 } else { 0 };
+    let lineage = lineage_of(input, &keys, &order_by, limit);
+    let input = late_rows::take_out_copies(input.clone(), &end, before_end_ms, catalog)?;
     let parts = WindowTopNParts {
-        lineage: lineage_of(input, &keys, &order_by, limit),
+        lineage,
         keys,
         end,
-        before_end_ms: if kind == WindowColumn::Time { 1 } else { 0 },
+        before_end_ms,
         zone,
         order: order_by,
         limit,
         rank: (rank.0.cloned(), rank.1.clone()),
     };
-    Ok(WindowTopN::try_new(input.clone(), parts)?.into_plan())
+    Ok(WindowTopN::try_new(input, parts)?.into_plan())
 }
 
 fn key(expr: &Expr, at: Position) -> Result<Column, SqlError> {
@@ -197,6 +201,9 @@ pub(crate) fn window_column(plan: &LogicalPlan, index: usize) -> Option<WindowCo
             window_column(&projection.input, projection.input.schema().index_of_column(column).ok()?)
         }
         LogicalPlan::Extension(_) => {
+            if let Some(late) = as_node::<LateRows>(plan) {
+                return window_column(&late.input, index);
+            }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 return window_column(&top.input, index);
             }

@@ -11,6 +11,7 @@ use crate::catalog::{StreamTable, Table};
 use crate::cursor::At;
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
+use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::processing_time::has_processing_time;
 use crate::top_n;
@@ -188,6 +189,9 @@ fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
         let Some(place) = index.checked_sub(aggregate.own_columns()) else { return Some(Origin::Computed) };
         return WindowColumn::ALL.get(place).map(|column| Origin::Window(*column));
     }
+    if let Some(late) = as_node::<LateRows>(plan) {
+        return origin(&late.input, index);
+    }
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return if index < top.input_columns() { origin(&top.input, index) } else { Some(Origin::Computed) };
     }
@@ -273,6 +277,9 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 return windowed_below(unnest);
             }
+            if let Some(late) = as_node::<LateRows>(plan) {
+                return windowed(&late.input);
+            }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 // Its rows have their windows; none can be found anew.
                 return Some(Windowed { computed_with: true, ..windowed(&top.input)? });
@@ -332,6 +339,9 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
             if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
                 let place = WindowColumn::ALL.iter().position(|column| *column == WindowColumn::Time)?;
                 return Some(aggregate.keys.len() + aggregate.aggregates.len() + place);
+            }
+            if let Some(late) = as_node::<LateRows>(plan) {
+                return window_time_column(&late.input);
             }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 return window_time_column(&top.input);

@@ -32,6 +32,7 @@ pub use groups::AggregateCall;
 pub use local::LocalAggregateSpec;
 pub use session::SessionSpec;
 pub use shape::WindowShape;
+pub(crate) use shape::is_complete;
 pub use spec::WindowAggregateSpec;
 pub use top_n::WindowTopNSpec;
 

@@ -195,6 +195,14 @@ impl WindowShape {
         Ok(is_complete(self.last_end(self.slice_of(time)?.end), watermark))
     }
 
+    /// The end of the last window that holds `time`.
+    ///
+    /// # Errors
+    /// `Data`, if one of its windows has bounds that cannot be said.
+    pub(crate) fn last_end_of(self, time: i64) -> Result<i64> {
+        Ok(self.last_end(self.slice_of(time)?.end))
+    }
+
     /// The ends of the windows that hold `slice`, the first one first.
     pub(super) fn ends_of(self, slice: Slice) -> impl Iterator<Item = i64> {
         let last = self.last_end(slice.end);
@@ -210,7 +218,7 @@ fn since(time: i64, offset: i64, length: i64) -> i64 {
 }
 
 /// Whether a watermark completes the window that ends at `end`: it has reached its last millisecond.
-pub(super) fn is_complete(end: i64, watermark: i64) -> bool {
+pub(crate) fn is_complete(end: i64, watermark: i64) -> bool {
     end.saturating_sub(1) <= watermark
 }
 

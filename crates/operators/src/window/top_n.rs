@@ -318,7 +318,7 @@ impl WindowTopN {
 fn by_window(batch: &RecordBatch, spec: &WindowTopNSpec) -> Result<(Vec<(i64, RecordBatch)>, usize)> {
     let times = time_column(batch, spec.end_column)?;
     let ends = times.iter().map(|time| time.saturating_add(spec.before_end_ms));
-    let watermarks = split_watermarks(batch);
+    let watermarks = split_watermarks(batch).map(|marks| spec.clock.watermarks(marks.values().clone()));
     let rows = visible(batch);
     if watermarks.is_none()
         && let Some(first) = ends.clone().next()
@@ -330,7 +330,7 @@ fn by_window(batch: &RecordBatch, spec: &WindowTopNSpec) -> Result<(Vec<(i64, Re
     let mut slot_of = HashMap::new();
     let mut late = 0;
     for (row, end) in ends.enumerate() {
-        let mark = watermarks.and_then(|marks| marks.values().get(row)).copied().unwrap_or(i64::MIN);
+        let mark = watermarks.as_ref().and_then(|marks| marks.get(row)).copied().unwrap_or(i64::MIN);
         if end.saturating_sub(1) <= mark {
             late += 1;
             continue;

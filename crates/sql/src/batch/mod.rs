@@ -16,6 +16,7 @@ mod order;
 mod read;
 mod run;
 mod scan;
+mod spill;
 mod unnest;
 mod window;
 
@@ -37,6 +38,7 @@ use ruslo_operators::function::World;
 
 pub use run::{BatchEnd, BatchLimits, BatchStop};
 pub(crate) use scan::NEVER_ENDS;
+pub use spill::Scratch;
 
 use crate::catalog::Catalog;
 use crate::connect::Connections;
@@ -77,12 +79,22 @@ impl BatchQuery {
     pub fn counts(&self, id: OperatorId) -> Option<RowCounts> {
         self.reads.iter().find(|read| read.id == id).map(|read| read.metrics.counts())
     }
+
+    /// How many bytes sorts and aggregates have written to temporary files so far.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.flows.iter().map(|flow| spilled_bytes(flow.plan.as_ref())).sum()
+    }
 }
 
 impl std::fmt::Debug for BatchQuery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BatchQuery").field("flows", &self.flows.len()).finish_non_exhaustive()
     }
+}
+
+fn spilled_bytes(plan: &dyn ExecutionPlan) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or_default() as u64;
+    own + plan.children().into_iter().map(|child| spilled_bytes(child.as_ref())).sum::<u64>()
 }
 
 /// How a batch job runs, as far as its plan depends on it.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::read::Asides;
+use super::spill::Scratch;
 use super::{BatchQuery, Flow};
 
 /// Stack of the threads that run the query, in bytes: expressions may be nested deep.
@@ -80,13 +82,13 @@ enum Came {
 impl BatchQuery {
     /// Runs the queries one after the other and hands the rows of each to `take` with the id of their sink, in the order
     /// of its ORDER BY if it has one; the rows of side tables come among them. Blocks; must not be called from an
-    /// asynchronous task.
+    /// asynchronous task. What does not fit into memory goes to `scratch`.
     ///
     /// # Errors
     /// What a source, an expression or `take` says; `Resource`, if the memory is too small and spilling does not help.
     pub fn run(
         &self,
-        limits: BatchLimits,
+        (limits, scratch): (BatchLimits, &Scratch),
         stop: &BatchStop,
         mut take: impl FnMut(OperatorId, RecordBatch) -> Result<()>,
     ) -> Result<BatchEnd> {
@@ -99,7 +101,7 @@ impl BatchQuery {
         self.world.begin_query();
         let ended = runtime.block_on(async {
             for flow in &self.flows {
-                if self.flow(flow, limits, stop, &mut take).await? == BatchEnd::Stopped {
+                if self.flow(flow, (limits, scratch), stop, &mut take).await? == BatchEnd::Stopped {
                     return Ok(BatchEnd::Stopped);
                 }
             }
@@ -113,12 +115,12 @@ impl BatchQuery {
     async fn flow(
         &self,
         flow: &Flow,
-        limits: BatchLimits,
+        (limits, scratch): (BatchLimits, &Scratch),
         stop: &BatchStop,
         take: &mut impl FnMut(OperatorId, RecordBatch) -> Result<()>,
     ) -> Result<BatchEnd> {
         let (sender, mut asides) = channel(ASIDES_AHEAD_MAX);
-        let context = self.context(limits, Asides { begun: self.world.begin_query(), sender })?;
+        let context = self.context(limits, scratch, Asides { begun: self.world.begin_query(), sender })?;
         let mut rows = execute_stream(Arc::clone(&flow.plan), context).map_err(|error| of_run(&error))?;
         loop {
             if stop.is_asked() {
@@ -138,10 +140,11 @@ impl BatchQuery {
         Ok(BatchEnd::Finished)
     }
 
-    fn context(&self, limits: BatchLimits, asides: Asides) -> Result<Arc<TaskContext>> {
+    fn context(&self, limits: BatchLimits, scratch: &Scratch, asides: Asides) -> Result<Arc<TaskContext>> {
         let bytes = usize::try_from(limits.memory_limit_bytes).unwrap_or(usize::MAX);
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(bytes))).build_arc();
-        let runtime = runtime.map_err(|error| of_run(&error))?;
+        let disk = DiskManagerBuilder::default().with_temp_file_factory(Arc::new(scratch.clone()));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
+        let runtime = runtime.with_disk_manager_builder(disk).build_arc().map_err(|error| of_run(&error))?;
         let (session, mut config) = ("batch".to_owned(), self.config.clone().with_extension(Arc::new(asides)));
         // What a sort keeps free for merging what it has spilled: its default is more than a small limit has.
         let sorts = config.target_partitions().saturating_mul(SORT_SHARE);
@@ -202,6 +205,7 @@ fn of_kernel(error: &ArrowError) -> Error {
         | ArrowError::CastError(m)
         | ArrowError::ParseError(m)
         | ArrowError::ArithmeticOverflow(m) => Error::data(m.clone()),
+        ArrowError::IoError(_, inner) => Error::io("a temporary file of a batch query", inner),
         ArrowError::DivideByZero => Error::data("division by zero"),
         ArrowError::ExternalError(inner) => match inner.downcast_ref::<Error>() {
             Some(ours) => ours.clone(),
