@@ -261,7 +261,8 @@ mod tests {
         let spec = spec.once(WindowShape::hop(10, 20, 0).unwrap(), col("own", &schema).unwrap());
         let mut test = TestContext::new();
         let mut out = Output::default();
-        spec.factory().create().unwrap().on_batch(0, batch, &mut test.context(), &mut out).unwrap();
+        let done = spec.factory().create().unwrap().on_batch(0, batch, &mut test.context(), &mut out).unwrap();
+        assert_eq!(done, Progress::Done);
         let out = out.take();
         let of = |wanted: Port| out.iter().filter(move |(port, _)| *port == wanted);
         assert_eq!(of(Port::MAIN).flat_map(|(_, batch)| numbers(batch, 0)).collect::<Vec<_>>(), [1]);
