@@ -40,13 +40,14 @@ impl Physical<'_> {
     pub(crate) fn aggregate(&mut self, node: &WindowAggregate) -> Sql<NodeIndex> {
         let input = self.node(&node.input)?;
         let made = self.made(node, input)?;
-        let mut detail = aggregate_detail(node, made.local.is_some());
+        let properties = self.properties(input).aggregated(node);
+        let mut detail = aggregate_detail(node, made.local.is_some()).with(properties);
         if let Some(why) = made.why_one {
             detail = detail.line("phases", format!("one, because {why}"));
         }
         let (input, columns) = match made.local {
             Some(local) => {
-                let (detail, schema) = (local_detail(node), local.schema());
+                let (detail, schema) = (local_detail(node).with(self.properties(input).bare()), local.schema());
                 // The keys are in front.
                 (self.add_after(input, detail, schema, local.factory())?, (0..node.keys.len()).collect())
             }

@@ -7,8 +7,12 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use ruslo_core::graph::{Graph, NodeIndex, Partitioning};
 
 use crate::physical::Target;
+use crate::properties::Properties;
 use crate::text::bare_text;
 use crate::types::sql_name;
+
+/// What a source keeps.
+pub(crate) const SOURCE_STATE: &str = "how far each split is read";
 
 /// What EXPLAIN says of a node.
 #[derive(Debug, Clone)]
@@ -17,12 +21,14 @@ pub(crate) struct Detail {
     /// How rows come in; empty for a source.
     input: String,
     lines: Vec<(&'static str, String)>,
+    /// What is known of its rows.
+    pub(crate) properties: Properties,
 }
 
 impl Detail {
     /// A node that gets its rows by `input`.
     pub(crate) fn new(name: &str, input: &str) -> Self {
-        Self { name: name.to_owned(), input: input.to_owned(), lines: Vec::new() }
+        Self { name: name.to_owned(), input: input.to_owned(), lines: Vec::new(), properties: Properties::default() }
     }
 
     /// A node that works in its input's task.
@@ -35,9 +41,12 @@ impl Detail {
         self.lines.push((key, value.into()));
         self
     }
-}
 
-impl Detail {
+    /// The same of a node whose rows have `properties`.
+    pub(crate) fn with(self, properties: Properties) -> Self {
+        Self { properties, ..self }
+    }
+
     /// The name and the lines below it.
     pub(crate) fn text(&self) -> String {
         let lines = self.lines.iter().map(|(key, value)| format!("| {key}: {value}\n"));
@@ -87,10 +96,11 @@ impl Tree<'_> {
             (_, true) => ", input rebalanced".to_owned(),
             (input, false) => format!(", input {input}"),
         };
-        let parallelism = node.parallelism;
-        let line = format!("{indent}{} (parallelism {parallelism}{input}, changelog append)\n", node.name);
+        let (parallelism, properties) = (node.parallelism, detail.properties.text(&node.schema));
+        let line = format!("{indent}{} (parallelism {parallelism}{input}, {properties})\n", node.name);
         self.text.push_str(&line);
-        for (key, value) in &detail.lines {
+        let key = detail.properties.key_text(&node.schema).map(|key| ("unique by", key));
+        for (key, value) in detail.lines.iter().chain(&key) {
             self.text.push_str(&format!("{indent}| {key}: {value}\n"));
         }
         let inputs: Vec<NodeIndex> = self.graph.inputs(index).map(|edge| edge.from).collect();

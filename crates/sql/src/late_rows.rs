@@ -282,7 +282,8 @@ impl Physical<'_> {
         }
         let detail = Detail::forward(&format!("LateRows {of}"))
             .line("late for", node.lateness.shown(node.times.first()))
-            .line("late rows", format!("to '{side}'"));
+            .line("late rows", format!("to '{side}'"))
+            .with(self.properties(input));
         let index = self.add_after(input, detail, arrow_schema(schema), spec.factory())?;
         self.asides.push(Aside { from: index, port: Port::LATE, table });
         Ok(index)

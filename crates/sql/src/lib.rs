@@ -57,6 +57,7 @@ mod physical;
 mod planner;
 mod processing_time;
 mod program;
+mod properties;
 mod scan;
 mod script;
 mod session;

@@ -28,6 +28,7 @@ use crate::ids::operator_id;
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::processing_time::driven_tables;
+use crate::properties::Properties;
 use crate::settings::{AggregatePhases, Settings};
 use crate::side::Aside;
 use crate::top_n;
@@ -215,7 +216,8 @@ impl<'a> Physical<'a> {
         let columns = exprs.iter().map(|expr| named(expr, schema)).collect::<Sql<Vec<_>>>()?;
         let spec = ProjectSpec::new(columns);
         let shown: Vec<String> = exprs.iter().map(shown_expr).collect();
-        let detail = Detail::forward("Project").line("columns", shown.join(", "));
+        let properties = self.properties(input).projected(exprs, schema);
+        let detail = Detail::forward("Project").line("columns", shown.join(", ")).with(properties);
         let schema = spec.schema();
         self.add_after(input, detail, schema, spec.factory())
     }
@@ -223,7 +225,8 @@ impl<'a> Physical<'a> {
     fn filter(&mut self, filter: &Filter) -> Sql<NodeIndex> {
         let input = self.node(&filter.input)?;
         let condition = physical_expr(&filter.predicate, filter.input.schema())?;
-        let detail = Detail::forward("Filter").line("keeps", shown_expr(&filter.predicate));
+        let detail =
+            Detail::forward("Filter").line("keeps", shown_expr(&filter.predicate)).with(self.properties(input));
         let schema = arrow_schema(filter.input.schema());
         self.add_after(input, detail, schema, FilterSpec::new(condition).factory())
     }
@@ -232,10 +235,12 @@ impl<'a> Physical<'a> {
         let input = self.node(&assign.input)?;
         let schema = assign.input.schema();
         let shape = assign.window.shape(assign.zone)?;
-        let spec = WindowAssignSpec::new(schema.as_arrow(), index_of(schema, &assign.time)?, shape)?;
+        let time = index_of(schema, &assign.time)?;
+        let spec = WindowAssignSpec::new(schema.as_arrow(), time, shape)?;
         let detail = Detail::forward(&format!("WindowAssign {}", assign.window))
             .line("time", format!("{}{}", assign.time.name, assign.zone.shown()))
-            .line("adds", "window_start, window_end, window_time");
+            .line("adds", "window_start, window_end, window_time")
+            .with(self.properties(input).assigned(assign.input_columns(), time, assign.window));
         let schema = spec.schema();
         self.add_after(input, detail, schema, spec.factory())
     }
@@ -249,7 +254,8 @@ impl<'a> Physical<'a> {
         let (before, rank) = (parts.before_end_ms, parts.rank.1.name());
         let spec = WindowTopNSpec::new(schema.as_arrow(), keys.clone(), end, before, order, parts.limit, rank)?;
         let spec = spec.by(parts.zone.clock());
-        let detail = top_n::detail(node);
+        let properties = self.properties(input).ranked(&keys, end, parts.limit, node.input_columns());
+        let detail = top_n::detail(node).with(properties);
         let added = Node {
             id: self.fresh_id(&parts.lineage),
             name: detail.name.clone(),
@@ -263,6 +269,7 @@ impl<'a> Physical<'a> {
     fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {
         let (schema, parallelism) = self.output(input)?;
         let (node, detail) = self.sink_node(schema, parallelism, target)?;
+        let detail = detail.with(self.properties(input));
         let partitioning = self.between(input, node.parallelism);
         self.add(node, Some((input, partitioning)), detail);
         Ok(())
@@ -302,7 +309,9 @@ impl<'a> Physical<'a> {
         let nodes = inputs.iter().filter_map(|input| self.graph.nodes.get(*input));
         let ids: Vec<String> = nodes.map(|node| node.id.to_string()).collect();
         let name = "Union".to_owned();
-        let detail = Detail::forward(&name).line("inputs", inputs.len().to_string());
+        let properties: Vec<Properties> = inputs.iter().map(|input| self.properties(*input)).collect();
+        let properties = Properties::united(&properties);
+        let detail = Detail::forward(&name).line("inputs", inputs.len().to_string()).with(properties);
         let (parallelism, schema) = (self.parallelism, spec.schema());
         let id = self.fresh_id(&format!("union of {}", ids.join(", ")));
         let node = Node { id, name, parallelism, schema, kind: NodeKind::Operator(spec.factory()) };
@@ -352,6 +361,11 @@ impl<'a> Physical<'a> {
         }
         self.details.push(detail);
         index
+    }
+
+    /// What is known of the rows of a node.
+    pub(crate) fn properties(&self, index: NodeIndex) -> Properties {
+        self.details.get(index).map(|detail| detail.properties.clone()).unwrap_or_default()
     }
 
     /// Notes that a hint gave the source `index` its parallelism.

@@ -1,6 +1,6 @@
 //! Source nodes: only the columns that the query needs, then computed columns, event time and watermark.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -12,14 +12,15 @@ use ruslo_core::source::RowTime;
 use ruslo_operators::{NamedExpr, ProcessingTimeColumns, RowTimeAssigner, WatermarkSpec};
 
 use crate::care::{Bad, Care, Late};
-use crate::catalog::{StreamTable, Table, TableWatermark};
+use crate::catalog::{Column, StreamTable, Table, TableWatermark};
 use crate::connect::{connector_name, rows_per_second};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
-use crate::explain::{Detail, shown_expr};
+use crate::explain::{Detail, SOURCE_STATE, shown_expr};
 use crate::interval::describe;
 use crate::physical::{Physical, physical_expr};
 use crate::processing_time::is_processing_time;
+use crate::properties::{Properties, Time};
 use crate::side::{self, Aside};
 use crate::types::UTC;
 
@@ -167,6 +168,20 @@ impl<'a> Reading<'a> {
         Ok(WatermarkSpec { time_column, expression: physical_expr(&watermark.expr, &made)? })
     }
 
+    /// What is known of the rows that come out.
+    fn properties(&self) -> Properties {
+        let clock = if self.is_driven_by_clock { Time::Processing } else { Time::Event };
+        let event_time = self.table.watermark.as_ref().filter(|_| !self.is_driven_by_clock);
+        let is_event_time =
+            |column: &Column| event_time.is_some_and(|watermark| watermark.column == *column.field.name());
+        let made = self.made.iter().filter_map(|place| self.table.columns.get(*place)).enumerate();
+        let times = made.filter_map(|(place, column)| match is_processing_time(column) {
+            true => Some((place, Time::Processing)),
+            false => is_event_time(column).then_some((place, Time::Event)),
+        });
+        Properties::source(clock, times.collect::<BTreeMap<_, _>>())
+    }
+
     fn detail(&self) -> Sql<Detail> {
         let physical = self.table.physical_schema();
         let names = self.physical.iter().filter_map(|place| physical.fields().get(*place));
@@ -174,7 +189,8 @@ impl<'a> Reading<'a> {
         let reads = format!("{} ({} of {} columns)", names.join(", "), names.len(), physical.fields().len());
         let mut detail = Detail::new(&format!("Source {}", self.table.name.value), "")
             .line("connector", connector_name(self.table))
-            .line("reads", reads);
+            .line("reads", reads)
+            .with(self.properties());
         let made = self.made.iter().filter_map(|place| self.table.columns.get(*place));
         for column in made {
             if let Some(expr) = &column.computed {
@@ -191,17 +207,17 @@ impl<'a> Reading<'a> {
             Bad::DeadLetter(table) => detail = detail.line("bad records", format!("to '{}'", table.value)),
         }
         if self.is_driven_by_clock {
-            return Ok(detail.line("time", "processing time, watermark by the clock"));
+            return Ok(detail.line("watermark", "by the clock").line("state", SOURCE_STATE));
         }
-        let Some(watermark) = self.watermark else { return Ok(detail) };
-        let mut time = format!("{}, watermark {}", watermark.column, watermark.text);
+        let Some(watermark) = self.watermark else { return Ok(detail.line("state", SOURCE_STATE)) };
+        let mut time = watermark.text.clone();
         if let Late::Keep(lateness_ms) = care.late {
             time.push_str(&format!(", {} later", describe(lateness_ms)));
         }
         if let Some(max_ahead_ms) = care.max_ahead_ms {
             time.push_str(&format!(", at most {} ahead of the clock", describe(max_ahead_ms)));
         }
-        Ok(detail.line("time", time))
+        Ok(detail.line("watermark", time).line("state", SOURCE_STATE))
     }
 }
 

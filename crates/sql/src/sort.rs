@@ -143,7 +143,8 @@ impl Physical<'_> {
         let spec = EventTimeSortSpec::new(&arrow_schema(schema), keys)?;
         let detail = Detail::new(&format!("EventTimeSort {}", shown.join(", ")), "all rows to one subtask")
             .line("time", shown.first().cloned().unwrap_or_default())
-            .line("state", "rows until the watermark has reached them");
+            .line("state", "rows until the watermark has reached them")
+            .with(self.properties(input));
         let node = Node {
             id: operator_id(&id),
             name: detail.name.clone(),

@@ -367,6 +367,7 @@ impl Physical<'_> {
         let spec = spec.with_schema(arrow_schema(&unnest.schema))?;
         let mut detail =
             Detail::forward("Unnest").line("of", shown_expr(&unnest.collection)).line("adds", unnest.names.join(", "));
+        detail = detail.with(self.properties(input).unnested(&unnest.kept));
         if unnest.options.keeps_empty {
             detail = detail.line("without elements", "one row");
         }

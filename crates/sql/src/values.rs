@@ -15,7 +15,7 @@ use ruslo_core::graph::{Node, NodeIndex, NodeKind, SourceNode};
 use ruslo_core::source::{Budget, Polled, Position, Source, SourceReader, Split};
 
 use crate::diagnostic::{Sql, SqlError};
-use crate::explain::Detail;
+use crate::explain::{Detail, SOURCE_STATE};
 use crate::physical::{Physical, arrow_schema, physical_expr};
 
 impl Physical<'_> {
@@ -63,7 +63,7 @@ impl Physical<'_> {
         });
         let name = "Values".to_owned();
         let id = self.fresh_id("source values");
-        let detail = Detail::new(&name, "").line("rows", rows.to_string());
+        let detail = Detail::new(&name, "").line("rows", rows.to_string()).line("state", SOURCE_STATE);
         self.add(Node { id, name, parallelism: 1, schema, kind }, None, detail)
     }
 }
