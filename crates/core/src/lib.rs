@@ -23,6 +23,7 @@ pub mod key_group;
 pub mod memory;
 pub mod metrics;
 pub mod operator;
+pub mod plan;
 pub mod rng;
 pub mod schema;
 pub mod sift;

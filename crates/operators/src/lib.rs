@@ -23,6 +23,9 @@ mod unnest;
 mod watermark;
 mod window;
 
+/// A state table whose columns follow from the plan: its name and these, as checkpoints have them.
+pub type StateTable = (&'static str, arrow::datatypes::SchemaRef);
+
 pub use aggregate::{avg_udaf, collecting_udafs, is_ordered, sum_udaf};
 pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;

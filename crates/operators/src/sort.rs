@@ -33,6 +33,7 @@ use ruslo_core::schema::{split_watermarks, visible};
 use ruslo_core::state::OperatorState;
 use ruslo_core::time::Timestamp;
 
+use crate::StateTable;
 use crate::event_time::millis;
 
 /// Rows that wait, by the minute of their time. Stored in checkpoints.
@@ -83,6 +84,11 @@ impl EventTimeSortSpec {
     /// The columns that come out: those that come in.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// The state table whose columns follow from this spec.
+    pub fn state_table(&self) -> StateTable {
+        (TABLE, self.schema.clone())
     }
 
     /// Makes the operator of each subtask.

@@ -18,6 +18,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{NodeIndex, OperatorId};
+use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Committable, Committer};
 use ruslo_core::source::Discovered;
 use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
@@ -154,6 +155,8 @@ pub struct CoordinatorSpec {
     pub run: String,
     /// See [`Manifest::fingerprint`].
     pub fingerprint: String,
+    /// See [`Manifest::plan`].
+    pub plan: Option<CompiledPlan>,
     /// How often a checkpoint begins; never, if none.
     pub interval: Option<Duration>,
     /// Who wakes tasks.
@@ -464,6 +467,7 @@ impl Coordinator {
             epoch: self.last_epoch,
             run: self.spec.run.clone(),
             fingerprint: self.spec.fingerprint.clone(),
+            plan: self.spec.plan.clone(),
             repeats: None,
             finished: self.is_finished(),
             written_at: self.spec.environment.clock.wall(),

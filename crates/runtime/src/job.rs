@@ -12,6 +12,7 @@ use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
 use ruslo_core::operator::{Operator, Port, Subtask};
+use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Sink, SinkContext};
 use ruslo_core::time::Timestamp;
 use ruslo_state::manifest::{Manifest, OperatorEntry};
@@ -90,6 +91,8 @@ pub struct JobSpec {
     pub store: CheckpointStore,
     /// What the plan is, so that no other resumes from its checkpoints.
     pub fingerprint: String,
+    /// How the plan lays out state, so that none is read as what it is not.
+    pub plan: Option<CompiledPlan>,
     /// Where to go on from.
     pub start: Start,
 }
@@ -111,16 +114,27 @@ impl Job {
     /// after it.
     pub fn build(spec: JobSpec, scheduler: Arc<dyn Scheduler>, io: Arc<dyn IoPool>) -> Result<Self> {
         spec.graph.validate()?;
-        if let Start::Restore(restored) = &spec.start
-            && restored.manifest.fingerprint != spec.fingerprint
-        {
-            return Err(Error::usage(format!(
-                "the checkpoints in {} are of another query or other options; resume with what they were made with, \
-                 or start over with --fresh",
-                spec.store.folder().display()
-            )));
+        if let Start::Restore(restored) = &spec.start {
+            check_resumes(&spec, &restored.manifest)?;
         }
         Builder::new(&spec, scheduler)?.build(io)
+    }
+}
+
+/// Refuses a checkpoint of another query, or of the same in another plan.
+fn check_resumes(spec: &JobSpec, manifest: &Manifest) -> Result<()> {
+    let folder = spec.store.folder().display();
+    if manifest.fingerprint != spec.fingerprint {
+        return Err(Error::usage(format!(
+            "the checkpoints in {folder} are of another query or other options; resume with what they were made with, \
+             or start over with --fresh"
+        )));
+    }
+    match (&spec.plan, &manifest.plan) {
+        (Some(plan), Some(stored)) => {
+            plan.check_resumes(stored).context(|| format!("the checkpoints in {folder} cannot be resumed from"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -332,6 +346,7 @@ impl<'a> Builder<'a> {
             epoch: self.last_epoch,
             run: self.run.clone(),
             fingerprint: self.spec.fingerprint.clone(),
+            plan: self.spec.plan.clone(),
             repeats: None,
             finished: false,
             written_at: self.spec.environment.clock.wall(),
@@ -524,6 +539,7 @@ impl<'a> Builder<'a> {
             last_epoch: self.last_epoch,
             run: self.run,
             fingerprint: self.spec.fingerprint.clone(),
+            plan: self.spec.plan.clone(),
             interval: self.spec.config.checkpoint_interval,
             scheduler: self.scheduler,
             report: Arc::clone(&status.checkpoint),

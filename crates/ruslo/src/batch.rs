@@ -183,6 +183,7 @@ impl Work {
             epoch,
             run: run.to_owned(),
             fingerprint: self.spec.fingerprint.clone(),
+            plan: None,
             repeats: None,
             finished: outputs.is_some(),
             written_at: self.spec.environment.clock.wall(),

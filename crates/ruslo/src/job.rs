@@ -203,7 +203,11 @@ impl Job {
 mod tests {
     use std::path::Path;
 
+    use ruslo_core::disk::LocalDisk;
     use ruslo_core::error::ErrorKind;
+    use ruslo_core::plan::CompiledPlan;
+    use ruslo_state::manifest::Manifest;
+    use ruslo_state::store::CheckpointStore;
 
     use super::*;
     use crate::decision::StartMode;
@@ -285,6 +289,40 @@ mod tests {
         let summary = job.wait().unwrap();
         assert_eq!((summary.state, summary.rows_in, summary.rows_out), (State::Finished, 1_000, 1_000));
         assert_eq!(copying.output(), Vec::from_iter(0..1_000));
+    }
+
+    #[test]
+    fn another_plan_of_the_same_query_is_refused_and_none_is_as_before() {
+        let copying = Copying::new(1_000);
+        let stopped = copying.interrupted();
+        let program = copying.program("a >= 0");
+        let folder = copying.0.path().join("checkpoints");
+        let store = CheckpointStore::open(Arc::new(LocalDisk), &folder, "test").unwrap();
+        let mut manifest = store.load(stopped.checkpoint.unwrap()).unwrap();
+        assert_eq!(manifest.plan.as_ref().map(|plan| plan.lines.len()), Some(0), "it has no state");
+        let mut resume_with = |plan| {
+            let epoch = manifest.epoch.next();
+            manifest = Manifest { epoch, plan, ..manifest.clone() };
+            store.publish(&manifest).unwrap();
+            copying.start(&program, StartMode::Resume)
+        };
+
+        let lines = ["operator 00000000000000ab WindowTopN a, 3", "does x", "gives a INT", "keeps rows column0 INT"];
+        let lines = lines.map(str::to_owned).to_vec();
+        let other = CompiledPlan { format: 1, release: "0.0.9".to_owned(), lines };
+        let error = resume_with(Some(other)).err().unwrap();
+        let said = "another way than Ruslo 0.0.9, which made them: 'WindowTopN a, 3' has state in them, and is not in";
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let newer = CompiledPlan { format: 2, release: "9.0.0".to_owned(), lines: Vec::new() };
+        let error = resume_with(Some(newer)).err().unwrap();
+        assert!(error.to_string().contains("written by Ruslo 9.0.0 (plan format 2"), "{error}");
+
+        let summary = resume_with(None).unwrap().wait().unwrap();
+        assert_eq!((summary.state, summary.rows_in), (State::Finished, 1_000));
+        assert_eq!(copying.output(), Vec::from_iter(0..1_000));
+        let last = store.load(summary.checkpoint.unwrap()).unwrap();
+        assert!(last.plan.is_some(), "it has one from now on");
     }
 
     #[test]

@@ -155,6 +155,7 @@ impl Pipeline {
             environment: self.environment,
             store,
             fingerprint: self.planned.fingerprint,
+            plan: self.planned.compiled,
             start,
         }
     }

@@ -151,7 +151,7 @@ impl Attempt {
             Environment { clock: Arc::clone(&world.clock) as _, disk, input: Arc::new(NoInput), console, seed: 0 };
         let graph = setup.shape.graph(&ends(setup, world, &process, &environment, rng)?, parallelism);
         let fingerprint = "simulated".to_owned();
-        let spec = JobSpec { graph, config: setup.config.clone(), environment, store, fingerprint, start };
+        let spec = JobSpec { graph, config: setup.config.clone(), environment, store, fingerprint, plan: None, start };
         let job = SeededJob::start(spec, Arc::clone(&world.clock), Rng::seeded(rng.next_u64()))?;
         process.started();
         let armed_at = (plan.checkpoints_before == 0).then_some(0);

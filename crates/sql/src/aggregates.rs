@@ -11,8 +11,9 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, Partitioning};
 use ruslo_core::operator::SharedFactory;
-use ruslo_operators::{AggregateCall, LocalAggregateSpec, SessionSpec, WindowAggregateSpec};
+use ruslo_operators::{AggregateCall, LocalAggregateSpec, SessionSpec, StateTable, WindowAggregateSpec};
 
+use crate::compiled::{compiled_column, compiled_columns, compiled_exprs};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::Detail;
@@ -25,14 +26,15 @@ use crate::window_spec::WindowSpec;
 struct Made {
     local: Option<LocalAggregateSpec>,
     schema: SchemaRef,
+    state: StateTable,
     factory: SharedFactory,
     /// Why there is no local one, where it was asked for.
     why_one: Option<String>,
 }
 
 impl Made {
-    fn whole(schema: SchemaRef, factory: SharedFactory) -> Self {
-        Self { local: None, schema, factory, why_one: None }
+    fn whole(schema: SchemaRef, state: StateTable, factory: SharedFactory) -> Self {
+        Self { local: None, schema, state, factory, why_one: None }
     }
 }
 
@@ -42,6 +44,7 @@ impl Physical<'_> {
         let made = self.made(node, input)?;
         let properties = self.properties(input).aggregated(node);
         let mut detail = aggregate_detail(node, made.local.is_some()).with(properties);
+        detail = detail.does(aggregate_text(node)).keeps(made.state);
         if let Some(why) = made.why_one {
             detail = detail.line("phases", format!("one, because {why}"));
         }
@@ -77,7 +80,7 @@ impl Physical<'_> {
             let spec = SessionSpec::new(schema.as_arrow(), keys, calls, time, gap_ms)?.by(node.zone.clock());
             let why = "a session is of all rows of a key".to_owned();
             let why_one = (self.phases == AggregatePhases::Two).then_some(why);
-            return Ok(Made { why_one, ..Made::whole(spec.schema(), spec.factory()) });
+            return Ok(Made { why_one, ..Made::whole(spec.schema(), spec.state_table(), spec.factory()) });
         }
         let shape = node.window.shape(node.zone)?;
         let shape = if node.attached { shape.attached() } else { shape };
@@ -101,18 +104,19 @@ impl Physical<'_> {
             AggregatePhases::Auto => would_meet,
         };
         if !is_wanted {
-            return Made::whole(spec.schema(), spec.clone().factory());
+            return Made::whole(spec.schema(), spec.state_table(), spec.clone().factory());
         }
         let why = match spec.two_phases() {
             // Partial groups would come when the windows that they are for are out.
             _ if self.has_idleness => "a source may fall idle".to_owned(),
             Ok((local, global)) => {
-                return Made { local: Some(local), ..Made::whole(global.schema(), global.factory()) };
+                let whole = Made::whole(global.schema(), global.state_table(), global.factory());
+                return Made { local: Some(local), ..whole };
             }
             Err(name) => format!("{} keeps every value", name.to_uppercase()),
         };
         let why_one = (self.phases == AggregatePhases::Two).then_some(why);
-        Made { why_one, ..Made::whole(spec.schema(), spec.clone().factory()) }
+        Made { why_one, ..Made::whole(spec.schema(), spec.state_table(), spec.clone().factory()) }
     }
 }
 
@@ -141,6 +145,14 @@ fn local_detail(node: &WindowAggregate) -> Detail {
     Detail::forward(&format!("Local{}Window {keys}, {}", node.window.kind(), node.window))
         .line("time", format!("{}{}", node.time.name, node.zone.shown()))
         .line("partial groups", format!("{groups}; none over a checkpoint"))
+}
+
+/// What a window aggregate does, for checkpoints: in one phase and in two the same.
+fn aggregate_text(node: &WindowAggregate) -> String {
+    let schema = node.input.schema();
+    let (keys, time) = (compiled_columns(&node.keys, schema), compiled_column(&node.time, schema));
+    let calls = compiled_exprs(&node.aggregates, schema);
+    format!("{} keys=[{keys}] time={time} calls=[{calls}]", node.lineage)
 }
 
 /// What is kept of each group.

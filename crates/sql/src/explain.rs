@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use ruslo_core::graph::{Graph, NodeIndex, Partitioning};
+use ruslo_operators::StateTable;
 
 use crate::physical::Target;
 use crate::properties::Properties;
@@ -23,12 +24,23 @@ pub(crate) struct Detail {
     lines: Vec<(&'static str, String)>,
     /// What is known of its rows.
     pub(crate) properties: Properties,
+    /// What it does in the words of `docs/design/compiled-plan.md`: stored for ever.
+    pub(crate) does: String,
+    /// What it keeps.
+    pub(crate) keeps: Option<StateTable>,
 }
 
 impl Detail {
     /// A node that gets its rows by `input`.
     pub(crate) fn new(name: &str, input: &str) -> Self {
-        Self { name: name.to_owned(), input: input.to_owned(), lines: Vec::new(), properties: Properties::default() }
+        Self {
+            name: name.to_owned(),
+            input: input.to_owned(),
+            lines: Vec::new(),
+            properties: Properties::default(),
+            does: String::new(),
+            keeps: None,
+        }
     }
 
     /// A node that works in its input's task.
@@ -40,6 +52,16 @@ impl Detail {
     pub(crate) fn line(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.lines.push((key, value.into()));
         self
+    }
+
+    /// The same of a node that does what `does` says; stored for ever.
+    pub(crate) fn does(self, does: impl Into<String>) -> Self {
+        Self { does: does.into(), ..self }
+    }
+
+    /// The same of a node that keeps `table`.
+    pub(crate) fn keeps(self, table: StateTable) -> Self {
+        Self { keeps: Some(table), ..self }
     }
 
     /// The same of a node whose rows have `properties`.

@@ -6,9 +6,11 @@ use arrow::datatypes::SchemaRef;
 use chrono_tz::Tz;
 use datafusion::logical_expr::{LogicalPlan, Union};
 use ruslo_core::graph::Graph;
+use ruslo_core::plan::CompiledPlan;
 
 use crate::batch::{BatchPlanning, BatchQuery, BatchShape};
 use crate::catalog::Table;
+use crate::compiled::compiled;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::explain;
@@ -25,14 +27,22 @@ pub(crate) struct PlannedJob {
     pub(crate) batch: Option<BatchQuery>,
     pub(crate) explain: String,
     pub(crate) fingerprint: String,
+    pub(crate) compiled: Option<CompiledPlan>,
     /// The columns of the sink, if there is only one.
     pub(crate) schema: Option<SchemaRef>,
     pub(crate) is_insert: bool,
     pub(crate) is_explain: bool,
 }
 
-/// Graph, batch query, EXPLAIN's text, the sink's columns.
-type Plans = (Graph, Option<BatchQuery>, String, Option<SchemaRef>);
+/// What is planned of a job, whichever engine runs it.
+struct Plans {
+    graph: Graph,
+    batch: Option<BatchQuery>,
+    explain: String,
+    compiled: Option<CompiledPlan>,
+    /// The columns of the sink, if there is only one.
+    schema: Option<SchemaRef>,
+}
 
 /// A query and the table that it is written into; none is the terminal.
 type Flow = (LogicalPlan, Option<Arc<Table>>);
@@ -82,7 +92,7 @@ impl Program<'_> {
             Job::Set(_) => at,
         };
         let planned = self.plan(flows, &settings);
-        let (graph, batch, explain, schema) = planned.map_err(|error| error.or_at(begin))?;
+        let Plans { graph, batch, explain, compiled, schema } = planned.map_err(|error| error.or_at(begin))?;
         let text = match self.mode()? {
             RuntimeMode::Streaming | RuntimeMode::Automatic => job_text(job),
             // No engine goes on from the other's checkpoints.
@@ -94,7 +104,7 @@ impl Program<'_> {
             zone => format!("ZONE {zone} {text}"),
         };
         let fingerprint = ids::fingerprint(&text, &self.catalog);
-        self.job = Some(PlannedJob { graph, batch, explain, fingerprint, schema, is_insert, is_explain });
+        self.job = Some(PlannedJob { graph, batch, explain, fingerprint, compiled, schema, is_insert, is_explain });
         Ok(())
     }
 
@@ -157,12 +167,13 @@ impl Program<'_> {
         let (mut graph, details) = physical::graph(&flows, self.connections, &self.catalog, (subtasks, settings))?;
         parallelism::apply(&mut graph, &settings.operator_parallelism).map_err(|error| self.at_setting(error))?;
         graph.validate()?;
-        let text = explain(&flows, &graph, &details);
+        let explain = explain(&flows, &graph, &details);
+        let compiled = Some(compiled(&graph, &details));
         let schema = match plans.as_slice() {
             [only] => Some(only.schema().inner().clone()),
             _ => None,
         };
-        Ok((graph, None, text, schema))
+        Ok(Plans { graph, batch: None, explain, compiled, schema })
     }
 
     fn plan_batch(&self, flows: Vec<Flow>, settings: &Settings) -> Sql<Plans> {
@@ -182,7 +193,8 @@ impl Program<'_> {
         let targets = tables.iter().map(|table| table.as_deref().map_or(Target::Result, Target::Table));
         let flows = flows.into_iter().map(|(plan, _)| plan).zip(targets).collect();
         let planned = batch::plan(flows, planning).map_err(|error| self.at_setting(error))?;
-        Ok((planned.graph, Some(planned.query), planned.text, schema))
+        let (graph, batch, explain) = (planned.graph, Some(planned.query), planned.text);
+        Ok(Plans { graph, batch, explain, compiled: None, schema })
     }
 
     /// An error about a setting of an operator, at its SET.

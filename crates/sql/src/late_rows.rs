@@ -16,6 +16,7 @@ use ruslo_operators::{LateRowsSpec, LateRule};
 
 use crate::care::{Care, Late};
 use crate::catalog::{Catalog, StreamTable, Table};
+use crate::compiled::compiled_exprs;
 use crate::cursor::At;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::carried;
@@ -283,7 +284,8 @@ impl Physical<'_> {
         let detail = Detail::forward(&format!("LateRows {of}"))
             .line("late for", node.lateness.shown(node.times.first()))
             .line("late rows", format!("to '{side}'"))
-            .with(self.properties(input));
+            .with(self.properties(input))
+            .does(node.compiled());
         let index = self.add_after(input, detail, arrow_schema(schema), spec.factory())?;
         self.asides.push(Aside { from: index, port: Port::LATE, table });
         Ok(index)
@@ -293,6 +295,21 @@ impl Physical<'_> {
 impl LateRows {
     fn into_plan(self) -> LogicalPlan {
         LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+
+    /// What it does, for checkpoints.
+    fn compiled(&self) -> String {
+        let time = compiled_exprs(&self.times, self.input.schema());
+        let late_for = match self.lateness {
+            Lateness::Window { window, zone, attached } => {
+                format!("{}{}", window.identity(zone), if attached { " attached" } else { "" })
+            }
+            Lateness::Copies { window, zone, before_end_ms } => {
+                format!("rows of {} before={before_end_ms}", window.identity(zone))
+            }
+            Lateness::Order => "order".to_owned(),
+        };
+        format!("late rows of {} for {late_for} time={time}", self.taking.table)
     }
 
     fn rule(&self) -> Sql<LateRule> {

@@ -30,6 +30,7 @@ mod care;
 mod casts;
 mod catalog;
 mod check;
+mod compiled;
 mod connect;
 mod cursor;
 mod ddl;
@@ -85,6 +86,7 @@ use ruslo_core::connector::Registry;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
 use ruslo_core::graph::{Graph, NodeKind};
+use ruslo_core::plan::CompiledPlan;
 
 pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop, Scratch};
 pub use diagnostic::Script;
@@ -142,6 +144,8 @@ pub struct Planned {
     /// What the query says, as 16 hexadecimal digits: a checkpoint of another fingerprint is another query's. Layout,
     /// comments, settings and how fast a source is read do not count.
     pub fingerprint: String,
+    /// How the plan lays out state, for checkpoints; none for [`JobKind::Nothing`] and in batch mode.
+    pub compiled: Option<CompiledPlan>,
     /// What SHOW and DESCRIBE say, in the order of the script.
     pub output: String,
     /// The columns that the sink gets; none for [`JobKind::Nothing`].
@@ -219,15 +223,24 @@ fn plan_as(script: Script<'_>, planning: &Planning<'_>, mode: RuntimeMode) -> (R
 fn planned(program: Program<'_>) -> Planned {
     let (settings, output, choice) = (program.settings, program.output, None);
     let Some(job) = program.job else {
-        let (graph, explain, fingerprint) = (Graph::default(), String::new(), String::new());
-        let kind = JobKind::Nothing;
-        return Planned { kind, graph, batch: None, settings, choice, explain, fingerprint, output, schema: None };
+        return Planned {
+            kind: JobKind::Nothing,
+            graph: Graph::default(),
+            batch: None,
+            settings,
+            choice,
+            explain: String::new(),
+            fingerprint: String::new(),
+            compiled: None,
+            output,
+            schema: None,
+        };
     };
     let kind = match (job.is_explain, job.is_insert) {
         (true, _) => JobKind::Explain,
         (false, true) => JobKind::Insert,
         (false, false) => JobKind::Select,
     };
-    let PlannedJob { graph, batch, explain, fingerprint, schema, .. } = job;
-    Planned { kind, graph, batch, settings, choice, explain, fingerprint, output, schema }
+    let PlannedJob { graph, batch, explain, fingerprint, compiled, schema, .. } = job;
+    Planned { kind, graph, batch, settings, choice, explain, fingerprint, compiled, output, schema }
 }

@@ -20,6 +20,7 @@ use ruslo_core::sink::Sink;
 use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec};
 
 use crate::catalog::{Catalog, Table};
+use crate::compiled::{compiled_column, compiled_columns, compiled_expr, compiled_exprs, compiled_order};
 use crate::connect::{Connections, connector_name};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
@@ -217,7 +218,10 @@ impl<'a> Physical<'a> {
         let spec = ProjectSpec::new(columns);
         let shown: Vec<String> = exprs.iter().map(shown_expr).collect();
         let properties = self.properties(input).projected(exprs, schema);
-        let detail = Detail::forward("Project").line("columns", shown.join(", ")).with(properties);
+        let detail = Detail::forward("Project")
+            .line("columns", shown.join(", "))
+            .with(properties)
+            .does(format!("project {}", compiled_exprs(exprs, schema)));
         let schema = spec.schema();
         self.add_after(input, detail, schema, spec.factory())
     }
@@ -225,8 +229,10 @@ impl<'a> Physical<'a> {
     fn filter(&mut self, filter: &Filter) -> Sql<NodeIndex> {
         let input = self.node(&filter.input)?;
         let condition = physical_expr(&filter.predicate, filter.input.schema())?;
-        let detail =
-            Detail::forward("Filter").line("keeps", shown_expr(&filter.predicate)).with(self.properties(input));
+        let detail = Detail::forward("Filter")
+            .line("keeps", shown_expr(&filter.predicate))
+            .with(self.properties(input))
+            .does(format!("filter {}", compiled_expr(&filter.predicate, filter.input.schema())));
         let schema = arrow_schema(filter.input.schema());
         self.add_after(input, detail, schema, FilterSpec::new(condition).factory())
     }
@@ -240,7 +246,12 @@ impl<'a> Physical<'a> {
         let detail = Detail::forward(&format!("WindowAssign {}", assign.window))
             .line("time", format!("{}{}", assign.time.name, assign.zone.shown()))
             .line("adds", "window_start, window_end, window_time")
-            .with(self.properties(input).assigned(assign.input_columns(), time, assign.window));
+            .with(self.properties(input).assigned(assign.input_columns(), time, assign.window))
+            .does(format!(
+                "assign {} time={}",
+                assign.window.identity(assign.zone),
+                compiled_column(&assign.time, schema)
+            ));
         let schema = spec.schema();
         self.add_after(input, detail, schema, spec.factory())
     }
@@ -255,7 +266,7 @@ impl<'a> Physical<'a> {
         let spec = WindowTopNSpec::new(schema.as_arrow(), keys.clone(), end, before, order, parts.limit, rank)?;
         let spec = spec.by(parts.zone.clock());
         let properties = self.properties(input).ranked(&keys, end, parts.limit, node.input_columns());
-        let detail = top_n::detail(node).with(properties);
+        let detail = top_n::detail(node).with(properties).does(top_n_text(node)).keeps(spec.state_table());
         let added = Node {
             id: self.fresh_id(&parts.lineage),
             name: detail.name.clone(),
@@ -285,7 +296,8 @@ impl<'a> Physical<'a> {
         };
         let detail = Detail::forward(&name)
             .line("connector", format!("{connector}, {}", sink.guarantee()))
-            .line("columns", column_names(&schema));
+            .line("columns", column_names(&schema))
+            .does("sink");
         let id = self.fresh_id(&name.replacen("Sink", "sink", 1));
         let kind = NodeKind::Sink(sink);
         let parallelism = match target {
@@ -311,7 +323,7 @@ impl<'a> Physical<'a> {
         let name = "Union".to_owned();
         let properties: Vec<Properties> = inputs.iter().map(|input| self.properties(*input)).collect();
         let properties = Properties::united(&properties);
-        let detail = Detail::forward(&name).line("inputs", inputs.len().to_string()).with(properties);
+        let detail = Detail::forward(&name).line("inputs", inputs.len().to_string()).with(properties).does("union");
         let (parallelism, schema) = (self.parallelism, spec.schema());
         let id = self.fresh_id(&format!("union of {}", ids.join(", ")));
         let node = Node { id, name, parallelism, schema, kind: NodeKind::Operator(spec.factory()) };
@@ -402,6 +414,14 @@ fn is_identity(projection: &Projection) -> bool {
             let same_place = bare_column(expr).and_then(|column| input.index_of_column(column).ok()) == Some(place);
             same_place && input.field(place).name() == field.name()
         })
+}
+
+/// What a Top-N does, for checkpoints.
+fn top_n_text(node: &WindowTopN) -> String {
+    let (schema, parts) = (node.input.schema(), &node.parts);
+    let (keys, end) = (compiled_columns(&parts.keys, schema), compiled_column(&parts.end, schema));
+    let (before, order) = (parts.before_end_ms, compiled_order(&parts.order, schema));
+    format!("{} keys=[{keys}] end={end} before={before} order=[{order}]", parts.lineage)
 }
 
 /// The schema of a logical node as Arrow's.

@@ -182,6 +182,13 @@ impl<'a> Reading<'a> {
         Properties::source(clock, times.collect::<BTreeMap<_, _>>())
     }
 
+    /// What it does, for checkpoints.
+    fn compiled(&self) -> String {
+        let made = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        let names: Vec<&str> = made.map(|column| column.field.name().as_str()).collect();
+        format!("source {} columns=[{}]", self.table.name.value, names.join(", "))
+    }
+
     fn detail(&self) -> Sql<Detail> {
         let physical = self.table.physical_schema();
         let names = self.physical.iter().filter_map(|place| physical.fields().get(*place));
@@ -190,7 +197,8 @@ impl<'a> Reading<'a> {
         let mut detail = Detail::new(&format!("Source {}", self.table.name.value), "")
             .line("connector", connector_name(self.table))
             .line("reads", reads)
-            .with(self.properties());
+            .with(self.properties())
+            .does(self.compiled());
         let made = self.made.iter().filter_map(|place| self.table.columns.get(*place));
         for column in made {
             if let Some(expr) = &column.computed {

@@ -92,7 +92,8 @@ impl Physical<'_> {
         let detail = Detail::new(&name, &format!("what '{from}' gives aside, to one subtask"))
             .line("connector", format!("{}, {}", connector_name(table), sink.guarantee()))
             .line("columns", column_names(&table.sink_schema()))
-            .with(asides.first().map(|aside| self.properties(aside.from).aside()).unwrap_or_default());
+            .with(asides.first().map(|aside| self.properties(aside.from).aside()).unwrap_or_default())
+            .does("sink");
         let id = side_sink_id(&table.name.value);
         let (schema, kind) = (table.sink_schema(), NodeKind::Sink(sink));
         let to = self.add(Node { id, name, parallelism: 1, schema, kind }, None, detail);

@@ -144,7 +144,9 @@ impl Physical<'_> {
         let detail = Detail::new(&format!("EventTimeSort {}", shown.join(", ")), "all rows to one subtask")
             .line("time", shown.first().cloned().unwrap_or_default())
             .line("state", "rows until the watermark has reached them")
-            .with(self.properties(input));
+            .with(self.properties(input))
+            .does(id.clone())
+            .keeps(spec.state_table());
         let node = Node {
             id: operator_id(&id),
             name: detail.name.clone(),

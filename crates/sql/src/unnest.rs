@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use ruslo_operators::{UnnestOptions, UnnestSpec, element_fields};
 
+use crate::compiled::compiled_expr;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::carried;
 use crate::explain::{Detail, shown_expr};
@@ -255,6 +256,13 @@ impl Unnest {
         self.kept.get(index).copied()
     }
 
+    /// What it does, for checkpoints.
+    fn compiled(&self) -> String {
+        let (collection, options) = (compiled_expr(&self.collection, self.input.schema()), self.options);
+        let (kept, empty, ordinality) = (&self.kept, options.keeps_empty, options.with_ordinality);
+        format!("unnest {collection} keeps={kept:?} empty={empty} ordinality={ordinality}")
+    }
+
     /// The same with only those of the input's columns that `is_used` names; repeating the others is for nothing.
     fn keeping(&self, is_used: impl Fn(usize) -> bool) -> DfResult<Self> {
         let kept = self.kept.iter().enumerate().filter(|(index, _)| is_used(*index)).map(|(_, place)| *place);
@@ -367,7 +375,7 @@ impl Physical<'_> {
         let spec = spec.with_schema(arrow_schema(&unnest.schema))?;
         let mut detail =
             Detail::forward("Unnest").line("of", shown_expr(&unnest.collection)).line("adds", unnest.names.join(", "));
-        detail = detail.with(self.properties(input).unnested(&unnest.kept));
+        detail = detail.with(self.properties(input).unnested(&unnest.kept)).does(unnest.compiled());
         if unnest.options.keeps_empty {
             detail = detail.line("without elements", "one row");
         }

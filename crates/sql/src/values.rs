@@ -63,7 +63,8 @@ impl Physical<'_> {
         });
         let name = "Values".to_owned();
         let id = self.fresh_id("source values");
-        let detail = Detail::new(&name, "").line("rows", rows.to_string()).line("state", SOURCE_STATE);
+        let detail =
+            Detail::new(&name, "").line("rows", rows.to_string()).line("state", SOURCE_STATE).does("source values");
         self.add(Node { id, name, parallelism: 1, schema, kind }, None, detail)
     }
 }

@@ -8,6 +8,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::OperatorId;
 use ruslo_core::key_group::KeyGroupRange;
 use ruslo_core::metrics::RowCounts;
+use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::Committable;
 use ruslo_core::source::{Position, SplitWatermark};
 use ruslo_core::time::Timestamp;
@@ -27,6 +28,9 @@ pub struct Manifest {
     pub run: String,
     /// What the plan was: another one cannot resume from this.
     pub fingerprint: String,
+    /// How the plan laid out the state; none in checkpoints of old releases, and of batch jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<CompiledPlan>,
     /// The checkpoint whose content this one is: a resumed process repeats it under a new number before it touches any
     /// output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,6 +231,7 @@ mod tests {
             epoch: Epoch(3),
             run: "r1".to_owned(),
             fingerprint: "f".to_owned(),
+            plan: None,
             repeats: None,
             finished: false,
             written_at: Timestamp(0),
@@ -238,6 +243,21 @@ mod tests {
     fn what_is_written_is_read() {
         let bytes = manifest().encode().unwrap();
         assert_eq!(Manifest::decode(Path::new("m"), &bytes).unwrap(), manifest());
+    }
+
+    fn planned() -> Manifest {
+        let lines =
+            ["operator 00000000000000ab TumbleWindow", "does tumble", "gives BIGINT", "keeps slices key0 BIGINT"];
+        let lines = lines.map(str::to_owned).to_vec();
+        Manifest { plan: Some(CompiledPlan { format: 1, release: "0.1.0".to_owned(), lines }), ..manifest() }
+    }
+
+    #[test]
+    fn a_plan_of_any_format_is_read_as_it_was_written() {
+        let plan = CompiledPlan { format: 7, release: "9.0.0".to_owned(), lines: vec!["of a\nlater time".to_owned()] };
+        let planned = Manifest { plan: Some(plan), ..manifest() };
+        let bytes = planned.encode().unwrap();
+        assert_eq!(Manifest::decode(Path::new("m"), &bytes).unwrap(), planned);
     }
 
     #[test]
@@ -267,11 +287,14 @@ mod tests {
     #[ignore = "writes the fixture of the current format; run it once a version"]
     fn write_the_fixture() {
         std::fs::write("tests/fixtures/manifest_v1.json", manifest().encode().unwrap()).unwrap();
+        std::fs::write("tests/fixtures/manifest_v1_planned.json", planned().encode().unwrap()).unwrap();
     }
 
     #[test]
     fn format_version_one_stays_readable() {
         let fixture = include_bytes!("../tests/fixtures/manifest_v1.json");
         assert_eq!(Manifest::decode(Path::new("fixture"), fixture).unwrap(), manifest());
+        let fixture = include_bytes!("../tests/fixtures/manifest_v1_planned.json");
+        assert_eq!(Manifest::decode(Path::new("fixture"), fixture).unwrap(), planned());
     }
 }

@@ -307,6 +307,7 @@ mod tests {
             epoch,
             run: "r".to_owned(),
             fingerprint: "f".to_owned(),
+            plan: None,
             repeats: None,
             finished: false,
             written_at: Timestamp(0),

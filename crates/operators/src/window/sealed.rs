@@ -13,7 +13,7 @@ use ruslo_core::state::{KeyedTable, OperatorState};
 use super::groups::{GroupPlan, GroupSet};
 
 /// The state table. Stored in checkpoints.
-const TABLE: &str = "slices";
+pub(super) const TABLE: &str = "slices";
 
 /// From so many sealed batches of one window on, a snapshot may merge them.
 const BATCHES_MIN: usize = 8;

@@ -12,10 +12,12 @@ use super::groups::{AggregateCall, GroupPlan, GroupSet};
 use super::local::LocalAggregateSpec;
 use super::partial::of_partials;
 use super::partition::{Partition, partition};
+use super::sealed;
 use super::shape::WindowShape;
 use super::sliced::SlicedAggregate;
 use super::tumble::TumbleAggregate;
 use super::{window_columns, with_window_fields};
+use crate::StateTable;
 use crate::expression::NamedExpr;
 
 /// `SELECT keys, aggregates, window_start, window_end, window_time FROM TABLE(TUMBLE | HOP | CUMULATE(..)) GROUP BY keys, window`;
@@ -98,6 +100,11 @@ impl WindowAggregateSpec {
     /// The columns that come out: keys, aggregates, `window_start`, `window_end`, `window_time`.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// The state table whose columns follow from this spec.
+    pub fn state_table(&self) -> StateTable {
+        (sealed::TABLE, self.plan.sealed_schema().clone())
     }
 
     /// Makes the operator of each subtask.

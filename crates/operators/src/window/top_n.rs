@@ -28,6 +28,7 @@ use ruslo_core::time::Timestamp;
 use super::clock::WindowClock;
 use super::partition::time_column;
 use super::ranking::{Ranked, Ranking};
+use crate::StateTable;
 
 /// The state table. Stored in checkpoints: the rows' columns, then their rank.
 const TABLE: &str = "rows";
@@ -89,6 +90,11 @@ impl WindowTopNSpec {
     /// The columns that come out: the input's, then the rank.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// The state table whose columns follow from this spec.
+    pub fn state_table(&self) -> StateTable {
+        (TABLE, self.stored.clone())
     }
 
     /// Makes the operator of each subtask.

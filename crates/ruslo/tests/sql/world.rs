@@ -135,7 +135,8 @@ impl World {
             workers: 2,
         };
         let store = self.store(&named(attempt))?;
-        Ok(JobSpec { graph: planned.graph, config, environment, store, fingerprint: planned.fingerprint, start })
+        let (fingerprint, plan) = (planned.fingerprint, planned.compiled);
+        Ok(JobSpec { graph: planned.graph, config, environment, store, fingerprint, plan, start })
     }
 
     /// A job that goes on from the newest checkpoint, or from the start where there is none.

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "golden files are read and rewritten directly")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod compiled;
 mod errors;
 mod jobs;
 mod plans;

@@ -52,6 +52,7 @@ use super::clock::WindowClock;
 use super::groups::{AggregateCall, GroupPlan};
 use super::partition::time_column;
 use super::with_window_fields;
+use crate::StateTable;
 use crate::expression::NamedExpr;
 
 /// `SELECT keys, aggregates, window_start, window_end, window_time FROM TABLE(SESSION(..)) GROUP BY keys, window`;
@@ -105,6 +106,11 @@ impl SessionSpec {
     /// The columns that come out: keys, aggregates, `window_start`, `window_end`, `window_time`.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// The state table whose columns follow from this spec.
+    pub fn state_table(&self) -> StateTable {
+        (stored::SESSIONS, self.stored.clone())
     }
 
     /// Makes the operator of each subtask.

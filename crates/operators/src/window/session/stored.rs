@@ -19,7 +19,7 @@ use super::generation::{Generations, times};
 use crate::window::groups::GroupPlan;
 
 /// Sessions, under the epoch whose snapshot wrote them.
-const SESSIONS: &str = "sessions";
+pub(super) const SESSIONS: &str = "sessions";
 /// Sessions that have ended, but were not out when the barrier came. One bucket.
 const DUE: &str = "due";
 /// How far firing has come, one row a key group. One bucket.
