@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::Sort;
-use ruslo_core::graph::{Graph, OperatorId};
+use ruslo_core::graph::{Graph, NodeIndex, OperatorId};
 use ruslo_core::plan::{CompiledPlan, PlannedOperator};
 
 use crate::explain::Detail;
@@ -17,16 +17,32 @@ const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// The plan of `graph`, whose nodes are described by `details`.
 pub(crate) fn compiled(graph: &Graph, details: &[Detail]) -> CompiledPlan {
-    let id_of = |index: usize| graph.nodes.get(index).map_or(OperatorId(0), |node| node.id);
-    let operators = graph.nodes.iter().zip(details).enumerate().map(|(index, (node, detail))| PlannedOperator {
-        id: node.id,
-        name: node.name.clone(),
-        inputs: graph.inputs(index).map(|edge| id_of(edge.from)).collect(),
-        does: detail.does.clone(),
-        gives: node.schema.fields().iter().map(|field| layout(field.data_type())).collect(),
-        keeps: detail.keeps.as_ref().map(|(table, schema)| ((*table).to_owned(), columns(schema))),
-    });
-    CompiledPlan::new(RELEASE, &operators.collect::<Vec<_>>())
+    let mut edges: Vec<Vec<NodeIndex>> = vec![Vec::new(); graph.nodes.len()];
+    for edge in &graph.edges {
+        edges.get_mut(edge.to).into_iter().for_each(|inputs| inputs.push(edge.from));
+    }
+    let mut operators = Vec::new();
+    // What stands for each node where it is an input.
+    let mut stand_ins: Vec<Vec<OperatorId>> = Vec::new();
+    for ((node, detail), inputs) in graph.nodes.iter().zip(details).zip(&edges) {
+        let inputs: Vec<OperatorId> =
+            inputs.iter().filter_map(|from| stand_ins.get(*from)).flatten().copied().collect();
+        if detail.does.is_empty() {
+            // It has no part in what the rows mean: what comes to it stands for it.
+            stand_ins.push(inputs);
+            continue;
+        }
+        stand_ins.push(vec![node.id]);
+        operators.push(PlannedOperator {
+            id: node.id,
+            name: node.name.clone(),
+            inputs,
+            does: detail.does.clone(),
+            gives: node.schema.fields().iter().map(|field| layout(field.data_type())).collect(),
+            keeps: detail.keeps.as_ref().map(|(table, schema)| ((*table).to_owned(), columns(schema))),
+        });
+    }
+    CompiledPlan::new(RELEASE, &operators)
 }
 
 /// `expr` over the columns of `schema`.

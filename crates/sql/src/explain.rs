@@ -24,7 +24,8 @@ pub(crate) struct Detail {
     lines: Vec<(&'static str, String)>,
     /// What is known of its rows.
     pub(crate) properties: Properties,
-    /// What it does in the words of `docs/design/compiled-plan.md`: stored for ever.
+    /// What it does in the words of `docs/design/compiled-plan.md`: stored for ever. Empty, if it has no part in what
+    /// the rows mean, and may be there or not.
     pub(crate) does: String,
     /// What it keeps.
     pub(crate) keeps: Option<StateTable>,

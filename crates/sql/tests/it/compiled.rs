@@ -47,6 +47,8 @@ fn what_may_change_between_two_runs_is_not_in_it() {
     let one = compiled(&text, &[]);
     let settings = [("parallelism.default", "3"), ("parallelism.Filter", "1"), ("execution.batch-rows", "7")];
     assert_eq!(compiled(&text, &settings), one);
+    let phases = |phases| compiled(&text, &[("table.optimizer.agg-phase-strategy", phases)]);
+    assert_eq!((phases("ONE_PHASE"), phases("TWO_PHASE")), (one.clone(), one.clone()));
     let laid_out = text.replace("SELECT", "SELECT -- again\n");
     assert_eq!(compiled(&laid_out, &[]), one);
 }
