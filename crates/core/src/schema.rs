@@ -35,6 +35,25 @@ pub fn with_split_watermarks(batch: &RecordBatch, watermarks: Int64Array) -> Res
     Ok(RecordBatch::try_new(hidden_schema(batch.schema_ref()), columns)?)
 }
 
+/// The batch with no row's split watermark below `least`: rows that come after more was promised without them are late by
+/// that promise.
+///
+/// # Errors
+/// Internal only.
+pub fn raise_split_watermarks(batch: RecordBatch, least: i64) -> Result<RecordBatch> {
+    match split_watermarks(&batch) {
+        None => {
+            let raised = Int64Array::from_value(least, batch.num_rows());
+            with_split_watermarks(&batch, raised)
+        }
+        Some(marks) if marks.values().iter().all(|mark| *mark >= least) => Ok(batch),
+        Some(marks) => {
+            let raised = marks.values().iter().map(|mark| (*mark).max(least));
+            with_split_watermarks(&visible(&batch), Int64Array::from_iter_values(raised))
+        }
+    }
+}
+
 /// A batch of `columns` under `schema`, with the hidden column of `input` behind them if it has one.
 ///
 /// What every operator that makes new rows one by one from old ones uses, so that lateness survives it.
@@ -82,6 +101,20 @@ mod tests {
         let carried = with_split_watermarks(&plain, Int64Array::from(vec![7, 8])).unwrap();
         assert_eq!(split_watermarks(&carried).unwrap().values(), &[7, 8]);
         assert_eq!(visible(&carried), plain);
+    }
+
+    #[test]
+    fn rows_that_were_not_asked_are_late_by_what_was_promised() {
+        let raised = |batch| {
+            let raised = raise_split_watermarks(batch, 7).unwrap();
+            assert_eq!(visible(&raised), self::batch());
+            split_watermarks(&raised).unwrap().values().to_vec()
+        };
+        assert_eq!(raised(batch()), [7, 7]);
+        for (marks, expected) in [([3, 9], [7, 9]), ([i64::MIN, 6], [7, 7]), ([8, i64::MAX], [8, i64::MAX])] {
+            let carried = with_split_watermarks(&batch(), Int64Array::from(marks.to_vec())).unwrap();
+            assert_eq!(raised(carried), expected);
+        }
     }
 
     #[test]

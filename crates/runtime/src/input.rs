@@ -71,9 +71,10 @@ struct ChannelState {
 }
 
 impl ChannelState {
-    /// An idle channel does not hold the watermark back, nor one whose rows are all there.
+    /// An idle channel does not hold the watermark back, nor one whose rows are all there. That those of one are there says
+    /// nothing of the others: if these are idle, the watermark does not go to the end of time because of it.
     fn holds_watermark(&self) -> bool {
-        !self.idle && self.ended != Some(EndReason::Drain)
+        !self.idle && self.watermark < Timestamp::MAX && self.ended != Some(EndReason::Drain)
     }
 
     fn is_at_barrier(&self) -> bool {
@@ -330,6 +331,23 @@ mod tests {
         assert_eq!(drain(&mut inputs), [Event::Watermark(Timestamp(12))]);
         send(&inputs, 0, Element::Watermark(Watermark::Idle));
         assert_eq!(drain(&mut inputs), [Event::Idle]);
+    }
+
+    #[test]
+    fn the_end_of_one_input_is_not_the_end_of_time_for_an_idle_one() {
+        let mut inputs = inputs(&[0, 1]);
+        send(&inputs, 0, at(10));
+        send(&inputs, 1, Element::Watermark(Watermark::Idle));
+        assert_eq!(drain(&mut inputs), [Event::Watermark(Timestamp(10))]);
+        send(&inputs, 0, Element::Watermark(Watermark::At(Timestamp::MAX)));
+        send(&inputs, 0, Element::End(EndReason::Drain));
+        assert_eq!(drain(&mut inputs), [Event::InputEnd(0, EndReason::Drain)]);
+        send(&inputs, 1, at(20));
+        assert_eq!(drain(&mut inputs), [Event::Watermark(Timestamp(20))]);
+        send(&inputs, 1, Element::Watermark(Watermark::At(Timestamp::MAX)));
+        send(&inputs, 1, Element::End(EndReason::Drain));
+        let last = [Event::Watermark(Timestamp::MAX), Event::End(1, EndReason::Drain)];
+        assert_eq!(drain(&mut inputs), last);
     }
 
     #[test]

@@ -28,11 +28,17 @@ pub enum Bug {
     ForgetLineage,
     /// The rows that a sink had prepared are not in its acknowledgement.
     AckWithoutCommittables,
+    /// An input that was idle is late by its own watermark only, not by what has been promised without it.
+    RejoinsOnTime,
+    /// What was read of a split that is idle is not in the checkpoint.
+    ForgetIdleSplits,
+    /// Records that were left out or given aside are counted from 0 again after a restore.
+    ForgetRejected,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::NoAlignment,
         Self::EndIsNoBarrier,
         Self::FlushAfterBarrier,
@@ -45,6 +51,9 @@ impl Bug {
         Self::ForgetSplitWatermark,
         Self::ForgetLineage,
         Self::AckWithoutCommittables,
+        Self::RejoinsOnTime,
+        Self::ForgetIdleSplits,
+        Self::ForgetRejected,
     ];
 }
 

@@ -23,7 +23,7 @@ use crate::faults::Plan;
 use crate::files;
 use crate::process::Process;
 use crate::scenario::Setup;
-use crate::shape::Ends;
+use crate::shape::{BadRecords, Ends};
 use crate::sink::{Outside, SimSink};
 use crate::source::SimSource;
 use crate::trace::Trace;
@@ -74,6 +74,21 @@ pub struct Attempt {
     pub checkpoints: u64,
 }
 
+/// What becomes of what is read, in rows: `read = rows + skipped + letters`, and of the rows some are late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Records that sources read.
+    pub read: u64,
+    /// Rows that sources gave out.
+    pub rows: u64,
+    /// Rows that operators dropped, or gave aside, because they were late.
+    pub late: u64,
+    /// Bad records that sources left out.
+    pub skipped: u64,
+    /// Bad records that sources gave aside.
+    pub letters: u64,
+}
+
 /// What the job went on from.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -110,7 +125,8 @@ pub fn ends(
 ) -> Result<Ends> {
     let source = |data: &Arc<_>| {
         let rng = Rng::seeded(rng.next_u64());
-        Arc::new(SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng)) as _
+        let source = SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng);
+        Arc::new(source.rejecting(setup.shape.bad_records != BadRecords::None)) as _
     };
     let sink = |number| {
         if setup.to_files {
@@ -252,10 +268,17 @@ impl Attempt {
         }
     }
 
-    /// Rows read and rows dropped for being late, as the job counted them.
-    pub fn counted(&self) -> (u64, u64) {
+    /// What the job counted.
+    pub fn counted(&self) -> Counted {
         let status = self.job.status();
-        (status.counts(Role::Source).rows_in, status.late_rows())
+        let sources = status.counts(Role::Source);
+        Counted {
+            read: sources.rows_in,
+            rows: sources.rows_out,
+            late: status.late_rows(),
+            skipped: sources.skipped_rows,
+            letters: sources.dead_letter_rows,
+        }
     }
 }
 

@@ -50,11 +50,13 @@ pub enum OperatorBug {
     ForgetSortedRows,
     /// A local aggregation keeps its partial groups over a barrier.
     KeepPartialGroups,
+    /// A row that is late for some of its windows goes aside.
+    PartlyLateGoAside,
 }
 
 impl OperatorBug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ForgetOlderSessions,
         Self::ForgetFiredSessions,
         Self::SessionEndsAtLastRow,
@@ -69,6 +71,7 @@ impl OperatorBug {
         Self::SortRunsAhead,
         Self::ForgetSortedRows,
         Self::KeepPartialGroups,
+        Self::PartlyLateGoAside,
     ];
 
     /// The scenario that has such an operator.
@@ -83,6 +86,7 @@ impl OperatorBug {
             Self::ForgetRanks | Self::TiesAreOne | Self::ForgetOlderRows => Scenario::TopN,
             Self::SortRunsAhead | Self::ForgetSortedRows => Scenario::Sorted,
             Self::KeepPartialGroups => Scenario::TwoPhases,
+            Self::PartlyLateGoAside => Scenario::Aside,
         }
     }
 }

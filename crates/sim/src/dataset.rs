@@ -37,6 +37,18 @@ pub struct Row {
     pub time: i64,
 }
 
+impl Row {
+    /// Whether it cannot become a row, where a source is told that such records come.
+    pub fn is_bad(&self) -> bool {
+        self.value.rem_euclid(9) == 4
+    }
+}
+
+/// What a dead letter says of the record of that lineage and offset: its position, as a number.
+pub fn position(lineage: i64, offset: usize) -> i64 {
+    lineage * 1_000_000 + offset as i64
+}
+
 /// Rows in the order of one file.
 #[derive(Debug, Clone)]
 pub struct Lineage {

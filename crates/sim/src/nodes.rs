@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{col, lit};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use ruslo_core::dead_letter::DeadLetters;
 use ruslo_core::operator::SharedFactory;
 use ruslo_operators::{
-    AggregateCall, EventTimeSortSpec, NamedExpr, SessionSpec, SortKey, WINDOW_END, WindowAggregateSpec,
-    WindowAssignSpec, WindowShape, WindowTopNSpec, sum_udaf,
+    AggregateCall, EventTimeSortSpec, LateRowsSpec, LateRule, NamedExpr, SessionSpec, SortKey, WINDOW_END,
+    WindowAggregateSpec, WindowAssignSpec, WindowShape, WindowTopNSpec, sum_udaf,
 };
 
 use crate::dataset::{column, schema};
@@ -80,6 +81,23 @@ fn grouped() -> (Vec<NamedExpr>, Vec<AggregateCall>) {
     ];
     let keys = vec![NamedExpr::new(col("key", &schema()).unwrap(), "key", &schema()).unwrap()];
     (keys, aggregates)
+}
+
+/// Rows as they are; aside those that come too late for these windows.
+pub fn late(windows: Windows, length_ms: i64) -> (SchemaRef, SharedFactory) {
+    let rule = match windows {
+        Windows::Session => LateRule::Time,
+        windows => LateRule::Windows(shape(windows, length_ms)),
+    };
+    let columns = (0..schema().fields().len()).collect();
+    let spec = LateRowsSpec::new(rule, col("ts", &schema()).unwrap(), columns, schema());
+    (schema(), spec.factory())
+}
+
+/// Dead letters that say where a record stood.
+pub fn letters() -> DeadLetters {
+    let schema = Schema::new(vec![Field::new("position", DataType::Utf8, false)]);
+    DeadLetters::new("simulated", Arc::new(schema)).unwrap()
 }
 
 /// Each row once for each of its windows.

@@ -37,6 +37,7 @@ fn concerns(bug: OperatorBug, kind: Kind) -> bool {
         }
         Kind::TopN(_) => matches!(bug, B::ForgetRanks | B::TiesAreOne | B::ForgetOlderRows),
         Kind::Local(_) => bug == B::KeepPartialGroups,
+        Kind::Late(_) => bug == B::PartlyLateGoAside,
         Kind::Sort => matches!(bug, B::SortRunsAhead | B::ForgetSortedRows),
         _ => false,
     }
@@ -127,14 +128,14 @@ impl Saboteur {
             OperatorBug::TiesAreOne => without_ties(&batch),
             OperatorBug::EqualIsLate => Self::marked(&batch, |_, mark| mark.saturating_add(1)),
             OperatorBug::PartlyLateForAll => self.partly_late(&batch, i64::MIN),
-            OperatorBug::PartlyLateForNone => self.partly_late(&batch, i64::MAX),
+            OperatorBug::PartlyLateForNone | OperatorBug::PartlyLateGoAside => self.partly_late(&batch, i64::MAX),
             _ => Ok(batch),
         }
     }
 
     /// Rows that are late for some of their windows only get `mark` for their split's watermark.
     fn partly_late(&self, batch: &RecordBatch, mark: i64) -> Result<RecordBatch> {
-        let Kind::Window(windows) = self.kind else { return Ok(batch.clone()) };
+        let (Kind::Window(windows) | Kind::Late(windows)) = self.kind else { return Ok(batch.clone()) };
         Self::marked(batch, |time, before| {
             let ends = windows_of(windows, time, self.length_ms).into_iter().map(|(_, end)| end - 1 <= before);
             let late: BTreeSet<_> = ends.collect();

@@ -12,7 +12,8 @@ use crate::faults::{Fault, KILLS, Plan};
 use crate::nodes::Windows;
 use crate::oracle::{Expected, expect};
 use crate::shape::{
-    EventTime, Kind, Shape, diamond_shape, random_shape, sorted_shape, top_n_shape, two_phase_shape, window_shape,
+    EventTime, Kind, Shape, aside_shape, diamond_shape, idle_shape, random_shape, sorted_shape, top_n_shape,
+    two_phase_shape, window_shape,
 };
 use crate::sink::Permanence;
 use crate::source::Manners;
@@ -52,6 +53,10 @@ pub enum Scenario {
     TopN,
     /// All rows in the order of their time, as [`Scenario::Session`].
     Sorted,
+    /// Late rows and bad records to tables of their own, as [`Scenario::Session`].
+    Aside,
+    /// Two tables that fall idle again and again, united, as [`Scenario::Session`].
+    Idle,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -89,7 +94,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -106,6 +111,8 @@ impl Scenario {
         Self::TopN,
         Self::Sorted,
         Self::TwoPhases,
+        Self::Aside,
+        Self::Idle,
     ];
 
     /// As it is written on the command line.
@@ -127,6 +134,8 @@ impl Scenario {
             Self::TwoPhases => "two_phases",
             Self::TopN => "top_n",
             Self::Sorted => "sorted",
+            Self::Aside => "aside",
+            Self::Idle => "idle",
         }
     }
 
@@ -163,7 +172,8 @@ impl Scenario {
 
     /// Whether it is there for one of the product's operators, and has every trouble that one process can have.
     fn is_of_one_operator(self) -> bool {
-        matches!(self, Self::Session | Self::Hop | Self::TwoPhases | Self::TopN | Self::Sorted)
+        use Scenario as S;
+        matches!(self, S::Session | S::Hop | S::TwoPhases | S::TopN | S::Sorted | S::Aside | S::Idle)
     }
 
     /// Whether its operator's results should be half out when barriers come.
@@ -175,7 +185,7 @@ impl Scenario {
         let delay_ms = match self {
             Self::LateRows => rng.below(20),
             // Half of the runs have late rows, and half of those many.
-            Self::Session | Self::Hop | Self::TwoPhases | Self::TopN | Self::Sorted => rng.below(120),
+            scenario if scenario.is_of_one_operator() => rng.below(120),
             _ => 20 + rng.below(100),
         };
         let window_ms = match self {
@@ -203,6 +213,11 @@ impl Scenario {
             }
             Self::TopN => top_n_shape(event_time, rng),
             Self::Sorted => sorted_shape(event_time, rng),
+            Self::Aside => {
+                let windows = [Windows::Tumble, Windows::Hop(3), Windows::Session];
+                aside_shape(windows[rng.below(3)], event_time, rng)
+            }
+            Self::Idle => idle_shape(event_time, rng),
             Self::Diamond => diamond_shape(rng.one_in(2).then_some(event_time), rng),
             Self::RandomGraph => random_shape(event_time, rng),
             _ => match rng.below(4) {
@@ -245,6 +260,7 @@ impl Scenario {
             credit: Credit { rows_max, bytes_max: 1 << 30 },
             batch_rows,
             checkpoint_interval: (!rng.one_in(16)).then(|| Duration::from_millis(1 + rng.below(interval_max) as u64)),
+            source_idle_timeout: (self == Self::Idle).then(|| Duration::from_millis(20 + rng.below(400) as u64)),
             ..JobConfig::default()
         }
     }
@@ -252,7 +268,7 @@ impl Scenario {
     fn manners(self, rng: &mut Rng) -> Manners {
         let rows_max = [1, 5, 64][rng.below(3)];
         // A barrier passes what is half out only while no rows stand before it.
-        let pauses = if self.is_half_out() { [2, 3, 5, 30] } else { [0, 0, 5, 30] };
+        let pauses = if self.is_half_out() || self == Self::Idle { [2, 3, 5, 30] } else { [0, 0, 5, 30] };
         Manners { rows_max, pause_one_in: pauses[rng.below(4)], hang_after: None }
     }
 
@@ -260,9 +276,7 @@ impl Scenario {
         let stops = [Fault::Stop, Fault::WhileStopping];
         match self {
             Self::Stop => [&stops[..], &stops, &KILLS[..2]].concat(),
-            Self::Rescale | Self::Session | Self::Hop | Self::TwoPhases | Self::TopN | Self::Sorted => {
-                [&KILLS[..], &stops].concat()
-            }
+            scenario if scenario == Self::Rescale || scenario.is_of_one_operator() => [&KILLS[..], &stops].concat(),
             Self::Zombie => vec![Fault::Zombie, Fault::Zombie, Fault::Zombie, Fault::AtManifest, Fault::BeforeCommit],
             Self::DiskFaults => {
                 vec![Fault::IoError, Fault::DiskFull, Fault::Sync, Fault::Sync, Fault::Outside, Fault::AtManifest]
@@ -293,16 +307,18 @@ mod tests {
 
     #[test]
     fn late_rows_are_late() {
-        let late = |seed| Scenario::LateRows.setup(&mut Rng::seeded(seed)).expected.late;
+        let late = |seed| Scenario::LateRows.setup(&mut Rng::seeded(seed)).expected.counted.late;
         assert!((0..20).filter(|seed| late(*seed) > 0).count() >= 12);
     }
 
     #[test]
     fn scenarios_of_one_operator_have_late_rows_and_results() {
-        for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.is_of_one_operator()) {
+        // Where tables fall idle, lateness is chance.
+        let foretold = |scenario: &Scenario| scenario.is_of_one_operator() && *scenario != Scenario::Idle;
+        for scenario in Scenario::ALL.into_iter().filter(foretold) {
             let expected = (0..40).map(|seed| scenario.setup(&mut Rng::seeded(seed)).expected);
             let (late, shown): (Vec<_>, Vec<_>) =
-                expected.map(|expected| (expected.late > 0, expected.sinks[0].len() > 10)).unzip();
+                expected.map(|expected| (expected.counted.late > 0, expected.sinks[0].len() > 10)).unzip();
             let count = |which: Vec<bool>| which.into_iter().filter(|is| *is).count();
             let counts = (count(late), count(shown));
             assert!(counts.0 >= 8 && counts.1 >= 28, "{}: {counts:?} of 40", scenario.name());

@@ -35,6 +35,8 @@ pub enum Kind {
     Window(Windows),
     /// Partial groups for the [`Kind::Window`] behind it.
     Local(Windows),
+    /// Gives the rows aside that come too late for these windows, which stand behind it.
+    Late(Windows),
     /// Gives each row its windows.
     Assign(Windows),
     /// So many rows of the highest values by key and window; its input is an [`Kind::Assign`].
@@ -52,6 +54,19 @@ pub struct Link {
     pub from: usize,
     /// Whether by key; otherwise forward, or in turn where the parallelism differs.
     pub keyed: bool,
+    /// Which of the node's outputs.
+    pub port: Port,
+}
+
+/// What sources do about records that cannot become rows; see [`crate::dataset::Row::is_bad`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRecords {
+    /// There are none.
+    None,
+    /// Count them.
+    Skip,
+    /// Count them, and give them aside.
+    Letters,
 }
 
 /// A node of a shape.
@@ -79,6 +94,10 @@ pub struct Shape {
     pub nodes: Vec<NodeShape>,
     /// What sources do about event time.
     pub event_time: Option<EventTime>,
+    /// What sources do about bad records.
+    pub bad_records: BadRecords,
+    /// Sources fall idle: which rows are late is chance then.
+    pub falls_idle: bool,
 }
 
 /// The two ends of a graph, made anew for each process.
@@ -94,7 +113,7 @@ pub struct Ends {
 impl Shape {
     /// An empty shape.
     pub fn new(event_time: Option<EventTime>) -> Self {
-        Self { nodes: Vec::new(), event_time }
+        Self { nodes: Vec::new(), event_time, bad_records: BadRecords::None, falls_idle: false }
     }
 
     /// Adds a node behind others; its place.
@@ -126,6 +145,7 @@ impl Shape {
             Kind::Assign(windows) => nodes::assigned(windows, length()),
             Kind::TopN(limit) => nodes::top_n(limit),
             Kind::Sort => nodes::sorted(),
+            Kind::Late(windows) => nodes::late(windows, length()),
             Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) => return None,
         })
     }
@@ -175,7 +195,7 @@ impl Shape {
                     (false, true) => Partitioning::Forward,
                     (false, false) => Partitioning::Rebalance,
                 };
-                graph.edges.push(Edge { from: link.from, port: Port::MAIN, to: node, input, partitioning });
+                graph.edges.push(Edge { from: link.from, port: link.port, to: node, input, partitioning });
             }
         }
         graph
@@ -186,15 +206,19 @@ impl Shape {
             Kind::Source(dataset) => {
                 let row_time = self.event_time.map(row_time);
                 let source = Arc::clone(&ends.sources[dataset]);
-                let node =
-                    SourceNode { source, row_time, rows_per_second: ends.rows_per_second, on_error: OnError::Fail };
+                let on_error = match self.bad_records {
+                    BadRecords::None => OnError::Fail,
+                    BadRecords::Skip => OnError::Skip,
+                    BadRecords::Letters => OnError::DeadLetter(Arc::new(nodes::letters())),
+                };
+                let node = SourceNode { source, row_time, rows_per_second: ends.rows_per_second, on_error };
                 (schema(), NodeKind::Source(node))
             }
             Kind::Pass(drip) => {
                 let mark = self.nodes.iter().position(|node| std::ptr::eq(node, shape)).unwrap();
                 (schema(), NodeKind::Operator(pass(mark as i64, drip)))
             }
-            Kind::Window(_) | Kind::Local(_) | Kind::Assign(_) | Kind::TopN(_) | Kind::Sort => {
+            Kind::Window(_) | Kind::Local(_) | Kind::Late(_) | Kind::Assign(_) | Kind::TopN(_) | Kind::Sort => {
                 let length = self.event_time.map_or(0, |event_time| event_time.window_ms);
                 let (schema, factory) = match shape.kind {
                     Kind::Window(windows) if self.merges(shape) => {
@@ -219,12 +243,17 @@ fn row_time(event_time: EventTime) -> Arc<dyn RowTime> {
 
 /// By key.
 pub fn keyed(from: usize) -> Link {
-    Link { from, keyed: true }
+    Link { from, keyed: true, port: Port::MAIN }
 }
 
 /// Not by key.
 pub fn plain(from: usize) -> Link {
-    Link { from, keyed: false }
+    Link { from, keyed: false, port: Port::MAIN }
+}
+
+/// What a node gives aside.
+pub fn aside(from: usize, port: Port) -> Link {
+    Link { from, keyed: false, port }
 }
 
 /// Source, perhaps a pass, windows, one or two sinks.
@@ -264,6 +293,31 @@ pub fn sorted_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
     shape
 }
 
+/// Source, late rows aside, windows, a sink; another for late rows, and perhaps one for dead letters.
+pub fn aside_shape(windows: Windows, event_time: EventTime, rng: &mut Rng) -> Shape {
+    let (mut shape, last) = passed(event_time, rng);
+    let late = shape.add(Kind::Late(windows), &[plain(last)]);
+    let window = shape.add(Kind::Window(windows), &[keyed(late)]);
+    shape.add(Kind::Sink(0), &[plain(window)]);
+    shape.add(Kind::Sink(1), &[aside(late, Port::LATE)]);
+    shape.bad_records = if rng.one_in(3) { BadRecords::Skip } else { BadRecords::Letters };
+    if shape.bad_records == BadRecords::Letters {
+        shape.add(Kind::Sink(2), &[aside(0, Port::DEAD_LETTER)]);
+    }
+    shape
+}
+
+/// Two sources, which fall idle by themselves; one node that takes both; windows; a sink.
+pub fn idle_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+    let mut shape = Shape::new(Some(event_time));
+    shape.falls_idle = true;
+    let sources = [shape.add(Kind::Source(0), &[]), shape.add(Kind::Source(1), &[])];
+    let both = shape.add(Kind::Pass(rng.below(3)), &sources.map(plain));
+    let window = shape.add(Kind::Window(Windows::Tumble), &[keyed(both)]);
+    shape.add(Kind::Sink(0), &[plain(window)]);
+    shape
+}
+
 /// Source, perhaps a pass; the last of them.
 fn passed(event_time: EventTime, rng: &mut Rng) -> (Shape, usize) {
     let mut shape = Shape::new(Some(event_time));
@@ -277,7 +331,7 @@ fn passed(event_time: EventTime, rng: &mut Rng) -> (Shape, usize) {
 /// Source, two branches, one node that takes both, a sink.
 pub fn diamond_shape(event_time: Option<EventTime>, rng: &mut Rng) -> Shape {
     let mut shape = Shape::new(event_time);
-    let mut link = |from| Link { from, keyed: rng.one_in(2) };
+    let mut link = |from| if rng.one_in(2) { keyed(from) } else { plain(from) };
     let source = shape.add(Kind::Source(0), &[]);
     let left = shape.add(Kind::Pass(0), &[link(source)]);
     let right = shape.add(Kind::Pass(2), &[link(source)]);
@@ -293,8 +347,12 @@ pub fn random_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
     (0..sources).for_each(|dataset| _ = shape.add(Kind::Source(dataset), &[]));
     for _ in 0..1 + rng.below(4) {
         let before = shape.nodes.len();
-        let inputs: Vec<_> =
-            (0..1 + rng.below(2)).map(|_| Link { from: rng.below(before), keyed: rng.one_in(2) }).collect();
+        let count = 1 + rng.below(2);
+        let mut link = || {
+            let from = rng.below(before);
+            if rng.one_in(2) { keyed(from) } else { plain(from) }
+        };
+        let inputs: Vec<_> = (0..count).map(|_| link()).collect();
         shape.add(Kind::Pass([0, 0, 1, 3][rng.below(4)]), &inputs);
     }
     let used: Vec<usize> = shape.nodes.iter().flat_map(|node| node.inputs.iter().map(|link| link.from)).collect();
@@ -324,13 +382,15 @@ mod tests {
         let data = Arc::new(crate::dataset::Dataset { lineages: Vec::new() });
         for seed in 0..200 {
             let mut rng = Rng::seeded(seed);
-            let shape = match seed % 7 {
+            let shape = match seed % 9 {
                 0 => window_shape(Windows::Tumble, EVENT_TIME, &mut rng),
                 1 => diamond_shape(Some(EVENT_TIME), &mut rng),
                 2 => window_shape(Windows::Cumulate(3), EVENT_TIME, &mut rng),
                 3 => window_shape(Windows::Session, EVENT_TIME, &mut rng),
                 4 => top_n_shape(EVENT_TIME, &mut rng),
                 5 => sorted_shape(EVENT_TIME, &mut rng),
+                6 => aside_shape(Windows::Hop(2), EVENT_TIME, &mut rng),
+                7 => idle_shape(EVENT_TIME, &mut rng),
                 _ => random_shape(EVENT_TIME, &mut rng),
             };
             let source = || {

@@ -170,6 +170,10 @@ pub fn rows_of(batch: &RecordBatch) -> Vec<OutRow> {
 fn values_of(column: &dyn Array) -> Vec<i64> {
     let values = match column.data_type() {
         DataType::Int64 => column.as_primitive::<Int64Type>().values(),
+        DataType::Utf8 => {
+            let texts = column.as_string::<i32>();
+            return texts.iter().map(|text| text.unwrap().parse().unwrap()).collect();
+        }
         DataType::Timestamp(..) => column.as_primitive::<TimestampMillisecondType>().values(),
         other => panic!("a sink of the simulator got a column of type {other}"),
     };

@@ -4,15 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use ruslo_core::clock::Clock;
+use ruslo_core::dead_letter::{Record, Rejected};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
-use ruslo_core::source::{Budget, Polled, Position, Source, SourceReader, Split, SplitId};
+use ruslo_core::source::{Budget, Polled, Position, Sifted, Source, SourceReader, Split, SplitId};
 use serde_json::json;
 
-use crate::dataset::{self, Dataset};
+use crate::dataset::{self, Dataset, Lineage};
 use crate::trace::Trace;
 
 /// How readers behave.
@@ -39,12 +43,19 @@ pub struct SimSource {
     trace: Trace,
     rng: Mutex<Rng>,
     readers: AtomicU64,
+    rejects: bool,
 }
 
 impl SimSource {
     /// A source of `data`, whose readers' whims follow from `rng`.
     pub fn new(data: Arc<Dataset>, manners: Manners, trace: Trace, rng: Rng) -> Self {
-        Self { data, manners, trace, rng: Mutex::new(rng), readers: AtomicU64::new(0) }
+        Self { data, manners, trace, rng: Mutex::new(rng), readers: AtomicU64::new(0), rejects: false }
+    }
+
+    /// Bad records are rejected if it `rejects`; otherwise they are rows as all others.
+    #[must_use]
+    pub fn rejecting(self, rejects: bool) -> Self {
+        Self { rejects, ..self }
     }
 }
 
@@ -67,6 +78,7 @@ impl Source for SimSource {
             number: self.readers.fetch_add(1, Ordering::Relaxed),
             read: 0,
             reading: None,
+            rejects: self.rejects,
         }))
     }
 }
@@ -87,6 +99,19 @@ struct SimReader {
     number: u64,
     read: usize,
     reading: Option<Reading>,
+    rejects: bool,
+}
+
+/// Of `batch`, the rows `from..` of a lineage, the bad ones are rejected.
+fn sifted(lineage: &Lineage, from: usize, batch: &RecordBatch) -> Result<(RecordBatch, Vec<Rejected>)> {
+    let rows = &lineage.rows[from..from + batch.num_rows()];
+    let good: BooleanArray = rows.iter().map(|row| Some(!row.is_bad())).collect();
+    let bad = rows.iter().enumerate().filter(|(_, row)| row.is_bad());
+    let rejected = bad.map(|(place, _)| {
+        let record = Record { position: dataset::position(lineage.id, from + place).to_string(), raw: None };
+        Rejected { record, reason: "it is bad".to_owned() }
+    });
+    Ok((filter_record_batch(batch, &good)?, rejected.collect()))
 }
 
 fn number(value: &serde_json::Value) -> Result<usize> {
@@ -129,16 +154,22 @@ impl SourceReader for SimReader {
         let rows = 1 + self.rng.below(rows_max);
         let lineage = self.data.lineage(reading.lineage).ok_or_else(|| Error::internal("a lineage is not there"))?;
         let batch = dataset::batch(lineage, reading.next, reading.next + rows);
+        let from = reading.next;
         reading.next += rows;
         self.read += rows;
-        Ok(Polled::Batch { split: reading.split.clone(), batch, position: json!(reading.next) })
+        let (split, position) = (reading.split.clone(), json!(reading.next));
+        if self.rejects {
+            let (batch, rejected) = sifted(lineage, from, &batch)?;
+            return Ok(Polled::Sifted(Sifted { split, batch, position, rejected, origins: None }));
+        }
+        Ok(Polled::Batch { split, batch, position })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{Lineage, Row};
+    use crate::dataset::Row;
 
     fn source(manners: Manners) -> SimSource {
         let rows = (0..10).map(|value| Row { key: 0, value, time: 0 }).collect();

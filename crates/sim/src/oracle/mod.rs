@@ -6,14 +6,17 @@
 mod rows;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruslo_core::operator::Port;
 
 use self::rows::{first_rows, in_order};
 pub use self::windows::windows_of;
 use self::windows::{sessions, window_rows};
-use crate::dataset::{Dataset, Row};
+use crate::attempt::Counted;
+use crate::dataset::{Dataset, Row, position};
 use crate::nodes::Windows;
-use crate::shape::{Kind, Shape};
+use crate::shape::{BadRecords, Kind, Link, Shape};
 use crate::sink::OutRow;
 
 /// What must come out.
@@ -23,10 +26,8 @@ pub struct Expected {
     pub sinks: Vec<BTreeMap<OutRow, i64>>,
     /// What the sinks behind a sort show, in order.
     pub orders: BTreeMap<usize, Vec<OutRow>>,
-    /// Rows that operators drop because they are late.
-    pub late: u64,
-    /// Rows that sources read.
-    pub read: u64,
+    /// What the job counts.
+    pub counted: Counted,
 }
 
 /// What must come out of `shape` over `data`.
@@ -34,7 +35,8 @@ pub fn expect(shape: &Shape, data: &[impl AsRef<Dataset>]) -> Expected {
     let mut expected = Expected { sinks: vec![BTreeMap::new(); shape.sinks()], ..Expected::default() };
     for (index, node) in shape.nodes.iter().enumerate() {
         match node.kind {
-            Kind::Source(dataset) => expected.read += data[dataset].as_ref().rows() as u64,
+            Kind::Source(dataset) => read(shape, data[dataset].as_ref(), &mut expected.counted),
+            Kind::Window(_) if matches!(shape.nodes[node.inputs[0].from].kind, Kind::Late(_)) => {}
             Kind::Sink(number) => {
                 expected.sinks[number] = rows_at(shape, index, data);
                 if shape.nodes[node.inputs[0].from].kind == Kind::Sort {
@@ -42,17 +44,35 @@ pub fn expect(shape: &Shape, data: &[impl AsRef<Dataset>]) -> Expected {
                     expected.orders.insert(number, order);
                 }
             }
-            kind => expected.late += late_at(shape, index, kind, data),
+            kind => expected.counted.late += late_at(shape, index, kind, data),
         }
     }
     expected
 }
 
-/// How many rows a node drops because they are late; of a Top-N, one for each window.
+/// What becomes of what one source reads.
+fn read(shape: &Shape, data: &Dataset, counted: &mut Counted) {
+    let records = data.rows() as u64;
+    let bad = if shape.bad_records == BadRecords::None { 0 } else { bad_positions(data).count() as u64 };
+    counted.read += records;
+    counted.rows += records - bad;
+    match shape.bad_records {
+        BadRecords::Letters => counted.letters += bad,
+        _ => counted.skipped += bad,
+    }
+}
+
+fn bad_positions(data: &Dataset) -> impl Iterator<Item = i64> {
+    data.lineages.iter().flat_map(|lineage| {
+        let rows = lineage.rows.iter().enumerate();
+        rows.filter(|(_, row)| row.is_bad()).map(|(offset, _)| position(lineage.id, offset))
+    })
+}
+
+/// How many rows a node drops, or gives aside, because they are late; of a Top-N, one for each window.
 fn late_at(shape: &Shape, index: usize, kind: Kind, data: &[impl AsRef<Dataset>]) -> u64 {
     let late = |at: &At| match kind {
-        Kind::Window(Windows::Session) => u64::from(at.row.time < at.watermark),
-        Kind::Window(_) => u64::from(at.open_windows(kind, shape).is_empty()),
+        Kind::Window(_) | Kind::Late(_) => u64::from(at.is_late(kind, shape)),
         Kind::TopN(_) => {
             let assigned = assigned(shape, index);
             (at.windows(assigned, shape).len() - at.open_windows(assigned, shape).len()) as u64
@@ -64,8 +84,14 @@ fn late_at(shape: &Shape, index: usize, kind: Kind, data: &[impl AsRef<Dataset>]
 }
 
 fn rows_at(shape: &Shape, sink: usize, data: &[impl AsRef<Dataset>]) -> BTreeMap<OutRow, i64> {
-    let from = shape.nodes[sink].inputs[0].from;
+    let Link { from, port, .. } = shape.nodes[sink].inputs[0];
+    if let (Port::DEAD_LETTER, Kind::Source(dataset)) = (port, shape.nodes[from].kind) {
+        return once(bad_positions(data[dataset].as_ref()).map(|position| vec![position]));
+    }
     let rows = rows_to(shape, from, data);
+    if port == Port::LATE {
+        return once(rows.iter().filter(|at| at.is_late(shape.nodes[from].kind, shape)).map(At::out));
+    }
     match shape.nodes[from].kind {
         Kind::Window(Windows::Session) => once(sessions(&rows, length(shape))),
         Kind::Window(_) => once(window_rows(&rows, shape.nodes[from].kind, shape)),
@@ -107,10 +133,20 @@ impl At {
         vec![self.lineage, self.offset, self.row.key, self.row.value, self.row.time, self.way]
     }
 
+    /// Whether no window takes it.
+    fn is_late(&self, kind: Kind, shape: &Shape) -> bool {
+        match kind {
+            Kind::Window(Windows::Session) | Kind::Late(Windows::Session) => self.row.time < self.watermark,
+            _ => self.open_windows(kind, shape).is_empty(),
+        }
+    }
+
     /// The windows that the row is in.
     fn windows(&self, kind: Kind, shape: &Shape) -> Vec<(i64, i64)> {
         match kind {
-            Kind::Window(windows) | Kind::Assign(windows) => windows_of(windows, self.row.time, length(shape)),
+            Kind::Window(windows) | Kind::Late(windows) | Kind::Assign(windows) => {
+                windows_of(windows, self.row.time, length(shape))
+            }
             _ => Vec::new(),
         }
     }
@@ -124,20 +160,43 @@ impl At {
 /// Every row that comes to a node, once for every way.
 fn rows_to(shape: &Shape, node: usize, data: &[impl AsRef<Dataset>]) -> Vec<At> {
     let ways = shape.ways_to(node);
-    let delay = shape.event_time.map(|event_time| event_time.delay_ms);
-    ways.iter().flat_map(|(dataset, way)| rows_of(data[*dataset].as_ref(), *way, delay)).collect()
+    // Where lateness is chance, all that could come out if no row were late.
+    let event_time = shape.event_time.filter(|_| !shape.falls_idle);
+    let delay = event_time.map(|event_time| event_time.delay_ms);
+    let has_bad = shape.bad_records != BadRecords::None;
+    ways.iter().flat_map(|(dataset, way)| rows_of(data[*dataset].as_ref(), *way, delay, has_bad)).collect()
 }
 
-fn rows_of(data: &Dataset, way: i64, delay: Option<i64>) -> Vec<At> {
+fn rows_of(data: &Dataset, way: i64, delay: Option<i64>, has_bad: bool) -> Vec<At> {
     let mut found = Vec::new();
     for lineage in &data.lineages {
         let mut watermark = i64::MIN;
-        for (offset, row) in lineage.rows.iter().enumerate() {
+        let rows = lineage.rows.iter().enumerate().filter(|(_, row)| !has_bad || !row.is_bad());
+        for (offset, row) in rows {
             found.push(At { lineage: lineage.id, offset: offset as i64, row: *row, way, watermark });
             watermark = watermark.max(delay.map_or(i64::MIN, |delay| row.time - delay));
         }
     }
     found
+}
+
+/// What is wrong with windows that came out, where chance says which rows were late; `None` if nothing is. Each comes
+/// once, with no more rows than there are, and every row is in one or was `late`.
+pub fn imbalance(found: &BTreeMap<OutRow, i64>, most: &BTreeMap<OutRow, i64>, late: u64) -> Option<String> {
+    // Key, count, …, start, end, time: see [`windows::window_rows`].
+    let window = |row: &OutRow| (row[0], row[5]);
+    let most: BTreeMap<_, _> = most.keys().map(|row| (window(row), row[1])).collect();
+    let mut seen = BTreeSet::new();
+    for (row, times) in found {
+        if *times != 1 || !seen.insert(window(row)) {
+            return Some(format!("the window of {row:?} came again"));
+        }
+        if most.get(&window(row)).is_none_or(|most| *most < row[1]) {
+            return Some(format!("{row:?} has more rows than there are"));
+        }
+    }
+    let (taken, all) = (found.keys().map(|row| row[1]).sum::<i64>(), most.values().sum::<i64>());
+    (taken + late as i64 != all).then(|| format!("of {all} rows {taken} are in windows and {late} were late"))
 }
 
 /// The difference between what came out and what must, in words; `None` if there is none.
@@ -163,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::dataset::Lineage;
-    use crate::shape::{EventTime, keyed, plain};
+    use crate::shape::{EventTime, aside, keyed, plain};
 
     const EVENT_TIME: EventTime = EventTime { delay_ms: 5, window_ms: 10 };
 
@@ -181,7 +240,8 @@ mod tests {
         shape.add(Kind::Sink(0), &[plain(window)]);
         // 13 gives the watermark 8; 14 gives 9, which completes the window of 3.
         let expected = expect(&shape, &data(&[1, 13, 2, 14, 3, 12]));
-        assert_eq!((expected.late, expected.read), (1, 6));
+        let counted = Counted { read: 6, rows: 6, late: 1, ..Counted::default() };
+        assert_eq!(expected.counted, counted);
         let rows: Vec<_> = expected.sinks[0].keys().cloned().collect();
         assert_eq!(rows, [vec![1, 2, 3, 1, 2, 0, 10, 9], vec![1, 3, 39, 12, 14, 10, 20, 19]]);
     }
@@ -193,7 +253,7 @@ mod tests {
         let operator = shape.add(kind, &[keyed(source)]);
         shape.add(Kind::Sink(0), &[plain(operator)]);
         let expected = expect(&shape, &data(times));
-        (expected.sinks[0].keys().cloned().collect(), expected.late)
+        (expected.sinks[0].keys().cloned().collect(), expected.counted.late)
     }
 
     #[test]
@@ -230,7 +290,7 @@ mod tests {
         shape.add(Kind::Sink(0), &[plain(sort)]);
         // 9 gives the watermark 4.
         let expected = expect(&shape, &data(&[9, 4, 5, 7]));
-        assert_eq!(expected.late, 1);
+        assert_eq!(expected.counted.late, 1);
         let times: Vec<_> = expected.orders[&0].iter().map(|row| row[4]).collect();
         assert_eq!(times, [5, 7, 9]);
     }
@@ -243,9 +303,41 @@ mod tests {
         let top_n = shape.add(Kind::TopN(2), &[keyed(assign)]);
         shape.add(Kind::Sink(0), &[plain(top_n)]);
         let expected = expect(&shape, &data(&[3, 7, 7, 7, 12, 16, 5]));
-        assert_eq!(expected.late, 1);
+        assert_eq!(expected.counted.late, 1);
         let offsets_and_ranks: Vec<_> = expected.sinks[0].keys().map(|row| (row[1], row[9])).collect();
         assert_eq!(offsets_and_ranks, [(1, 1), (2, 2), (4, 2), (5, 1)]);
+    }
+
+    #[test]
+    fn bad_records_go_aside_and_move_no_watermark() {
+        let mut shape = Shape::new(Some(EVENT_TIME));
+        shape.bad_records = BadRecords::Letters;
+        let source = shape.add(Kind::Source(0), &[]);
+        let late = shape.add(Kind::Late(Windows::Tumble), &[plain(source)]);
+        let window = shape.add(Kind::Window(Windows::Tumble), &[keyed(late)]);
+        shape.add(Kind::Sink(0), &[plain(window)]);
+        shape.add(Kind::Sink(1), &[aside(late, Port::LATE)]);
+        shape.add(Kind::Sink(2), &[aside(source, Port::DEAD_LETTER)]);
+        // 22 is bad: 2 is on time. 15 gives the watermark 10: 3 is late.
+        let expected = expect(&shape, &data(&[1, 22, 2, 15, 3]));
+        let counted = Counted { read: 5, rows: 4, late: 1, letters: 1, skipped: 0 };
+        assert_eq!(expected.counted, counted);
+        let sinks: Vec<Vec<_>> = expected.sinks.iter().map(|sink| sink.keys().cloned().collect()).collect();
+        assert_eq!(sinks[0], [vec![1, 1, 15, 15, 15, 10, 20, 19], vec![1, 2, 3, 1, 2, 0, 10, 9]]);
+        assert_eq!(sinks[1..], [vec![vec![4, 4, 1, 3, 3, 0]], vec![vec![4_000_001]]]);
+    }
+
+    #[test]
+    fn where_lateness_is_chance_rows_are_in_one_window_or_late() {
+        let rows = |rows: &[(i64, i64)]| -> BTreeMap<OutRow, i64> {
+            rows.iter().map(|(count, start)| (vec![1, *count, 0, 0, 0, *start, start + 10, start + 9], 1)).collect()
+        };
+        let most = rows(&[(3, 0), (2, 10)]);
+        assert_eq!(imbalance(&rows(&[(3, 0)]), &most, 2), None);
+        assert_eq!(imbalance(&rows(&[(2, 0), (2, 10)]), &most, 1), None);
+        assert!(imbalance(&rows(&[(2, 0), (2, 10)]), &most, 0).unwrap().contains("of 5 rows 4"));
+        assert!(imbalance(&rows(&[(2, 0), (1, 0), (2, 10)]), &most, 0).unwrap().contains("again"));
+        assert!(imbalance(&rows(&[(4, 0)]), &most, 1).unwrap().contains("more rows than"));
     }
 
     #[test]
