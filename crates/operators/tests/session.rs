@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::functions_aggregate::count::count_udaf;
@@ -16,13 +15,10 @@ use datafusion::logical_expr::{AggregateUDF, Operator as Sign};
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 use datafusion::scalar::ScalarValue;
-use ruslo_core::epoch::Epoch;
-use ruslo_core::key_group::{key_groups, owner_of};
-use ruslo_core::operator::{Operator, Output, Progress, Subtask};
 use ruslo_core::rng::Rng;
 use ruslo_core::source::{RowTime, SplitWatermark};
 use ruslo_core::time::Timestamp;
-use ruslo_operators::testing::{MemoryState, TestContext};
+use ruslo_operators::testing::{Manners, Subtasks};
 use ruslo_operators::{AggregateCall, NamedExpr, RowTimeAssigner, SessionSpec, WatermarkSpec, avg_udaf, sum_udaf};
 
 #[derive(Debug, Clone)]
@@ -177,166 +173,40 @@ fn outcome(rows: &[Row]) -> Outcome {
     }
 }
 
-/// The subtasks of the operator under test, and what came out.
-struct Pipeline<'a> {
-    case: &'a Case,
-    rng: Rng,
-    tasks: Vec<(Box<dyn Operator>, TestContext)>,
-    watermark: Timestamp,
-    /// What the slowest task has forwarded.
-    forwarded: Timestamp,
-    epoch: Epoch,
-    late_rows: u64,
-    found: BTreeMap<Key, Outcome>,
+/// What comes out of the operator, and how many rows are late.
+fn run(case: &Case, rng: Rng) -> (BTreeMap<Key, Outcome>, u64) {
+    let manners = Manners { batch_rows: case.rows_out, parallelism_max: 3, always_resumed: true };
+    let mut subtasks = Subtasks::new(spec(case).factory(), manners, rng).unwrap();
+    let (mut found, mut forwarded) = (BTreeMap::new(), Timestamp::MIN);
+    let assigner = assigner(case.delay);
+    let mut marks = vec![SplitWatermark::START; case.splits.len()];
+    let mut left: Vec<&[Row]> = case.splits.iter().map(Vec::as_slice).collect();
+    let mut raise = |subtasks: &mut Subtasks, watermark| {
+        subtasks.raise(watermark).unwrap();
+        collect(subtasks.take(), case, forwarded, &mut found);
+        if subtasks.watermark() > Timestamp::MIN {
+            forwarded = subtasks.output_watermark();
+        }
+    };
+    while left.iter().any(|rows| !rows.is_empty()) {
+        let split = subtasks.rng().below(left.len());
+        let (now, later) = left[split].split_at(left[split].len().min(case.rows_in));
+        left[split] = later;
+        if !now.is_empty() {
+            let rows = assigner.assign(batch(now), &mut marks[split], Timestamp(0)).unwrap().batch;
+            let keys = if case.keyed { rows.columns()[..2].to_vec() } else { Vec::new() };
+            subtasks.send(&rows, &keys).unwrap();
+        }
+        raise(&mut subtasks, marks.iter().map(|mark| mark.0).min().unwrap());
+    }
+    raise(&mut subtasks, Timestamp(i64::MAX - 1));
+    let (rest, late_rows) = subtasks.finish().unwrap();
+    assert!(rest.is_empty(), "something was still pending");
+    (found, late_rows)
 }
 
-impl<'a> Pipeline<'a> {
-    fn new(case: &'a Case, rng: Rng) -> Self {
-        let mut pipeline = Self {
-            case,
-            rng,
-            tasks: Vec::new(),
-            watermark: Timestamp::MIN,
-            forwarded: Timestamp::MIN,
-            epoch: Epoch::ZERO,
-            late_rows: 0,
-            found: BTreeMap::new(),
-        };
-        pipeline.start(MemoryState::default());
-        pipeline
-    }
-
-    fn start(&mut self, state: MemoryState) {
-        let parallelism = 1 + self.rng.below(3);
-        let factory = spec(self.case).factory();
-        self.tasks = (0..parallelism)
-            .map(|index| {
-                let mut test = TestContext::with_state(Subtask { index, parallelism }, state.clone());
-                test.batch_rows = self.case.rows_out;
-                test.watermark = self.watermark;
-                let mut operator = factory.create().unwrap();
-                operator.open(&mut test.context()).unwrap();
-                (operator, test)
-            })
-            .collect();
-    }
-
-    /// Between two calls: perhaps a checkpoint, perhaps a crash right after it. True if the tasks are new ones.
-    fn interrupt(&mut self, crashes_left: &mut usize) -> bool {
-        if !self.rng.one_in(3) {
-            return false;
-        }
-        self.epoch = self.epoch.next();
-        for (operator, test) in &mut self.tasks {
-            let mut out = Output::default();
-            operator.snapshot(self.epoch, &mut test.context(), &mut out).unwrap();
-            assert!(out.take().is_empty());
-        }
-        if *crashes_left == 0 || !self.rng.one_in(2) {
-            return false;
-        }
-        *crashes_left -= 1;
-        let mut state = MemoryState::default();
-        for (_, test) in std::mem::take(&mut self.tasks) {
-            self.late_rows += test.metrics.counts().late_rows;
-            state = state.joined(&test.state);
-        }
-        self.start(state);
-        true
-    }
-
-    /// Does `step` in every task, and what it leaves, with interruptions.
-    fn each(&mut self, step: impl Fn(usize, &mut dyn Operator, &mut TestContext, &mut Output) -> Progress) {
-        let mut pending = Vec::new();
-        for (task, (operator, test)) in self.tasks.iter_mut().enumerate() {
-            let mut out = Output::default();
-            pending.push(step(task, operator.as_mut(), test, &mut out));
-            collect(&mut out, self.case, self.forwarded, &mut self.found);
-        }
-        // Whoever crashes again and again a row later never gets done.
-        let mut crashes_left = 3;
-        while pending.contains(&Progress::More) {
-            if self.interrupt(&mut crashes_left) {
-                // The runtime finishes what a restored watermark had begun before anything else.
-                pending = vec![Progress::More; self.tasks.len()];
-            }
-            for (task, pending) in pending.iter_mut().enumerate().filter(|(_, pending)| **pending == Progress::More) {
-                let (operator, test) = &mut self.tasks[task];
-                let mut out = Output::default();
-                *pending = operator.resume(&mut test.context(), &mut out).unwrap();
-                collect(&mut out, self.case, self.forwarded, &mut self.found);
-            }
-        }
-    }
-
-    fn send(&mut self, rows: &RecordBatch) {
-        let keys = if self.case.keyed { rows.columns()[..2].to_vec() } else { Vec::new() };
-        let groups = key_groups(&keys, rows.num_rows()).unwrap();
-        let parallelism = self.tasks.len();
-        let part = |task| {
-            let mine: BooleanArray = groups.iter().map(|group| Some(owner_of(*group, parallelism) == task)).collect();
-            filter_record_batch(rows, &mine).unwrap()
-        };
-        let parts: Vec<RecordBatch> = (0..parallelism).map(part).collect();
-        self.each(|task, operator, test, out| {
-            if parts[task].num_rows() == 0 {
-                return Progress::Done;
-            }
-            operator.on_batch(0, parts[task].clone(), &mut test.context(), out).unwrap()
-        });
-        self.interrupt(&mut 1);
-    }
-
-    fn raise(&mut self, watermark: Timestamp) {
-        if watermark <= self.watermark {
-            return;
-        }
-        self.watermark = watermark;
-        self.each(|_, operator, test, out| {
-            test.watermark = watermark;
-            operator.on_watermark(watermark, &mut test.context(), out).unwrap()
-        });
-        self.forwarded = self.tasks[0].0.output_watermark(watermark);
-        self.interrupt(&mut 1);
-    }
-
-    fn run(mut self) -> (BTreeMap<Key, Outcome>, u64) {
-        let assigner = assigner(self.case.delay);
-        let case = self.case;
-        let mut marks = vec![SplitWatermark::START; case.splits.len()];
-        let mut left: Vec<&[Row]> = case.splits.iter().map(Vec::as_slice).collect();
-        while left.iter().any(|rows| !rows.is_empty()) {
-            let split = self.rng.below(left.len());
-            let (now, later) = left[split].split_at(left[split].len().min(case.rows_in));
-            left[split] = later;
-            if !now.is_empty() {
-                let rows = assigner.assign(batch(now), &mut marks[split], Timestamp(0)).unwrap().batch;
-                self.send(&rows);
-            }
-            self.raise(marks.iter().map(|mark| mark.0).min().unwrap());
-        }
-        self.raise(Timestamp(i64::MAX - 1));
-        self.finish()
-    }
-
-    /// Nothing may be held any more.
-    fn finish(mut self) -> (BTreeMap<Key, Outcome>, u64) {
-        self.epoch = self.epoch.next();
-        for (operator, test) in &mut self.tasks {
-            let mut out = Output::default();
-            while operator.resume(&mut test.context(), &mut out).unwrap() == Progress::More {}
-            assert!(out.take().is_empty());
-            operator.snapshot(self.epoch, &mut test.context(), &mut out).unwrap();
-            assert_eq!(test.memory.bytes(), 0);
-            self.late_rows += test.metrics.counts().late_rows;
-        }
-        (self.found, self.late_rows)
-    }
-}
-
-fn collect(out: &mut Output, case: &Case, forwarded: Timestamp, found: &mut BTreeMap<Key, Outcome>) {
-    for (_, batch) in out.take() {
-        assert!(batch.num_rows() <= case.rows_out.max(1));
+fn collect(made: Vec<RecordBatch>, case: &Case, forwarded: Timestamp, found: &mut BTreeMap<Key, Outcome>) {
+    for batch in made {
         for row in 0..batch.num_rows() {
             let (key, outcome) = read(&batch, row, if case.keyed { 2 } else { 0 });
             assert!(key.3 > forwarded.millis() + 1, "{key:?} came after its time had been forwarded");
@@ -376,7 +246,7 @@ fn agrees_with_the_naive_way_whatever_happens_in_between() {
     for seed in 0..seeds {
         let mut rng = Rng::seeded(seed);
         let case = Case::random(&mut rng);
-        let (found, late) = Pipeline::new(&case, rng).run();
+        let (found, late) = run(&case, rng);
         let (expected, late_expected) = expected(&case);
         assert_eq!(found, expected, "seed {seed}");
         assert_eq!(late, late_expected, "late rows of seed {seed}");

@@ -5,21 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray};
-use arrow::compute::{SortOptions, filter_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::col;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::ErrorKind;
-use ruslo_core::key_group::{key_groups, owner_of};
-use ruslo_core::operator::{Operator, Output, Progress, Subtask};
+use ruslo_core::operator::Output;
 use ruslo_core::rng::Rng;
 use ruslo_core::schema::with_split_watermarks;
 use ruslo_core::time::Timestamp;
 use ruslo_operators::WindowTopNSpec;
-use ruslo_operators::testing::{MemoryState, TestContext, run_batch, run_watermark};
+use ruslo_operators::testing::{Manners, Subtasks, TestContext, run_batch, run_watermark};
 
 /// One input row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,128 +113,24 @@ impl Case {
     }
 }
 
-struct Pipeline<'a> {
-    case: &'a Case,
-    rng: Rng,
-    tasks: Vec<(Box<dyn Operator>, TestContext)>,
-    watermark: Timestamp,
-    epoch: Epoch,
-    found: Vec<(Row, i64)>,
-}
-
-impl<'a> Pipeline<'a> {
-    fn new(case: &'a Case, rng: Rng) -> Self {
-        let (watermark, epoch) = (Timestamp::MIN, Epoch::ZERO);
-        let mut pipeline = Self { case, rng, tasks: Vec::new(), watermark, epoch, found: Vec::new() };
-        pipeline.start(MemoryState::default());
-        pipeline
+/// What comes out of the operator, in order.
+fn run(case: &Case, rng: Rng) -> Vec<(Row, i64)> {
+    let parallelism_max = if case.keyed { 3 } else { 1 };
+    let manners = Manners { batch_rows: case.rows_out, parallelism_max, always_resumed: true };
+    let mut subtasks = Subtasks::new(case.spec().factory(), manners, rng).unwrap();
+    let mut left = case.rows.as_slice();
+    while !left.is_empty() {
+        let (now, later) = left.split_at(left.len().min(case.rows_in));
+        left = later;
+        let rows = batch(now);
+        let keys = if case.keyed { vec![rows.column(0).clone()] } else { Vec::new() };
+        subtasks.send(&rows, &keys).unwrap();
+        let next = left.iter().map(|row| row.end).min().unwrap_or(0);
+        subtasks.raise(Timestamp(next - 2)).unwrap();
     }
-
-    /// Starts at a random parallelism from `state`.
-    fn start(&mut self, state: MemoryState) {
-        let parallelism = if self.case.keyed { 1 + self.rng.below(3) } else { 1 };
-        let factory = self.case.spec().factory();
-        let tasks = (0..parallelism).map(|index| {
-            let mut test = TestContext::with_state(Subtask { index, parallelism }, state.clone());
-            test.batch_rows = self.case.rows_out;
-            test.watermark = self.watermark;
-            let mut operator = factory.create().unwrap();
-            operator.open(&mut test.context()).unwrap();
-            (operator, test)
-        });
-        self.tasks = tasks.collect();
-    }
-
-    /// Perhaps a checkpoint, perhaps a crash right after it. True if the tasks are new ones.
-    fn interrupt(&mut self) -> bool {
-        if !self.rng.one_in(3) {
-            return false;
-        }
-        self.epoch = self.epoch.next();
-        for (operator, test) in &mut self.tasks {
-            operator.snapshot(self.epoch, &mut test.context(), &mut Output::default()).unwrap();
-        }
-        if !self.rng.one_in(3) {
-            return false;
-        }
-        let tasks = std::mem::take(&mut self.tasks);
-        let state = tasks.iter().fold(MemoryState::default(), |state, (_, test)| state.joined(&test.state));
-        self.start(state);
-        true
-    }
-
-    fn each(&mut self, step: impl Fn(usize, &mut dyn Operator, &mut TestContext, &mut Output) -> Progress) {
-        let mut pending = Vec::new();
-        for (index, (operator, test)) in self.tasks.iter_mut().enumerate() {
-            let mut out = Output::default();
-            pending.push(step(index, operator.as_mut(), test, &mut out));
-            collect(&mut out, self.case, &mut self.found);
-        }
-        while pending.contains(&Progress::More) {
-            if self.interrupt() {
-                pending = vec![Progress::More; self.tasks.len()];
-            }
-            for ((operator, test), pending) in self.tasks.iter_mut().zip(&mut pending) {
-                if *pending == Progress::More {
-                    let mut out = Output::default();
-                    *pending = operator.resume(&mut test.context(), &mut out).unwrap();
-                    collect(&mut out, self.case, &mut self.found);
-                }
-            }
-        }
-        self.interrupt();
-    }
-
-    fn send(&mut self, rows: &RecordBatch) {
-        let keys = if self.case.keyed { vec![rows.column(0).clone()] } else { Vec::new() };
-        let groups = key_groups(&keys, rows.num_rows()).unwrap();
-        let parallelism = self.tasks.len();
-        let part = |task| {
-            let mine: BooleanArray = groups.iter().map(|group| Some(owner_of(*group, parallelism) == task)).collect();
-            filter_record_batch(rows, &mine).unwrap()
-        };
-        let parts: Vec<RecordBatch> = (0..parallelism).map(part).collect();
-        self.each(|task, operator, test, out| match parts[task].num_rows() {
-            0 => Progress::Done,
-            _ => operator.on_batch(0, parts[task].clone(), &mut test.context(), out).unwrap(),
-        });
-    }
-
-    fn raise(&mut self, watermark: Timestamp) {
-        self.watermark = self.watermark.max(watermark);
-        let watermark = self.watermark;
-        self.each(|_, operator, test, out| {
-            test.watermark = watermark;
-            operator.on_watermark(watermark, &mut test.context(), out).unwrap()
-        });
-    }
-
-    fn run(mut self) -> Vec<(Row, i64)> {
-        let case = self.case;
-        let mut left = case.rows.as_slice();
-        while !left.is_empty() {
-            let (now, later) = left.split_at(left.len().min(case.rows_in));
-            left = later;
-            self.send(&batch(now));
-            let next = left.iter().map(|row| row.end).min().unwrap_or(0);
-            self.raise(Timestamp(next - 2));
-        }
-        self.raise(Timestamp(i64::MAX - 1));
-        for (operator, test) in &mut self.tasks {
-            let mut out = Output::default();
-            while operator.resume(&mut test.context(), &mut out).unwrap() == Progress::More {}
-            collect(&mut out, case, &mut self.found);
-            assert_eq!(test.memory.bytes(), 0);
-        }
-        self.found
-    }
-}
-
-fn collect(out: &mut Output, case: &Case, found: &mut Vec<(Row, i64)>) {
-    for (_, batch) in out.take() {
-        assert!(batch.num_rows() <= case.rows_out);
-        found.extend(rows_of(&batch));
-    }
+    subtasks.raise(Timestamp(i64::MAX - 1)).unwrap();
+    let (made, _) = subtasks.finish().unwrap();
+    made.iter().flat_map(rows_of).collect()
 }
 
 fn rows_of(batch: &RecordBatch) -> Vec<(Row, i64)> {
@@ -257,7 +152,7 @@ fn agrees_with_the_naive_way_whatever_happens_in_between() {
     for seed in 0..200 {
         let mut rng = Rng::seeded(seed);
         let case = Case::random(&mut rng);
-        let mut found = Pipeline::new(&case, rng).run();
+        let mut found = run(&case, rng);
         // Windows leave in the order of their ends, and a key's rows in that of their ranks.
         let mut last = BTreeMap::new();
         for (row, rank) in &found {

@@ -6,10 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
-};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Float64Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::functions_aggregate::count::count_udaf;
@@ -20,12 +17,11 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 use datafusion::scalar::ScalarValue;
 use ruslo_core::epoch::Epoch;
-use ruslo_core::key_group::{key_groups, owner_of};
-use ruslo_core::operator::{Operator, Output, Progress, Subtask};
+use ruslo_core::operator::Output;
 use ruslo_core::rng::Rng;
 use ruslo_core::source::{RowTime, SplitWatermark};
 use ruslo_core::time::Timestamp;
-use ruslo_operators::testing::{MemoryState, TestContext};
+use ruslo_operators::testing::{Manners, Subtasks, TestContext};
 use ruslo_operators::{
     AggregateCall, NamedExpr, RowTimeAssigner, WatermarkSpec, WindowAggregateSpec, WindowShape, avg_udaf, sum_udaf,
 };
@@ -242,179 +238,40 @@ fn outcome(rows: &[Row]) -> Outcome {
     }
 }
 
-/// The subtasks of the operator under test, and what came out.
-struct Pipeline<'a> {
-    case: &'a Case,
-    rng: Rng,
-    tasks: Vec<(Box<dyn Operator>, TestContext)>,
-    watermark: Timestamp,
-    epoch: Epoch,
-    late_rows: u64,
-    found: BTreeMap<Key, Outcome>,
+/// What comes out of the operator, and how many rows are late.
+fn run(case: &Case, rng: Rng) -> (BTreeMap<Key, Outcome>, u64) {
+    let manners = Manners { batch_rows: case.rows_out, parallelism_max: 3, always_resumed: false };
+    let mut subtasks = Subtasks::new(spec(case).factory(), manners, rng).unwrap();
+    let assigner = assigner(case.delay);
+    let mut marks = vec![SplitWatermark::START; case.splits.len()];
+    let mut left: Vec<&[Row]> = case.splits.iter().map(Vec::as_slice).collect();
+    while left.iter().any(|rows| !rows.is_empty()) {
+        let split = subtasks.rng().below(left.len());
+        let (now, later) = left[split].split_at(left[split].len().min(case.rows_in));
+        left[split] = later;
+        if !now.is_empty() {
+            let rows = assigner.assign(batch(now), &mut marks[split], Timestamp(0)).unwrap().batch;
+            let keys = if case.keyed { rows.columns()[..2].to_vec() } else { Vec::new() };
+            subtasks.send(&rows, &keys).unwrap();
+        }
+        subtasks.raise(marks.iter().map(|mark| mark.0).min().unwrap()).unwrap();
+    }
+    // The end of time, twice: the second finds what an interruption of the first has left.
+    subtasks.raise(Timestamp(i64::MAX - 1)).unwrap();
+    subtasks.raise(Timestamp::MAX).unwrap();
+    let (made, late_rows) = subtasks.finish().unwrap();
+    (collect(&made, case), late_rows)
 }
 
-impl<'a> Pipeline<'a> {
-    fn new(case: &'a Case, rng: Rng) -> Self {
-        let mut pipeline = Self {
-            case,
-            rng,
-            tasks: Vec::new(),
-            watermark: Timestamp::MIN,
-            epoch: Epoch::ZERO,
-            late_rows: 0,
-            found: BTreeMap::new(),
-        };
-        pipeline.start(MemoryState::default());
-        pipeline
-    }
-
-    /// Starts at a random parallelism from `state`.
-    fn start(&mut self, state: MemoryState) {
-        let parallelism = 1 + self.rng.below(3);
-        let factory = spec(self.case).factory();
-        self.tasks = (0..parallelism)
-            .map(|index| {
-                let mut test = TestContext::with_state(Subtask { index, parallelism }, state.clone());
-                test.batch_rows = self.case.rows_out;
-                test.watermark = self.watermark;
-                let mut operator = factory.create().unwrap();
-                operator.open(&mut test.context()).unwrap();
-                (operator, test)
-            })
-            .collect();
-    }
-
-    /// Between two calls: perhaps a checkpoint, perhaps a crash right after it. True if the tasks are new ones.
-    fn interrupt(&mut self, crashes_left: &mut usize) -> bool {
-        if !self.rng.one_in(3) {
-            return false;
-        }
-        self.epoch = self.epoch.next();
-        for (operator, test) in &mut self.tasks {
-            let mut out = Output::default();
-            operator.snapshot(self.epoch, &mut test.context(), &mut out).unwrap();
-            assert!(out.take().is_empty());
-        }
-        if *crashes_left == 0 || !self.rng.one_in(2) {
-            return false;
-        }
-        *crashes_left -= 1;
-        let mut state = MemoryState::default();
-        for (_, test) in std::mem::take(&mut self.tasks) {
-            self.late_rows += test.metrics.counts().late_rows;
-            state = state.joined(&test.state);
-        }
-        self.start(state);
-        true
-    }
-
-    /// Does `step` in every task, and what it leaves, with interruptions.
-    fn each(&mut self, step: impl Fn(usize, &mut dyn Operator, &mut TestContext, &mut Output) -> Progress) {
-        let mut pending = Vec::new();
-        for task in 0..self.tasks.len() {
-            let (operator, test) = &mut self.tasks[task];
-            let mut out = Output::default();
-            let progress = step(task, operator.as_mut(), test, &mut out);
-            self.collect(&mut out);
-            pending.push(progress);
-        }
-        // Whoever crashes again and again a row later never gets done.
-        let mut crashes_left = 3;
-        while pending.contains(&Progress::More) {
-            if self.interrupt(&mut crashes_left) {
-                // What was pending is found in state; half of the time nobody says so.
-                pending = vec![if self.rng.one_in(2) { Progress::More } else { Progress::Done }; self.tasks.len()];
-            }
-            for (task, pending) in pending.iter_mut().enumerate().filter(|(_, pending)| **pending == Progress::More) {
-                let (operator, test) = &mut self.tasks[task];
-                let mut out = Output::default();
-                *pending = operator.resume(&mut test.context(), &mut out).unwrap();
-                collect(&mut out, self.case, &mut self.found);
-            }
-        }
-    }
-
-    fn collect(&mut self, out: &mut Output) {
-        collect(out, self.case, &mut self.found);
-    }
-
-    fn send(&mut self, rows: &RecordBatch) {
-        let keys = if self.case.keyed { rows.columns()[..2].to_vec() } else { Vec::new() };
-        let groups = key_groups(&keys, rows.num_rows()).unwrap();
-        let parallelism = self.tasks.len();
-        let parts: Vec<RecordBatch> = (0..parallelism)
-            .map(|task| {
-                let mine: BooleanArray =
-                    groups.iter().map(|group| Some(owner_of(*group, parallelism) == task)).collect();
-                filter_record_batch(rows, &mine).unwrap()
-            })
-            .collect();
-        self.each(|task, operator, test, out| {
-            if parts[task].num_rows() == 0 {
-                return Progress::Done;
-            }
-            operator.on_batch(0, parts[task].clone(), &mut test.context(), out).unwrap()
-        });
-        self.interrupt(&mut 1);
-    }
-
-    fn raise(&mut self, watermark: Timestamp) {
-        if watermark <= self.watermark {
-            return;
-        }
-        self.watermark = watermark;
-        self.each(|_, operator, test, out| {
-            test.watermark = watermark;
-            operator.on_watermark(watermark, &mut test.context(), out).unwrap()
-        });
-        self.interrupt(&mut 1);
-    }
-
-    fn run(mut self) -> (BTreeMap<Key, Outcome>, u64) {
-        let assigner = assigner(self.case.delay);
-        let case = self.case;
-        let mut marks = vec![SplitWatermark::START; case.splits.len()];
-        let mut left: Vec<&[Row]> = case.splits.iter().map(Vec::as_slice).collect();
-        while left.iter().any(|rows| !rows.is_empty()) {
-            let split = self.rng.below(left.len());
-            let (now, later) = left[split].split_at(left[split].len().min(case.rows_in));
-            left[split] = later;
-            if !now.is_empty() {
-                let rows = assigner.assign(batch(now), &mut marks[split], Timestamp(0)).unwrap().batch;
-                self.send(&rows);
-            }
-            self.raise(marks.iter().map(|mark| mark.0).min().unwrap());
-        }
-        // The end of time, until nothing is left even after an interruption.
-        self.watermark = Timestamp(self.watermark.0.min(i64::MAX - 2));
-        self.raise(Timestamp(i64::MAX - 1));
-        self.raise(Timestamp::MAX);
-        self.each(|_, operator, test, out| operator.resume(&mut test.context(), out).unwrap());
-        self.finish()
-    }
-
-    /// Whatever an interruption left; then nothing may be held any more.
-    fn finish(mut self) -> (BTreeMap<Key, Outcome>, u64) {
-        for (operator, test) in &mut self.tasks {
-            let mut out = Output::default();
-            while operator.resume(&mut test.context(), &mut out).unwrap() == Progress::More {}
-            collect(&mut out, self.case, &mut self.found);
-            assert_eq!(test.memory.bytes(), 0);
-            self.late_rows += test.metrics.counts().late_rows;
-        }
-        (self.found, self.late_rows)
-    }
-}
-
-fn collect(out: &mut Output, case: &Case, found: &mut BTreeMap<Key, Outcome>) {
-    for (_, batch) in out.take() {
-        assert!(batch.num_rows() <= case.rows_out.max(1));
-        let keys = if case.keyed { 2 } else { 0 };
+fn collect(made: &[RecordBatch], case: &Case) -> BTreeMap<Key, Outcome> {
+    let mut found = BTreeMap::new();
+    for batch in made {
         for row in 0..batch.num_rows() {
-            let (key, outcome) = read(&batch, row, keys);
+            let (key, outcome) = read(batch, row, if case.keyed { 2 } else { 0 });
             assert_eq!(found.insert(key.clone(), outcome), None, "{key:?} came twice");
         }
     }
+    found
 }
 
 fn read(batch: &RecordBatch, row: usize, keys: usize) -> (Key, Outcome) {
@@ -452,7 +309,7 @@ fn agrees_with_the_naive_way_whatever_happens_in_between() {
     for (seed, kind) in (0..seeds).flat_map(|seed| [Kind::Tumble, Kind::Hop, Kind::Cumulate].map(|kind| (seed, kind))) {
         let mut rng = Rng::seeded(seed);
         let case = Case::random(&mut rng, kind);
-        let (found, late) = Pipeline::new(&case, rng).run();
+        let (found, late) = run(&case, rng);
         let (expected, late_expected) = expected(&case);
         assert_eq!(found, expected, "RUSLO_SEEDS: seed {seed} of {kind:?}");
         assert_eq!(late, late_expected as u64, "late rows of seed {seed} of {kind:?}");

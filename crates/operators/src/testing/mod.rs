@@ -1,4 +1,6 @@
-//! For tests and benchmarks: a context around an operator, with its state in memory.
+//! For tests and benchmarks: a context around an operator, with its state in memory; and [`Subtasks`] under trouble.
+
+mod subtasks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use ruslo_core::operator::{Operator, OperatorContext, Output, Progress, Subtask}
 use ruslo_core::sink::Committable;
 use ruslo_core::state::{KeyedTable, OperatorState};
 use ruslo_core::time::Timestamp;
+
+pub use self::subtasks::{Manners, Subtasks};
 
 /// Everything that an [`OperatorContext`] borrows.
 pub struct TestContext {
