@@ -360,7 +360,7 @@ impl Visitor for NoAggregates<'_> {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
         match expr {
-            Expr::Function(function) if self.functions.is_aggregate(&function.name.to_string()) => {
+            Expr::Function(function) if self.functions.is_aggregate(&function.name.to_string().replace('`', "")) => {
                 let sentence = format!("{} is an aggregate; a column's expression sees one row", function.name);
                 ControlFlow::Break(SqlError::new(sentence).at(Position::of_span(function.name.span())))
             }

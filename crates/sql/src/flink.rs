@@ -11,6 +11,8 @@
 //! | `CONCAT(a, b)` | `a \|\| b`: null if one is |
 //! | `MOD(a, b)` | `a % b` |
 //! | `LOG(x)` | the natural logarithm |
+//! | `` `Upper`(s) `` | `` `upper`(s) `` |
+//! | `a[1].f` | `a[1].'f'`, DataFusion's form |
 //! | `TO_TIMESTAMP(s)` | `TRY_CAST(s AS TIMESTAMP(3))` |
 //! | `IF(c, a, b)` | CASE |
 //! | `FETCH FIRST n ROWS ONLY` | LIMIT n |
@@ -21,9 +23,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax, Fetch, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query,
-    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, TimezoneInfo, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CaseWhen, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, ExtractSyntax,
+    Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, LimitClause,
+    ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins, TimezoneInfo, Value,
+    VisitMut, VisitorMut,
 };
 
 use crate::forms;
@@ -100,6 +103,11 @@ impl VisitorMut for FlinkMeaning {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => name_without_case(function),
+            Expr::CompoundFieldAccess { root, access_chain } => fields_by_name(root, access_chain),
+            _ => {}
+        }
         if let Some(form) = forms::rewrite_form(expr) {
             *expr = form;
         }
@@ -119,6 +127,29 @@ impl VisitorMut for FlinkMeaning {
             *expr = meaning;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// A function's name has no case, in backticks either.
+fn name_without_case(function: &mut Function) {
+    if let [ObjectNamePart::Identifier(name)] = function.name.0.as_mut_slice()
+        && name.quote_style.is_some()
+    {
+        name.value = name.value.to_lowercase();
+    }
+}
+
+/// `a[1].b`: behind the first bracket, or behind what is no column, a point names a field; DataFusion wants a text there.
+fn fields_by_name(root: &Expr, access_chain: &mut [AccessExpr]) {
+    let is_path = matches!(root, Expr::Identifier(_));
+    let is_name = |access: &AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+    let named = access_chain.iter_mut().skip_while(|access| is_path && is_name(access));
+    for access in named {
+        if let AccessExpr::Dot(expr) = access
+            && let Expr::Identifier(name) = expr
+        {
+            *expr = Expr::Value(Value::SingleQuotedString(name.value.clone()).with_span(name.span));
+        }
     }
 }
 
@@ -312,6 +343,9 @@ mod tests {
             ("SELECT a NOT SIMILAR TO 'b' AS x FROM t", "SELECT NOT `similar_to`(a, 'b') AS x FROM t"),
             ("SELECT TO_TIMESTAMP(a) AS x FROM t", "SELECT TRY_CAST(a AS TIMESTAMP(3)) AS x FROM t"),
             ("SELECT a FROM t OFFSET 2 ROWS FETCH FIRST 3 ROWS ONLY", "SELECT a FROM t LIMIT 3 OFFSET 2 ROWS"),
+            ("SELECT `Upper`(a) AS x FROM t", "SELECT `upper`(a) AS x FROM t"),
+            ("SELECT t.a[1].b AS x, r.a.b AS y FROM t", "SELECT t.a[1].'b' AS x, r.a.b AS y FROM t"),
+            ("SELECT f(a).b AS x FROM t", "SELECT f(a).'b' AS x FROM t"),
             ("SELECT IF(a, b, c) AS x FROM t", "SELECT CASE WHEN a THEN b ELSE c END AS x FROM t"),
         ];
         for (text, expected) in cases {

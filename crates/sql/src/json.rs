@@ -4,16 +4,19 @@
 //! |---|---|
 //! | `JSON_VALUE(j, p RETURNING T DEFAULT d ON EMPTY ERROR ON ERROR)` | `CAST(json_value(j, p, 'DEFAULT', CAST(d AS STRING), 'ERROR', NULL) AS T)` |
 //! | `JSON_QUERY(j, p WITH ARRAY WRAPPER EMPTY ARRAY ON EMPTY)` | `json_query(j, p, 'UNCONDITIONAL', 'EMPTY ARRAY', 'NULL')` |
+//! | `JSON_QUERY(j, p RETURNING ARRAY<STRING>)` | `` `json_query_array`(j, p, 'WITHOUT', 'NULL', 'NULL') `` |
 //! | `JSON_EXISTS(j, p UNKNOWN ON ERROR)` | `json_exists(j, p, 'UNKNOWN')` |
 //! | `JSON_OBJECT(KEY k VALUE v ABSENT ON NULL)` | `json_object('ABSENT', k, v)` |
 //! | `JSON_ARRAY(a, b NULL ON NULL)` | `json_array('NULL', a, b)` |
 //! | `x IS NOT JSON OBJECT` | `x IS DISTINCT FROM` a name that `forms` makes `NOT is_json(x, 'OBJECT')` of |
 
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, Keyword};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
-use crate::cursor::is_keyword;
+use crate::cursor::{Cursor, is_keyword};
 use crate::diagnostic::{Position, Sql, SqlError};
+use crate::types;
 
 /// The name behind which a kind of JSON stands, in place of `JSON`.
 pub(crate) const IS_JSON: &str = "is json ";
@@ -126,10 +129,12 @@ impl Call<'_> {
         let (arguments, clauses) = inside.split_at(self.clauses_at(inside));
         let clauses = self.clauses(clauses)?;
         let cast = if clauses.on_error.kind.as_deref() == Some("ERROR") { "CAST" } else { "TRY_CAST" };
-        if !clauses.returning.is_empty() {
+        let is_array = self.function == "JSON_QUERY" && self.returns_array(&clauses)?;
+        let is_cast = self.function == "JSON_VALUE" && !clauses.returning.is_empty();
+        if is_cast {
             out.extend([keyword(cast, self.at), token(Token::LParen, self.at)]);
         }
-        out.push(name.clone());
+        out.push(if is_array { quoted("json_query_array", self.at) } else { name.clone() });
         out.push(token(Token::LParen, self.at));
         if matches!(self.function, "JSON_OBJECT" | "JSON_ARRAY") {
             let default = if self.function == "JSON_ARRAY" { "ABSENT" } else { "NULL" };
@@ -143,12 +148,29 @@ impl Call<'_> {
             self.write_clauses(&clauses, out);
         }
         out.push(token(Token::RParen, self.at));
-        if !clauses.returning.is_empty() {
+        if is_cast {
             out.push(keyword("AS", self.at));
             out.extend(clauses.returning);
             out.push(token(Token::RParen, self.at));
         }
         Ok(())
+    }
+
+    /// Whether JSON_QUERY gives an ARRAY<STRING>, not a STRING.
+    fn returns_array(&self, clauses: &Clauses) -> Sql<bool> {
+        let Some((first, last)) = clauses.returning.first().zip(clauses.returning.last()) else { return Ok(false) };
+        let returned = types::parse(&mut Cursor::new(&clauses.returning, Position::from(last.span.end)))?;
+        let is_array = returned == types::list(DataType::Utf8);
+        if !is_array && returned != DataType::Utf8 {
+            let sentence = format!("JSON_QUERY gives a STRING or an ARRAY<STRING>, not {}", types::sql_name(&returned));
+            return Err(SqlError::new(sentence).at(Position::of(first)));
+        }
+        let is_object = |clause: &Clause| clause.kind.as_deref() == Some("EMPTY OBJECT");
+        if is_array && (is_object(&clauses.on_empty) || is_object(&clauses.on_error)) {
+            let error = SqlError::new("JSON_QUERY .. RETURNING ARRAY<STRING> cannot give an EMPTY OBJECT");
+            return Err(error.at(Position::of(first)).help("EMPTY ARRAY it can"));
+        }
+        Ok(is_array)
     }
 
     fn write_clauses(&self, clauses: &Clauses, out: &mut Vec<TokenWithSpan>) {
@@ -226,11 +248,9 @@ impl Call<'_> {
             if is(0, "RETURNING") {
                 let length = 1 + rest.iter().skip(1).take_while(|token| !is_clause_word(token)).count();
                 clauses.returning = rest.get(1..length).unwrap_or_default().to_vec();
-                if self.function != "JSON_VALUE" {
-                    return Err(SqlError::not_yet(
-                        format!("{} calls with RETURNING", self.function),
-                        Position::of(first),
-                    ));
+                if !matches!(self.function, "JSON_VALUE" | "JSON_QUERY") {
+                    let sentence = format!("{} takes no RETURNING", self.function);
+                    return Err(SqlError::new(sentence).at(Position::of(first)));
                 }
                 rest = rest.get(length..).unwrap_or_default();
             } else if is(0, "WITH") || is(0, "WITHOUT") {
@@ -326,6 +346,10 @@ mod tests {
                 "JSON_QUERY(j, '$' WITH CONDITIONAL ARRAY WRAPPER EMPTY OBJECT ON ERROR)",
                 "JSON_QUERY ( j , '$' , 'CONDITIONAL' , 'NULL' , 'EMPTY OBJECT' )",
             ),
+            (
+                "JSON_QUERY(j, '$' RETURNING ARRAY<STRING> WITH WRAPPER)",
+                "`json_query_array` ( j , '$' , 'UNCONDITIONAL' , 'NULL' , 'NULL' )",
+            ),
             ("JSON_EXISTS(j, '$' TRUE ON ERROR)", "JSON_EXISTS ( j , '$' , 'TRUE' )"),
             (
                 "JSON_OBJECT(KEY 'a' VALUE NULL, 'b' VALUE f(x, 1) ABSENT ON NULL)",
@@ -345,7 +369,10 @@ mod tests {
     fn clauses_that_are_none_are_refused() {
         let error = rewritten("JSON_VALUE(j, '$' EMPTY ARRAY ON EMPTY)").unwrap_err();
         assert_eq!(error, "JSON_VALUE: expected .. ON EMPTY, .. ON ERROR or .. ON NULL");
-        let error = rewritten("JSON_QUERY(j, '$' RETURNING ARRAY<STRING>)").unwrap_err();
-        assert!(error.contains("JSON_QUERY calls with RETURNING are not supported yet"), "{error}");
+        let error = |text: &str| rewritten(text).unwrap_err();
+        let integers = error("JSON_QUERY(j, '$' RETURNING ARRAY<INT>)");
+        assert_eq!(integers, "JSON_QUERY gives a STRING or an ARRAY<STRING>, not ARRAY<INT>");
+        let object = error("JSON_QUERY(j, '$' RETURNING ARRAY<STRING> EMPTY OBJECT ON EMPTY)");
+        assert_eq!(object, "JSON_QUERY .. RETURNING ARRAY<STRING> cannot give an EMPTY OBJECT");
     }
 }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 };
 
 use super::World;
+use super::element;
 use super::name::sql_name;
 
 /// What an argument is.
@@ -46,6 +47,22 @@ pub(crate) enum Kind {
     Rest,
     /// Values of one type, the widest of theirs, as often as the call says.
     Same,
+    /// BOOLEAN.
+    Truth,
+    /// An ARRAY as it is.
+    Array,
+    /// An ARRAY of STRING.
+    Texts,
+    /// An ARRAY whose elements get one type with the call's other such arrays and [`Kind::Element`]s.
+    Alike,
+    /// The same, as often as the call says.
+    Alikes,
+    /// A value of the type of the arrays' elements.
+    Element,
+    /// A MAP as it is.
+    Map,
+    /// MAPs of one type, as often as the call says.
+    Maps,
 }
 
 /// What a function gives.
@@ -193,6 +210,13 @@ impl Kind {
             Self::Any => "any",
             Self::Rest => "..",
             Self::Same => "values of one type, ..",
+            Self::Truth => "BOOLEAN",
+            Self::Array | Self::Alike => "ARRAY",
+            Self::Texts => "ARRAY<STRING>",
+            Self::Alikes => "ARRAY, ..",
+            Self::Element => "an element",
+            Self::Map => "MAP",
+            Self::Maps => "MAP, ..",
         }
     }
 
@@ -213,7 +237,11 @@ impl Kind {
             Self::Time | Self::Day if matches!(given, T::Timestamp(TimeUnit::Second, _)) => None,
             Self::Time | Self::Day if matches!(given, T::Timestamp(..)) => Some(given.clone()),
             Self::Day if null || matches!(given, T::Date32) => Some(T::Date32),
-            Self::Any | Self::Rest => Some(given.clone()),
+            Self::Any | Self::Rest | Self::Element => Some(given.clone()),
+            Self::Truth if null || matches!(given, T::Boolean) => Some(T::Boolean),
+            Self::Array | Self::Alike if matches!(given, T::List(_)) => Some(given.clone()),
+            Self::Texts => element::texts(given),
+            Self::Map if matches!(given, T::Map(..)) => Some(given.clone()),
             _ => None,
         }
     }
@@ -224,13 +252,18 @@ pub(crate) fn is_text(data_type: &DataType) -> bool {
 }
 
 fn fit(kinds: &[Kind], types: &[DataType]) -> Option<Vec<DataType>> {
-    if kinds == [Kind::Same] {
-        return type_union_resolution(types).map(|one| vec![one; types.len()]);
+    match kinds {
+        [Kind::Same] => return type_union_resolution(types).map(|one| vec![one; types.len()]),
+        [Kind::Alikes] => return element::alike(&vec![Kind::Alike; types.len()], types),
+        [Kind::Maps] => return element::maps(types),
+        _ => {}
     }
     let open = kinds.last() == Some(&Kind::Rest);
     let fits = if open { types.len() + 1 >= kinds.len() } else { types.len() == kinds.len() };
     let kinds = kinds.iter().copied().chain(std::iter::repeat(Kind::Rest));
-    if fits { kinds.zip(types).map(|(kind, given)| kind.coerced(given)).collect() } else { None }
+    let kinds: Vec<Kind> = if fits { kinds.take(types.len()).collect() } else { return None };
+    let coerced = kinds.iter().zip(types).map(|(kind, given)| kind.coerced(given)).collect::<Option<Vec<_>>>()?;
+    element::alike(&kinds, &coerced)
 }
 
 impl ScalarUDFImpl for Function {

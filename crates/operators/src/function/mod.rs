@@ -2,8 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `call` | the shape of a function: names, kinds of arguments, columns and constants |
-//! | `text`, `regex`, `url`, `encode` | text |
+//! | `call`, `element` | the shape of a function: names, kinds of arguments, columns and constants |
+//! | `text`, `regex`, `url`, `encode`, `inet` | text |
 //! | `number`, `extreme`, `random` | numbers, GREATEST and LEAST, RAND and UUID |
 //! | `calendar`, `pattern`, `time`, `span`, `clock` | dates and times, Java's patterns, the clock |
 //! | `json`, `collection` | JSON, arrays and maps |
@@ -18,8 +18,10 @@ mod cast;
 mod clock;
 mod collection;
 mod decimal;
+mod element;
 mod encode;
 mod extreme;
+mod inet;
 mod json;
 mod name;
 mod number;
@@ -103,6 +105,7 @@ pub fn scalar_functions(world: &World) -> Vec<Arc<ScalarUDF>> {
         regex::FUNCTIONS,
         url::FUNCTIONS,
         encode::FUNCTIONS,
+        inet::FUNCTIONS,
         number::FUNCTIONS,
         extreme::FUNCTIONS,
         random::FUNCTIONS,
@@ -111,7 +114,7 @@ pub fn scalar_functions(world: &World) -> Vec<Arc<ScalarUDF>> {
         span::FUNCTIONS,
         json::FUNCTIONS,
         name::FUNCTIONS,
-        collection::FUNCTIONS,
     ];
-    families.concat().into_iter().map(|definition| definition.function(world)).collect()
+    let definitions = families.concat().into_iter().chain(collection::functions());
+    definitions.map(|definition| definition.function(world)).collect()
 }

@@ -71,22 +71,27 @@ fn refusal(pattern: &str, error: &regex::Error) -> String {
     format!("the regular expression '{pattern}' cannot be used: {reason}")
 }
 
-/// A wrong constant pattern is refused while planning.
 fn check_second(constants: &[Option<&ScalarValue>]) -> Result<()> {
-    match constant_text(constants, 1) {
+    check_pattern(constants, 1)
+}
+
+/// A wrong constant pattern is refused while planning.
+pub(super) fn check_pattern(constants: &[Option<&ScalarValue>], place: usize) -> Result<()> {
+    match constant_text(constants, place) {
         Some(pattern) => Regex::new(pattern).map(drop).map_err(|error| unfit(refusal(pattern, &error))),
         None => Ok(()),
     }
 }
 
 /// The patterns of a call: a constant one is compiled once.
-enum Patterns<'a> {
+pub(super) enum Patterns<'a> {
     Constant(Option<Arc<Regex>>),
     Column(Texts<'a>),
 }
 
 impl<'a> Patterns<'a> {
-    fn of(texts: Texts<'a>) -> Result<Self> {
+    /// Those of an argument.
+    pub(super) fn of(texts: Texts<'a>) -> Result<Self> {
         Ok(match texts {
             Argument::Constant(pattern) => Self::Constant(pattern.map(compiled).transpose()?),
             column => Self::Column(column),
@@ -95,7 +100,7 @@ impl<'a> Patterns<'a> {
 
     /// Runs `with` on the row's pattern; NULL has none.
     #[inline]
-    fn with<R>(&self, row: usize, with: impl FnOnce(&Regex) -> R) -> Result<Option<R>> {
+    pub(super) fn with<R>(&self, row: usize, with: impl FnOnce(&Regex) -> R) -> Result<Option<R>> {
         match self {
             Self::Constant(regex) => Ok(regex.as_ref().map(|regex| with(regex))),
             Self::Column(texts) => match texts.get(row) {

@@ -10,7 +10,7 @@ use super::UTC;
 use super::calendar::{LocalZone, Moment, SECONDS_A_DAY, Times};
 use super::call::Kind::{Int, Long, Text, Time};
 use super::call::{Argument, Arguments, Definition, Gives, Texts, bad_value, constant_int, constant_text, unfit};
-use super::cast::read_moment;
+use super::cast::{read_date, read_moment};
 use super::pattern::Pattern;
 
 pub(super) const FUNCTIONS: &[Definition] = &[
@@ -126,6 +126,11 @@ impl<'a> Said<'a> {
 }
 
 fn to_date(args: &Arguments<'_>) -> Result<ArrayRef> {
+    if args.len() == 1 {
+        let texts = args.text(0)?;
+        let days = (0..args.rows).map(|row| i32::try_from(read_date(texts.get(row)?)?).ok());
+        return Ok(Arc::new(days.collect::<Date32Array>()));
+    }
     let mut said = Said::of(args, false)?;
     let days = (0..args.rows).map(|row| {
         let moment = said.get(row)?;
@@ -256,6 +261,7 @@ mod tests {
         assert_eq!(shown("to_date", &[text("2023-10-12")]).unwrap(), "2023-10-12");
         assert_eq!(shown("to_date", &[text("12/10/2023"), text("dd/MM/yyyy")]).unwrap(), "2023-10-12");
         assert_eq!(shown("to_date", &[text("2023-10-32")]), None);
+        assert_eq!(shown("to_date", &[text("842")]).unwrap(), "0842-01-01");
         assert_eq!(
             shown("to_timestamp", &[text("2023-10-12 05:00"), text("yyyy-MM-dd HH:mm")]).unwrap(),
             "2023-10-12T05:00:00"

@@ -29,7 +29,7 @@ use super::calendar::{LocalZone, Moment, SECONDS_A_DAY, Times, per_second};
 use super::call::{bad_value, is_text};
 use super::name::sql_name;
 
-pub(crate) use read::{is_number, read_moment};
+pub(crate) use read::{date as read_date, is_number, read_moment};
 
 /// A cast of one argument, as a function.
 #[derive(Debug, Clone)]

@@ -72,21 +72,35 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     (value < most).then_some(if is_negative { -value } else { value })
 }
 
-/// Days since 1970 of `yyyy-M-d`; what follows a space or a `T` is left aside.
-pub(super) fn date(text: &str) -> Option<i64> {
+/// Days since 1970 of `yyyy[-M[-d]]`; what follows a space is left aside, and so is a time behind a `T`.
+pub(crate) fn date(text: &str) -> Option<i64> {
     let text = text.trim();
-    civil(text.split([' ', 'T']).next()?)
+    let day = match text.split_once([' ', 'T']) {
+        Some((day, behind)) if text.get(day.len()..)?.starts_with(' ') || time_and_zone(behind).is_some() => day,
+        Some(_) => return None,
+        None => text,
+    };
+    let mut parts = day.splitn(3, '-');
+    let year = number(parts.next()?, 4)?;
+    let month = parts.next().map_or(Some(1), |month| number(month, 2))?;
+    let day = parts.next().map_or(Some(1), |day| number(day, 2))?;
+    day_of(year, month, day)
 }
 
 fn civil(text: &str) -> Option<i64> {
     let mut parts = text.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let number = |text: &str, most: usize| {
-        let is_number = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number { text.parse::<i64>().ok() } else { None }
-    };
-    let (year, month, day) = (number(year, 4)?, number(month, 2)?, number(day, 2)?);
-    let is_day = parts.next().is_none() && (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
+    let day = day_of(number(year, 4)?, number(month, 2)?, number(day, 2)?);
+    if parts.next().is_none() { day } else { None }
+}
+
+fn number(text: &str, most: usize) -> Option<i64> {
+    let is_number = (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
+}
+
+fn day_of(year: i64, month: i64, day: i64) -> Option<i64> {
+    let is_day = (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
     is_day.then(|| days_from_civil(year, month, day))
 }
 
@@ -122,13 +136,18 @@ pub(super) fn moment_and_zone(text: &str) -> Option<(Moment, Option<i64>)> {
     let Some((day, rest)) = text.split_once([' ', 'T']) else {
         return Some((Moment { seconds: civil(text)? * SECONDS_A_DAY, nanos: 0 }, None));
     };
-    let (clock, zone) = match rest.find(['Z', '+', '-']).and_then(|place| rest.split_at_checked(place)) {
-        Some((clock, zone)) => (clock.trim_end(), Some(offset(zone)?)),
-        None => (rest, None),
-    };
-    let nanos = time(clock.trim())?;
+    let (nanos, zone) = time_and_zone(rest)?;
     let seconds = civil(day)? * SECONDS_A_DAY + nanos / 1_000_000_000;
     Some((Moment { seconds, nanos: nanos % 1_000_000_000 }, zone))
+}
+
+/// Nanoseconds of the day, and the seconds east of UTC, if the text has a zone.
+fn time_and_zone(text: &str) -> Option<(i64, Option<i64>)> {
+    let (clock, zone) = match text.find(['Z', '+', '-']).and_then(|place| text.split_at_checked(place)) {
+        Some((clock, zone)) => (clock.trim_end(), Some(offset(zone)?)),
+        None => (text, None),
+    };
+    Some((time(clock.trim())?, zone))
 }
 
 /// `Z`, `+02:00`, `-0530`.
@@ -145,4 +164,34 @@ fn offset(text: &str) -> Option<i64> {
     };
     let seconds = hours * 3600 + minutes * 60;
     (hours <= 18 && minutes < 60).then_some(if sign == "-" { -seconds } else { seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_may_be_short() {
+        let day = |year, month, day| Some(days_from_civil(year, month, day));
+        // Flink 2.3's own answers, but for the times behind a T, which it does not read.
+        let cases = [
+            ("842", day(842, 1, 1)),
+            (" 842 ", day(842, 1, 1)),
+            ("842 foo", day(842, 1, 1)),
+            ("2024-5", day(2024, 5, 1)),
+            ("2024-2-3 bla", day(2024, 2, 3)),
+            ("0", day(0, 1, 1)),
+            ("2024-02-29T23:00:00Z", day(2024, 2, 29)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(date(text), expected, "{text}");
+        }
+        for text in
+            ["12345", "2024-5-", "2024-13", "842x", "842T", "2024-02-30", "-5", "", "2024-05-01Tx", "2024-05-01x"]
+        {
+            assert_eq!(date(text), None, "{text}");
+        }
+        assert_eq!(read_moment("842"), None);
+        assert_eq!(read_moment("2024-5"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! JSON in texts: IS JSON, JSON_EXISTS, JSON_VALUE, JSON_QUERY by paths, JSON_OBJECT, JSON_ARRAY, JSON_STRING.
+//! JSON in texts: IS JSON, JSON_EXISTS and JSON_VALUE by paths; `query` has JSON_QUERY, `build` what makes JSON.
 //!
 //! A path is translated once a batch. Nothing is built of a text: it is checked once, then the path walks over its
 //! bytes, and what it finds is a part of the text as it stands there.
@@ -7,22 +7,23 @@
 
 mod build;
 mod path;
+mod query;
 
 use arrow::array::{ArrayRef, StringBuilder};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use serde::de::IgnoredAny;
 
 use super::call::Kind::Text;
-use super::call::{Argument, Arguments, Definition, Gives, Texts, bad_value, constant_text, put, put_char, unfit};
-use path::{Found, Path, compact, text_of};
+use super::call::{Argument, Arguments, Definition, Gives, Texts, bad_value, constant_text, put, unfit};
+use path::{Found, Path, text_of};
 
 pub(super) const FUNCTIONS: &[Definition] = &[
     Definition::new("is_json", &[&[Text, Text]], Gives::Truth, is_json),
     Definition::new("json_exists", &[&[Text, Text], &[Text, Text, Text]], Gives::Truth, exists).checked(check_path),
     Definition::new("json_value", &[&[Text, Text], &[Text, Text, Text, Text, Text, Text]], Gives::Text, value)
         .checked(check_path),
-    Definition::new("json_query", &[&[Text, Text], &[Text, Text, Text, Text, Text]], Gives::Text, query)
-        .checked(check_path),
+    query::QUERY,
+    query::QUERY_ARRAY,
     Definition::new("json_quote", &[&[Text]], Gives::Text, quote),
     Definition::new("json_unquote", &[&[Text]], Gives::Text, unquote),
     build::STRING,
@@ -42,7 +43,9 @@ fn is_valid(text: &str) -> bool {
 fn is_json(args: &Arguments<'_>) -> Result<ArrayRef> {
     let (texts, kinds) = (args.text(0)?, args.text(1)?);
     args.truths(|row| {
-        let (text, kind) = (texts.get(row)?, kinds.get(row)?);
+        let kind = kinds.get(row)?;
+        // NULL is no JSON.
+        let Some(text) = texts.get(row) else { return Some(false) };
         let first = text.trim_start().bytes().next();
         let is_kind = match kind {
             "OBJECT" => first == Some(b'{'),
@@ -82,25 +85,43 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// What the path finds in the text; an error for a text that is no JSON, and for what a strict path does not meet.
-fn find<'a>(text: &'a str, path: &Path) -> std::result::Result<Found<'a>, String> {
-    if !is_valid(text) {
-        let shown: String = text.chars().take(100).collect();
-        return Err(format!("'{shown}' is no JSON"));
+/// What a path meets in a text.
+enum Met<'a> {
+    Value(Found<'a>),
+    /// Nothing or null, by a lax path; also in what is no JSON.
+    Empty,
+    /// Nothing or null, by a strict path, or no JSON: the sentence that says so.
+    Error(String),
+}
+
+fn meet<'a>(text: &'a str, path: &Path) -> Met<'a> {
+    let found = match is_valid(text) {
+        true => path.find(text.trim()),
+        false => Err(format!("'{}' is no JSON", text.chars().take(100).collect::<String>())),
+    };
+    match found {
+        Err(sentence) if path.is_strict() => Met::Error(sentence),
+        // A list of nothing.
+        Err(_) if path.has_star() && is_valid(text) => Met::Value(Found::Many(Vec::new())),
+        Ok(Found::One("null")) if path.is_strict() => Met::Error("the path finds null".to_owned()),
+        Err(_) | Ok(Found::One("null")) => Met::Empty,
+        Ok(found) => Met::Value(found),
     }
-    path.find(text.trim())
+}
+
+fn is_single(part: &str) -> bool {
+    !part.starts_with(['{', '['])
 }
 
 fn exists(args: &Arguments<'_>) -> Result<ArrayRef> {
     let (texts, mut paths, on_error) = (args.text(0)?, Paths::of(args)?, args.text_or(2, "FALSE")?);
     let found = (0..args.rows).map(|row| {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)?) else { return Ok(None) };
-        match (find(text, path), on_error.get(row)) {
-            (Ok(found), _) => Ok(Some(!matches!(found, Found::Nothing | Found::One("null")))),
-            (Err(_), Some("TRUE")) => Ok(Some(true)),
-            (Err(_), Some("UNKNOWN")) => Ok(None),
-            (Err(sentence), Some("ERROR")) => Err(bad_value(format!("JSON_EXISTS: {sentence}"))),
-            (Err(_), _) => Ok(Some(false)),
+        match (meet(text, path), on_error.get(row)) {
+            (Met::Value(_), _) | (Met::Error(_), Some("TRUE")) => Ok(Some(true)),
+            (Met::Error(_), Some("UNKNOWN")) => Ok(None),
+            (Met::Error(sentence), Some("ERROR")) => Err(bad_value(format!("JSON_EXISTS: {sentence}"))),
+            (Met::Empty | Met::Error(_), _) => Ok(Some(false)),
         }
     });
     Ok(std::sync::Arc::new(found.collect::<Result<arrow::array::BooleanArray>>()?))
@@ -133,72 +154,18 @@ fn value(args: &Arguments<'_>) -> Result<ArrayRef> {
     let (on_empty, on_error) = (Clause::of(args, 2)?, Clause::of(args, 4)?);
     args.write_texts(|row, out| {
         let (Some(text), Some(path)) = (texts.get(row), paths.get(row)?) else { return Ok(None) };
-        match find(text, path) {
-            Ok(Found::One(part)) if part != "null" && !part.starts_with(['{', '[']) => {
+        const NO_SINGLE: &str = "JSON_VALUE: the path finds no single value";
+        match meet(text, path) {
+            Met::Value(Found::One(part)) if is_single(part) => {
                 put(out, &text_of(part));
                 Ok(Some(()))
             }
-            Ok(Found::Nothing | Found::One("null")) => {
-                on_empty.apply(row, bad_value("JSON_VALUE: the path finds nothing"), out)
-            }
-            Ok(_) if path.is_strict() => {
-                on_error.apply(row, bad_value("JSON_VALUE: the path finds no single value"), out)
-            }
-            Ok(_) => on_empty.apply(row, bad_value("JSON_VALUE: the path finds no single value"), out),
-            Err(sentence) => on_error.apply(row, bad_value(format!("JSON_VALUE: {sentence}")), out),
+            Met::Value(_) if path.is_strict() => on_error.apply(row, bad_value(NO_SINGLE), out),
+            Met::Value(_) => on_empty.apply(row, bad_value(NO_SINGLE), out),
+            Met::Empty => on_empty.apply(row, bad_value("JSON_VALUE: the path finds nothing"), out),
+            Met::Error(sentence) => on_error.apply(row, bad_value(format!("JSON_VALUE: {sentence}")), out),
         }
     })
-}
-
-/// The object or array that the path finds, as JSON.
-fn query(args: &Arguments<'_>) -> Result<ArrayRef> {
-    let (texts, mut paths) = (args.text(0)?, Paths::of(args)?);
-    let wrappers = args.text_or(2, "WITHOUT")?;
-    let (on_empty, on_error) = (args.text_or(3, "NULL")?, args.text_or(4, "NULL")?);
-    args.write_texts(|row, out| {
-        let (Some(text), Some(path)) = (texts.get(row), paths.get(row)?) else { return Ok(None) };
-        let found = find(text, path);
-        let sentence = match (&found, wrappers.get(row)) {
-            (Ok(Found::Nothing | Found::One("null")), _) => "the path finds nothing",
-            (Ok(Found::One(part)), wrapper) => match (wrapper, part.starts_with(['{', '['])) {
-                (Some("UNCONDITIONAL"), _) | (Some("CONDITIONAL"), false) => {
-                    listed(&[part], out);
-                    return Ok(Some(()));
-                }
-                (_, true) => {
-                    compact(part, out);
-                    return Ok(Some(()));
-                }
-                (_, false) => "the path finds a value that is neither object nor array",
-            },
-            (Ok(Found::Many(parts)), _) => {
-                listed(parts, out);
-                return Ok(Some(()));
-            }
-            (Err(sentence), _) => sentence,
-        };
-        let is_nothing = matches!(found, Ok(Found::Nothing | Found::One("null")));
-        let is_error = found.is_err() || (path.is_strict() && !is_nothing);
-        let clause = if is_error { &on_error } else { &on_empty };
-        match clause.get(row) {
-            Some("ERROR") => return Err(bad_value(format!("JSON_QUERY: {sentence}"))),
-            Some("EMPTY ARRAY") => put(out, "[]"),
-            Some("EMPTY OBJECT") => put(out, "{}"),
-            _ => return Ok(None),
-        }
-        Ok(Some(()))
-    })
-}
-
-fn listed(parts: &[&str], out: &mut StringBuilder) {
-    put_char(out, '[');
-    for (place, part) in parts.iter().enumerate() {
-        if place > 0 {
-            put_char(out, ',');
-        }
-        compact(part, out);
-    }
-    put_char(out, ']');
 }
 
 fn quote(args: &Arguments<'_>) -> Result<ArrayRef> {
@@ -236,10 +203,10 @@ mod tests {
             ("$.n", None),
             ("$.a.b[2]", None),
             ("$.nothing.at.all", None),
-            ("$.a.b.c", Some("x\ny")),
-            ("$.d[0]", Some("1.10")),
-            ("strict $.d[0]", None),
-            ("strict $.nothing", None),
+            // Flink opens no array for a member, and takes no value for an array.
+            ("lax $.a.b.c", None),
+            ("lax $.d[0]", None),
+            ("$.a.b[*].c", None),
         ];
         for (path, expected) in cases {
             assert_eq!(shown("json_value", &[text(DOCUMENT), text(path)]).as_deref(), expected, "{path}");
@@ -248,42 +215,52 @@ mod tests {
         assert_eq!(shown("json_value", &[text("7"), text("$")]).as_deref(), Some("7"));
     }
 
+    /// By a path without a word, a strict and a lax one.
+    fn in_all_modes(path: &str, call: impl Fn(&str) -> Option<String>) -> [Option<String>; 3] {
+        ["", "strict ", "lax "].map(|mode| call(&format!("{mode}{path}")))
+    }
+
     #[test]
     fn clauses_say_what_nothing_gives() {
-        let value = |json: &str, path: &str, empty: &str, error: &str| {
-            let args = [json, path, empty, "dry", error, "broken"].map(text);
-            shown("json_value", &args)
-        };
-        assert_eq!(value("{}", "lax $.a", "DEFAULT", "NULL").as_deref(), Some("dry"));
-        assert_eq!(value("{", "$.a", "NULL", "DEFAULT").as_deref(), Some("broken"));
-        assert_eq!(value("{}", "strict $.a", "NULL", "DEFAULT").as_deref(), Some("broken"));
-        assert_eq!(value("{} x", "$.a", "DEFAULT", "NULL"), None);
+        // Flink 2.3's own answers.
+        let cases = [
+            ("{}", "$.s", ["R", "R", "E"]),
+            (r#"{"s":null}"#, "$.s", ["R", "R", "E"]),
+            (r#"{"s":5}"#, "$.s", ["5", "5", "5"]),
+            (r#"{"s":[1]}"#, "$.s", ["R", "R", "E"]),
+            ("{x", "$.s", ["R", "R", "E"]),
+            (r#"{"s":5}"#, "$.s[0]", ["R", "R", "E"]),
+            (r#"[{"s":5}]"#, "$.s", ["R", "R", "E"]),
+            ("[1]", "$[3]", ["R", "R", "E"]),
+            (r#"[{"x":1}]"#, "$[*].x", ["R", "R", "E"]),
+        ];
+        for (json, path, expected) in cases {
+            let value = |path: &str| shown("json_value", &[json, path, "DEFAULT", "E", "DEFAULT", "R"].map(text));
+            assert_eq!(in_all_modes(path, value), expected.map(|text| Some(text.to_owned())), "{json} {path}");
+        }
         let error = refused("json_value", &["{", "$.a", "NULL", "", "ERROR", ""].map(text));
         assert_eq!(error, "JSON_VALUE: '{' is no JSON");
     }
 
     #[test]
-    fn parts_are_given_as_json() {
-        let query =
-            |path: &str, wrapper: &str| shown("json_query", &[DOCUMENT, path, wrapper, "NULL", "NULL"].map(text));
-        assert_eq!(query("$.a", "WITHOUT").as_deref(), Some(r#"{"b":[1,{"c":"x\ny"},null]}"#));
-        assert_eq!(query("$.d", "WITHOUT"), None);
-        assert_eq!(query("$.d", "CONDITIONAL").as_deref(), Some("[1.10]"));
-        assert_eq!(query("$.a.b", "CONDITIONAL").as_deref(), Some(r#"[1,{"c":"x\ny"},null]"#));
-        assert_eq!(query("$.a.b", "UNCONDITIONAL").as_deref(), Some(r#"[[1,{"c":"x\ny"},null]]"#));
-        assert_eq!(query("$.a.b[*].c", "WITHOUT").as_deref(), Some(r#"["x\ny"]"#));
-        let empty = shown("json_query", &["{}", "$.a", "WITHOUT", "EMPTY ARRAY", "NULL"].map(text));
-        assert_eq!(empty.as_deref(), Some("[]"));
-    }
-
-    #[test]
     fn what_is_there_exists() {
-        let exists = |path: &str| shown("json_exists", &[text(DOCUMENT), text(path)]);
-        assert_eq!(exists("$.a.b[1]").as_deref(), Some("true"));
-        assert_eq!(exists("$.a.b[7]").as_deref(), Some("false"));
-        assert_eq!(exists("strict $.x").as_deref(), Some("false"));
-        assert_eq!(shown("json_exists", &["{", "$", "UNKNOWN"].map(text)), None);
+        let cases = [
+            ("{}", "$.s", [None, None, Some("false")]),
+            (r#"{"s":null}"#, "$.s", [None, None, Some("false")]),
+            (r#"{"s":[1]}"#, "$.s", [Some("true"); 3]),
+            ("{x", "$.s", [None, None, Some("false")]),
+            ("{}", "$.s[*]", [None, None, Some("true")]),
+            ("{x", "$.s[*]", [None, None, Some("false")]),
+            ("[]", "$[*]", [Some("true"); 3]),
+            (r#"[{"y":1}]"#, "$[*].x", [Some("true"); 3]),
+        ];
+        for (json, path, expected) in cases {
+            let exists = |path: &str| shown("json_exists", &[json, path, "UNKNOWN"].map(text));
+            assert_eq!(in_all_modes(path, exists), expected.map(|text| text.map(str::to_owned)), "{json} {path}");
+        }
+        assert_eq!(shown("json_exists", &["{}", "$.x"].map(text)).as_deref(), Some("false"));
         assert_eq!(shown("json_exists", &["{", "$", "TRUE"].map(text)).as_deref(), Some("true"));
+        assert_eq!(shown("json_exists", &[null(), text("$")]), None);
     }
 
     #[test]
@@ -291,6 +268,7 @@ mod tests {
         let is = |json: &str, kind: &str| shown("is_json", &[text(json), text(kind)]).unwrap() == "true";
         assert!(is("1", "VALUE") && is("1", "SCALAR") && !is("1", "OBJECT"));
         assert!(is(" {\"a\":1}", "OBJECT") && !is("{\"a\":1}", "ARRAY") && !is("{\"a\":1}", "SCALAR"));
+        assert_eq!(shown("is_json", &[null(), text("VALUE")]).as_deref(), Some("false"));
         assert!(is("[]", "ARRAY") && !is("[", "ARRAY") && !is("abc", "VALUE") && !is("", "VALUE"));
     }
 

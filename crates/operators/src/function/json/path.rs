@@ -1,4 +1,7 @@
-//! Paths into JSON: `$.member`, `['member']`, `[index]`, `[*]`, `.*`, lax or strict; walked over checked texts.
+//! Paths into JSON: `$.member`, `['member']`, `[index]`, `[*]`, `.*`, strict or lax; walked over checked texts.
+//!
+//! As in Flink a path without a word is strict, lax or not: no array is opened for a member, and no value taken for an
+//! array of one.
 
 use std::borrow::Cow;
 
@@ -23,9 +26,8 @@ enum Step {
 /// What a path finds: parts of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found<'a> {
-    Nothing,
     One(&'a str),
-    /// By a path with `*`: a list, even of one.
+    /// By a path with `*`: a list, even of one or of none.
     Many(Vec<&'a str>),
 }
 
@@ -34,13 +36,18 @@ impl Path {
         self.is_strict
     }
 
+    /// Whether it gives a list.
+    pub(super) fn has_star(&self) -> bool {
+        self.steps.contains(&Step::All)
+    }
+
     /// Translates a path, or says what is wrong with it.
     pub(super) fn translate(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
         let (is_strict, rest) = match trimmed.split_once(char::is_whitespace) {
             Some((mode, rest)) if mode.eq_ignore_ascii_case("lax") => (false, rest.trim_start()),
             Some((mode, rest)) if mode.eq_ignore_ascii_case("strict") => (true, rest.trim_start()),
-            _ => (false, trimmed),
+            _ => (true, trimmed),
         };
         let mut rest =
             rest.strip_prefix('$').ok_or_else(|| format!("the JSON path '{text}' does not begin with '$'"))?;
@@ -53,53 +60,48 @@ impl Path {
         Ok(Self { is_strict, steps })
     }
 
-    /// What the path finds in `document`, which is JSON without spaces around it.
+    /// What the path finds in `document`, which is JSON without spaces around it; or which step it does not meet, before
+    /// the first `*`.
     pub(super) fn find<'a>(&self, document: &'a str) -> Result<Found<'a>, String> {
-        let mut parts = vec![document];
-        let mut is_list = false;
-        for step in &self.steps {
-            let mut next = Vec::new();
-            for part in &parts {
-                self.walk(part, step, &mut next)?;
+        let mut one = document;
+        let mut steps = self.steps.iter();
+        while let Some(step) = steps.next() {
+            if *step == Step::All {
+                return Ok(Found::Many(all(one, steps)));
             }
-            is_list |= *step == Step::All;
-            parts = next;
+            one = part_of(one, step).ok_or_else(|| format!("the path does not meet its {step}"))?;
         }
-        Ok(match parts.as_slice() {
-            _ if is_list => Found::Many(parts),
-            [] => Found::Nothing,
-            [one] => Found::One(one),
-            _ => Found::Many(parts),
-        })
+        Ok(Found::One(one))
     }
+}
 
-    fn walk<'a>(&self, part: &'a str, step: &Step, next: &mut Vec<&'a str>) -> Result<(), String> {
-        let before = next.len();
-        match (step, part.as_bytes().first()) {
-            (Step::Member(name), Some(b'{')) => {
-                next.extend(Members::of(part).find(|(key, _)| is_key(key, name)).map(|(_, value)| value))
-            }
-            (Step::Member(_), Some(b'[')) if !self.is_strict => {
-                for item in Items::of(part).filter(|item| item.starts_with('{')) {
-                    self.walk(item, step, next)?;
-                }
-            }
-            (Step::Index(index), Some(b'[')) => next.extend(Items::of(part).nth(*index)),
-            (Step::Index(0), _) if !self.is_strict => next.push(part),
-            (Step::All, Some(b'[')) => {
-                next.extend(Items::of(part));
-                return Ok(());
-            }
-            (Step::All, Some(b'{')) => {
-                next.extend(Members::of(part).map(|(_, value)| value));
-                return Ok(());
-            }
-            _ => {}
-        }
-        if self.is_strict && next.len() == before {
-            return Err(format!("the strict path does not meet its {step}"));
-        }
-        Ok(())
+/// The part of `value` that `step` leads to.
+fn part_of<'a>(value: &'a str, step: &Step) -> Option<&'a str> {
+    match (step, value.as_bytes().first()) {
+        (Step::Member(name), Some(b'{')) => Members::of(value).find(|(key, _)| is_key(key, name)).map(|(_, part)| part),
+        (Step::Index(index), Some(b'[')) => Items::of(value).nth(*index),
+        _ => None,
+    }
+}
+
+/// All parts of `value`, then what `steps` lead to from each; what does not meet a step is left out.
+fn all<'a, 's>(value: &'a str, steps: impl Iterator<Item = &'s Step>) -> Vec<&'a str> {
+    let mut parts = parts_of(value);
+    for step in steps {
+        parts = match step {
+            Step::All => parts.into_iter().flat_map(parts_of).collect(),
+            step => parts.into_iter().filter_map(|part| part_of(part, step)).collect(),
+        };
+    }
+    parts
+}
+
+/// The elements of an array, the values of an object; a single value has none.
+fn parts_of(value: &str) -> Vec<&str> {
+    match value.as_bytes().first() {
+        Some(b'[') => Items::of(value).collect(),
+        Some(b'{') => Members::of(value).map(|(_, value)| value).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -179,12 +181,13 @@ impl<'a> Iterator for Members<'a> {
 }
 
 /// The elements of an array.
-struct Items<'a> {
+pub(super) struct Items<'a> {
     rest: &'a str,
 }
 
 impl<'a> Items<'a> {
-    fn of(array: &'a str) -> Self {
+    /// Those of `array`, which begins with its bracket.
+    pub(super) fn of(array: &'a str) -> Self {
         Self { rest: array.get(1..).unwrap_or_default() }
     }
 }
