@@ -24,6 +24,8 @@ mod case;
 mod docs;
 #[path = "flink/mod.rs"]
 mod flink;
+#[path = "sql/function_list.rs"]
+mod function_list;
 #[path = "fuzz/mod.rs"]
 mod fuzz;
 #[path = "generated/mod.rs"]
@@ -104,6 +106,12 @@ fn no_record_is_lost_among_bad_and_late_ones() {
 fn the_sql_in_the_documentation_runs() {
     let failures = docs::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql"));
     assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n\n"));
+}
+
+#[test]
+fn every_function_is_documented_with_an_example_that_is_right() {
+    let failures = function_list::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql"));
+    assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]

@@ -134,6 +134,10 @@ fn from_plan(message: &str, at: Option<Position>, tokens: &[TokenWithSpan]) -> S
         let sentence = format!("the column '{name}' comes twice");
         return SqlError::new(sentence).at(at).help("name one of them with AS");
     }
+    if let Some(name) = message.strip_prefix("Field ").and_then(|rest| rest.split_once(" not found in struct")) {
+        let at = at.or_else(|| find_name(tokens, name.0));
+        return SqlError::new(format!("the row has no field '{}'", name.0)).at(at);
+    }
     SqlError::new(first_line(message)).at(at)
 }
 

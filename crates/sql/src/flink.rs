@@ -6,6 +6,7 @@
 //! | `SELECT r.f`, of a row | `… AS f` |
 //! | `SELECT a, a` | `a, a AS a0` |
 //! | `1e3` | a DOUBLE |
+//! | `U&'\00fc'` | `'ü'` |
 //! | `EXTRACT(f FROM t)` | a BIGINT; DOW counts from 1 on Sunday |
 //! | `HOUR(t)`, `YEAR(t)`, `DAYOFWEEK(t)`, … | EXTRACT |
 //! | `CONCAT(a, b)` | `a \|\| b`: null if one is |
@@ -114,6 +115,7 @@ impl VisitorMut for FlinkMeaning {
         let meaning = match expr {
             Expr::Value(value) => match &value.value {
                 Value::Number(text, _) if text.contains(['e', 'E']) => Some(double(text)),
+                Value::UnicodeStringLiteral(text) => Some(forms::text(text.clone())),
                 _ => None,
             },
             Expr::Extract { field, .. } => {

@@ -52,6 +52,10 @@ const LATER: [(&str, &str); 13] = [
 /// into the plan.
 const OURS: [(&str, &str); 2] = [("today", "current_date"), ("random", "rand")];
 
+/// What forms of SQL become: FLOOR(t TO unit), IS JSON, RETURNING ARRAY, SIMILAR TO, UNIX_TIMESTAMP().
+const FORMS: [&str; 7] =
+    ["ceil_to", "floor_to", "is_json", "json_query_array", "local_of", "similar_to", "unix_timestamp_now"];
+
 /// Names of Flink's for functions of DataFusion's.
 const ALIASES: [(&str, &str); 10] = [
     ("ceiling", "ceil"),
@@ -119,9 +123,11 @@ impl Functions {
         self.aggregates.contains_key(&name.to_lowercase())
     }
 
+    /// The names that a user writes.
     pub(crate) fn scalar_names(&self) -> Vec<String> {
         // A name with a space is only this crate's.
-        self.scalars.keys().filter(|name| !name.contains(' ')).cloned().collect()
+        let is_written = |name: &&String| !name.contains(' ') && !FORMS.contains(&name.as_str());
+        self.scalars.keys().filter(is_written).cloned().collect()
     }
 
     pub(crate) fn aggregate_names(&self) -> Vec<String> {

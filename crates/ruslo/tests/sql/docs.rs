@@ -104,7 +104,7 @@ fn placed(text: &str, folder: &Path) -> String {
 }
 
 /// Runs a script; what it prints, or what EXPLAIN shows.
-fn run(text: &str, folder: &Path) -> Result<String, String> {
+pub(crate) fn run(text: &str, folder: &Path) -> Result<String, String> {
     let text = placed(text, folder);
     let world = World::new("docs", &text, folder);
     let planned = world.plan(SHAPE, 0, &Environment::local()).map_err(|error| error.to_string())?;
