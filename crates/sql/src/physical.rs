@@ -17,7 +17,7 @@ use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::{Port, SharedFactory};
 use ruslo_core::sink::Sink;
-use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec};
+use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec, guarded};
 
 use crate::catalog::{Catalog, Table};
 use crate::compiled::{compiled_column, compiled_columns, compiled_expr, compiled_exprs, compiled_order};
@@ -433,9 +433,10 @@ pub(crate) fn index_of(schema: &DFSchema, column: &Column) -> Sql<usize> {
     schema.index_of_column(column).map_err(|error| from_datafusion(&error, &[]))
 }
 
-/// What computes `expr` over rows of `schema`.
+/// What computes `expr` over rows of `schema`, one operand of AND and OR guarding the next.
 pub(crate) fn physical_expr(expr: &Expr, schema: &DFSchema) -> Sql<Arc<dyn PhysicalExpr>> {
     create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        .and_then(|plain| guarded(plain, schema.as_arrow()))
         .map_err(|error| from_datafusion(&error, &[]))
 }
 

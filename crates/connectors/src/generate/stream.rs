@@ -34,13 +34,16 @@ pub(crate) fn below(rng: &mut Rng, bound: u64) -> u64 {
 
 /// Appends `length` random lower-case letters.
 pub(crate) fn letters(rng: &mut Rng, length: usize, out: &mut Vec<u8>) {
-    let mut left = length;
-    while left > 0 {
-        let word = rng.next_u64().to_le_bytes();
-        let taken = left.min(word.len());
-        out.extend(word.iter().take(taken).map(|byte| b'a' + ((u16::from(*byte) * 26) >> 8) as u8));
-        left -= taken;
+    let end = out.len() + length;
+    out.reserve(length.next_multiple_of(8));
+    while out.len() < end {
+        out.extend_from_slice(&rng.next_u64().to_le_bytes().map(letter));
     }
+    out.truncate(end);
+}
+
+fn letter(byte: u8) -> u8 {
+    b'a' + ((u16::from(byte) * 26) >> 8) as u8
 }
 
 #[cfg(test)]

@@ -51,8 +51,13 @@ impl Place {
 
 /// When an event happens, in milliseconds, at `rate` events a second.
 pub(super) fn time_ms(event: u64, rate: u64) -> i64 {
-    let since = u128::from(event) * 1_000 / u128::from(rate.max(1));
-    i64::try_from(u128::from(BEGIN_MS) + since).unwrap_or(i64::MAX)
+    let rate = rate.max(1);
+    let since = match event.checked_mul(1_000) {
+        Some(thousandfold) => thousandfold / rate,
+        // Dividing wide numbers takes many times as long.
+        None => u64::try_from(u128::from(event) * 1_000 / u128::from(rate)).unwrap_or(u64::MAX),
+    };
+    i64::try_from(BEGIN_MS.saturating_add(since)).unwrap_or(i64::MAX)
 }
 
 fn last_person(event: u64) -> u64 {

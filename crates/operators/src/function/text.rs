@@ -231,7 +231,7 @@ fn split_part<'a>(text: &'a str, separator: &str, index: usize) -> Option<&'a st
     }
 }
 
-/// [`str::split`] by one ASCII byte, without setting up a searcher.
+/// [`str::split`] by one ASCII byte, without setting up a searcher: parts are short.
 fn nth_between(text: &str, separator: u8, index: usize) -> Option<&str> {
     let mut rest = text;
     for _ in 0..index {

@@ -11,6 +11,7 @@
 //! A [`BatchQuery`] has the queries of one job. It is made while the script is planned and run by the caller, who writes
 //! the rows to their sinks. Each query reads its tables by itself (`read`); bad records go to side tables as in a stream.
 
+mod guard;
 mod lower;
 mod order;
 mod read;
@@ -208,6 +209,7 @@ fn session(config: &SessionConfig) -> SessionState {
         .with_config(config.clone())
         .with_analyzer_rules(Vec::new())
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_physical_optimizer_rule(Arc::new(guard::Guards))
         .build()
 }
 
