@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn maps_are_made_and_taken_apart() {
         let both = map(&["b", "a"], &[Some(1), None]);
-        assert_eq!(made("map_keys", &[both.clone()]).as_deref(), Some("[b, a]"));
-        assert_eq!(made("map_values", &[both.clone()]).as_deref(), Some("[1, NULL]"));
+        assert_eq!(made("map_keys", std::slice::from_ref(&both)).as_deref(), Some("[b, a]"));
+        assert_eq!(made("map_values", std::slice::from_ref(&both)).as_deref(), Some("[1, NULL]"));
         let entries = call("map_entries", &[both]).unwrap();
         let first = entries.as_list::<i32>().value(1);
         assert_eq!(first.as_struct().column(0).as_string::<i32>().value(1), "a");

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_greatest_and_the_least_are_no_nulls() {
         let array = ints(&[None, Some(-4), Some(9), Some(2)]);
-        assert_eq!(made("array_max", &[array.clone()]).as_deref(), Some("9"));
+        assert_eq!(made("array_max", std::slice::from_ref(&array)).as_deref(), Some("9"));
         assert_eq!(made("array_min", &[array]).as_deref(), Some("-4"));
         assert_eq!(made("array_min", &[texts(&[Some("b"), None, Some("ab")])]).as_deref(), Some("ab"));
         for array in [ints(&[None]), whole(&[]), no_ints()] {
