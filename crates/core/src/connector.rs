@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 use crate::dead_letter::OnError;
@@ -52,13 +53,56 @@ pub struct TableDefinition {
     pub metadata: Vec<MetadataColumn>,
     /// What becomes of records that cannot become rows, if the table is read.
     pub on_error: OnError,
+    /// What every row satisfies that is wanted, if the table is read: a source may leave out parts of its input in which
+    /// no row satisfies all of them. It need not; who reads looks at each row all the same.
+    pub wanted: Vec<Bound>,
+}
+
+/// A comparison of a column with a constant.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The column of the table.
+    pub column: String,
+    /// How its value is to the constant; a row that has NULL is not wanted.
+    pub comparison: Comparison,
+    /// The constant: one value of the column's type, which is not NULL.
+    pub value: ArrayRef,
+}
+
+/// How a value is to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    /// What the other one is to the value.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        match self {
+            Self::Equal => Self::Equal,
+            Self::Less => Self::Greater,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Greater => Self::Less,
+            Self::GreaterOrEqual => Self::LessOrEqual,
+        }
+    }
 }
 
 impl TableDefinition {
     /// A table of these columns and options, with nothing else declared.
     pub fn new(name: impl Into<String>, schema: SchemaRef, options: BTreeMap<String, String>) -> Self {
-        let (primary_key, partition_keys, metadata, on_error) = Default::default();
-        Self { name: name.into(), schema, options, primary_key, partition_keys, metadata, on_error }
+        let (primary_key, partition_keys, metadata, on_error, wanted) = Default::default();
+        Self { name: name.into(), schema, options, primary_key, partition_keys, metadata, on_error, wanted }
     }
 }
 

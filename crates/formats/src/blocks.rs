@@ -36,6 +36,12 @@ pub trait BlockFile: Send {
     /// Where each block starts, in bytes from the start of the file, ascending.
     fn starts(&self) -> &[u64];
 
+    /// Whether some row of a block may be wanted, as the file itself says.
+    fn may_hold(&self, block: usize) -> bool {
+        let _ = block;
+        true
+    }
+
     /// Goes to row `row` of block `block`, both from 0. Behind the last row there is nothing more to read.
     ///
     /// # Errors

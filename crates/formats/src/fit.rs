@@ -162,7 +162,7 @@ fn entries_fit(from: &Field, to: &Field, integers: Integers) -> bool {
 }
 
 /// The same values as another type, which [`fits`].
-fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     match (array.data_type(), to) {
         (from, to) if from == to => Ok(Arc::clone(array)),
         (DataType::List(_), DataType::List(element)) => {

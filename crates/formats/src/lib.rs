@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use ruslo_core::connector::OptionSpec;
+use ruslo_core::connector::{Bound, OptionSpec};
 use ruslo_core::error::{Error, Result};
 
 mod avro;
@@ -126,12 +126,14 @@ pub struct DecoderConfig<'a> {
     pub projection: &'a [usize],
     /// The file's header line, as [`Format::preamble`] found it.
     pub header: Option<&'a [u8]>,
+    /// What rows satisfy that are wanted; a file of blocks may have blocks without any.
+    pub wanted: &'a [Bound],
 }
 
 impl<'a> DecoderConfig<'a> {
     /// Columns `projection` of `table`, without a header line.
     pub fn new(table: &'a SchemaRef, projection: &'a [usize]) -> Self {
-        Self { table, projection, header: None }
+        Self { table, projection, header: None, wanted: &[] }
     }
 
     /// The schema of the projected columns.

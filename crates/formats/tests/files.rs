@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema, SchemaRef, TimeUnit};
+use ruslo_core::connector::{Bound, Comparison};
 use ruslo_core::disk::{Disk, DiskReader, LocalDisk};
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_formats::{BlockFile, DecoderConfig, Format};
@@ -142,6 +143,71 @@ fn a_block_is_a_row_group_and_every_place_in_it_can_be_gone_to() {
 #[test]
 fn every_place_in_the_blocks_of_avro_can_be_gone_to() {
     every_place("avro");
+}
+
+/// Which row groups may hold rows that are wanted.
+fn may_hold(bytes: &[u8], table: &SchemaRef, wanted: &[Bound]) -> Vec<bool> {
+    let file: Box<dyn DiskReader> = Box::new(std::io::Cursor::new(bytes.to_vec()));
+    let config = DecoderConfig { wanted, ..DecoderConfig::new(table, &[0]) };
+    let file = format("parquet", &[]).blocks().unwrap().open(file, bytes.len() as u64, &config).unwrap();
+    (0..file.starts().len()).map(|group| file.may_hold(group)).collect()
+}
+
+const COMPARISONS: [(Comparison, fn(std::cmp::Ordering) -> bool); 5] = [
+    (Comparison::Equal, std::cmp::Ordering::is_eq),
+    (Comparison::Less, std::cmp::Ordering::is_lt),
+    (Comparison::LessOrEqual, std::cmp::Ordering::is_le),
+    (Comparison::Greater, std::cmp::Ordering::is_gt),
+    (Comparison::GreaterOrEqual, std::cmp::Ordering::is_ge),
+];
+
+#[test]
+fn a_row_group_is_left_out_only_if_no_row_of_it_is_wanted() {
+    let bytes = fixture("groups.parquet");
+    let table = table(&[("n", DataType::Int64), ("t", DataType::Utf8)]);
+    let groups: Vec<Vec<i64>> = (0..63).collect::<Vec<_>>().chunks(10).map(<[i64]>::to_vec).collect();
+    let bound = |column: &str, comparison, value: Arc<dyn Array>| Bound { column: column.into(), comparison, value };
+    for value in -1..65 {
+        for (comparison, holds) in COMPARISONS {
+            let some = |group: &Vec<i64>| group.iter().any(|n| holds(n.cmp(&value)));
+            let wanted = [bound("n", comparison, Arc::new(Int64Array::from(vec![value])))];
+            assert_eq!(may_hold(&bytes, &table, &wanted), groups.iter().map(some).collect::<Vec<_>>(), "{value}");
+            let text = format!("text {value}");
+            let some = |group: &Vec<i64>| group.iter().any(|n| holds(format!("text {n}").cmp(&text)));
+            let wanted = [bound("t", comparison, Arc::new(StringArray::from(vec![text.as_str()])))];
+            let may_hold = may_hold(&bytes, &table, &wanted);
+            assert!(may_hold.iter().zip(&groups).all(|(may_hold, group)| *may_hold || !some(group)), "{text}");
+        }
+    }
+    // A type that is not the column's, and a column that the file lacks, say nothing.
+    let other = [bound("n", Comparison::Less, Arc::new(StringArray::from(vec!["0"])))];
+    assert!(!may_hold(&bytes, &table, &other).contains(&false));
+    let absent = [bound("x", Comparison::Less, Arc::new(Int64Array::from(vec![0])))];
+    assert!(!may_hold(&bytes, &table, &absent).contains(&false));
+}
+
+#[test]
+fn nulls_and_times_of_another_unit_are_no_reason_to_leave_rows_out() {
+    let millis = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let times = |values: Vec<Option<i64>>, data_type: &DataType| {
+        arrow::compute::cast(&Int64Array::from(values), data_type).unwrap()
+    };
+    let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    // Before 1970, too, digits are cut off: it becomes -2.
+    let column = times(vec![Some(-1_500_000), None, Some(2_999_999)], &nanos);
+    let bytes = written("parquet", &[], &[RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap()]);
+    let table = table(&[("a", millis.clone())]);
+    for (comparison, holds) in COMPARISONS {
+        for value in -4..5_i64 {
+            let wanted = [Bound { column: "a".into(), comparison, value: times(vec![Some(value)], &millis) }];
+            let some = [-2_i64, 2].iter().any(|n| holds(n.cmp(&value)));
+            assert!(may_hold(&bytes, &table, &wanted)[0] || !some, "{comparison:?} {value}");
+        }
+    }
+    let nulls = times(vec![None, None], &millis);
+    let bytes = written("parquet", &[], &[RecordBatch::try_from_iter_with_nullable([("a", nulls, true)]).unwrap()]);
+    let wanted = [Bound { column: "a".into(), comparison: Comparison::Less, value: times(vec![Some(0)], &millis) }];
+    assert_eq!(may_hold(&bytes, &table, &wanted), [true], "nobody says what is not there");
 }
 
 /// Goes to every row of seven blocks of ten rows.

@@ -6,11 +6,13 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, TableType};
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, TableSource, TableType};
 
 use crate::cursor::At;
 use crate::ddl::TableDdl;
 use crate::diagnostic::{Position, Sql, SqlError};
+use crate::pushed;
 use crate::weight::Weight;
 
 /// A table that CREATE TABLE declared.
@@ -207,6 +209,15 @@ pub(crate) struct StreamTable(pub(crate) Arc<Table>);
 impl TableSource for StreamTable {
     fn schema(&self) -> SchemaRef {
         self.0.schema.clone()
+    }
+
+    /// What the source may be told is noted at the scan; the filter stays.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let answer = |filter: &&Expr| match pushed::bound(filter, &self.0) {
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
     }
 }
 

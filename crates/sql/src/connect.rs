@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use ruslo_core::connector::{Connector, MetadataColumn, Registry, TableDefinition};
+use ruslo_core::connector::{Bound, Connector, MetadataColumn, Registry, TableDefinition};
 use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Error;
@@ -95,7 +95,18 @@ impl Connections<'_> {
 
     /// Reads the physical columns `projection` of `table`.
     pub(crate) fn source(&self, table: &Table, projection: &[usize], on_error: OnError) -> Sql<Arc<dyn Source>> {
-        let definition = TableDefinition { on_error, ..definition(table, table.physical_schema()) };
+        self.source_of(table, projection, on_error, Vec::new())
+    }
+
+    /// The same where only rows are `wanted` that satisfy all of these.
+    pub(crate) fn source_of(
+        &self,
+        table: &Table,
+        projection: &[usize],
+        on_error: OnError,
+        wanted: Vec<Bound>,
+    ) -> Sql<Arc<dyn Source>> {
+        let definition = TableDefinition { on_error, wanted, ..definition(table, table.physical_schema()) };
         let source = self.of(table)?.source(&definition, projection, self.environment);
         source.map_err(|error| at_option(error, &table.options, table.name.at))
     }

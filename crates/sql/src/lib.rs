@@ -17,7 +17,7 @@
 //! | `planner`, `errors` | DataFusion's planner over our catalog, its errors as sentences of ours |
 //! | `nodes`, `window`, `window_spec`, `late_rows`, `stream`, `insert`, `logical` | the streaming logical plan |
 //! | `sort` | ORDER BY on a stream |
-//! | `physical`, `aggregates`, `scan`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
+//! | `physical`, `aggregates`, `scan`, `pushed`, `side`, `ids`, `text`, `explain` | the graph, its ids, its picture |
 //! | `batch` | the plan for DataFusion's batch engine, and its execution |
 //! | `diagnostic` | a sentence with line, column, caret and near name |
 //!
@@ -59,6 +59,7 @@ mod planner;
 mod processing_time;
 mod program;
 mod properties;
+mod pushed;
 mod scan;
 mod script;
 mod session;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, TableScan, ident, lit};
+use ruslo_core::connector::Bound;
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, SourceNode};
 use ruslo_core::operator::Port;
 use ruslo_core::source::RowTime;
@@ -21,6 +22,7 @@ use crate::interval::describe;
 use crate::physical::{Physical, physical_expr};
 use crate::processing_time::is_processing_time;
 use crate::properties::{Properties, Time};
+use crate::pushed;
 use crate::side::{self, Aside};
 use crate::types::UTC;
 
@@ -48,7 +50,8 @@ impl Physical<'_> {
         let reading = Reading::new(&table, wanted, self.needs_time && !is_driven).driven_by_clock(is_driven);
         self.check_late(&table)?;
         let (on_error, dead_letters) = side::on_error(self.catalog, &table)?;
-        let source = self.connections.source(&table, &reading.physical, on_error.clone())?;
+        let wanted = if on_error.fails() { reading.bounds(&scan.filters) } else { Vec::new() };
+        let source = self.connections.source_of(&table, &reading.physical, on_error.clone(), wanted)?;
         let row_time = reading.row_time(&source.schema())?;
         let rows_per_second = rows_per_second(&table, source.as_ref())?;
         let schema = row_time.as_ref().map_or_else(|| source.schema(), |row_time| row_time.schema());
@@ -99,6 +102,16 @@ impl<'a> Reading<'a> {
     /// What the connector gives, by place among the physical columns.
     pub(crate) fn physical(&self) -> &[usize] {
         &self.physical
+    }
+
+    /// What the connector is told of the query's filters: nothing, if rows that are not wanted do something all the same.
+    pub(crate) fn bounds(&self, filters: &[Expr]) -> Vec<Bound> {
+        let mut columns = self.made.iter().filter_map(|place| self.table.columns.get(*place));
+        let has_effects = columns.any(|column| column.computed.is_some());
+        if self.watermark.is_some() || self.is_driven_by_clock || has_effects {
+            return Vec::new();
+        }
+        filters.iter().filter_map(|filter| pushed::bound(filter, self.table)).collect()
     }
 
     /// The columns that come out, as the table declares them.

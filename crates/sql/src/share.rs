@@ -11,7 +11,14 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan, TableSc
 use crate::window::bare_column;
 
 /// What is read of each table; none is all of its columns.
-type Wanted = BTreeMap<String, Option<BTreeSet<usize>>>;
+type Wanted = BTreeMap<String, Of>;
+
+/// What is read of a table.
+struct Of {
+    places: Option<BTreeSet<usize>>,
+    /// How many scans there are.
+    scans: usize,
+}
 
 /// `plans` with one scan for each table.
 pub(crate) fn share_scans(plans: Vec<LogicalPlan>) -> DfResult<Vec<LogicalPlan>> {
@@ -40,10 +47,14 @@ pub(crate) fn share_scans_of(
 fn want(wanted: &mut Wanted, scan: &TableScan) {
     let places = scan.projection.as_ref().map(|places| places.iter().copied().collect::<BTreeSet<_>>());
     let name = scan.table_name.to_string();
-    match (wanted.get_mut(&name), places) {
-        (None, places) => drop(wanted.insert(name, places)),
-        (Some(Some(all)), Some(places)) => all.extend(places),
-        (Some(all), _) => *all = None,
+    let Some(of) = wanted.get_mut(&name) else {
+        wanted.insert(name, Of { places, scans: 1 });
+        return;
+    };
+    of.scans = of.scans.saturating_add(1);
+    match (&mut of.places, places) {
+        (Some(all), Some(places)) => all.extend(places),
+        (all, _) => *all = None,
     }
 }
 
@@ -58,10 +69,16 @@ fn widen(plan: LogicalPlan, wanted: &Wanted) -> DfResult<LogicalPlan> {
 
 /// The scan over all that is wanted of its table, and a projection to what it wants itself.
 fn wide(scan: TableScan, wanted: &Wanted) -> DfResult<Transformed<LogicalPlan>> {
-    let Some(all) = wanted.get(&scan.table_name.to_string()).cloned() else {
+    let Some(of) = wanted.get(&scan.table_name.to_string()) else {
         return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
     };
-    let all = all.map(|places| places.into_iter().collect::<Vec<_>>());
+    let all = of.places.clone().map(|places| places.into_iter().collect::<Vec<_>>());
+    let is_shared = of.scans > 1;
+    // One of them does not want what another one does.
+    let scan = if is_shared { TableScan { filters: Vec::new(), ..scan } } else { scan };
+    if scan.projection == all && is_shared {
+        return Ok(Transformed::yes(LogicalPlan::TableScan(scan)));
+    }
     if scan.projection == all {
         return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
     }

@@ -72,7 +72,8 @@ impl BlockReader {
         let starts = file.blocks.starts();
         let own =
             starts.partition_point(|start| *start < piece.start)..starts.partition_point(|start| *start < piece.end);
-        let position = position.unwrap_or(BlockPosition { block: own.start, row: 0 });
+        let mut position = position.unwrap_or(BlockPosition { block: own.start, row: 0 });
+        skip_unwanted(file.blocks.as_ref(), &mut position, own.end);
         if position.block < own.end {
             file.blocks.seek(position.block, position.row).map_err(|error| error.context(&piece.path))?;
         }
@@ -91,6 +92,13 @@ impl BlockReader {
     }
 }
 
+/// Goes to the next block that may hold rows that are wanted.
+fn skip_unwanted(blocks: &dyn BlockFile, position: &mut BlockPosition, end: usize) {
+    while position.block < end && !blocks.may_hold(position.block) {
+        *position = BlockPosition { block: position.block.saturating_add(1), row: 0 };
+    }
+}
+
 impl Current {
     /// Where the rows stand that [`Self::next`] gave.
     fn place(&self, block_name: &'static str, rows: usize) -> Place {
@@ -106,6 +114,7 @@ impl Current {
                 return Ok(Some(batch));
             }
             self.position = BlockPosition { block: self.position.block.saturating_add(1), row: 0 };
+            skip_unwanted(blocks, &mut self.position, self.end);
             if self.position.block < self.end {
                 blocks.seek(self.position.block, 0)?;
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, make_array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
-use ruslo_core::connector::{MetadataColumn, TableDefinition};
+use ruslo_core::connector::{Bound, MetadataColumn, TableDefinition};
 use ruslo_core::error::{Error, Result};
 use ruslo_formats::{Decoder, DecoderConfig, Format};
 
@@ -48,6 +48,8 @@ pub(super) struct Columns {
     in_files_nullable: SchemaRef,
     /// Those of them that are read.
     projection: Vec<usize>,
+    /// What rows satisfy that are wanted, of columns that files have.
+    wanted: Vec<Bound>,
     /// The columns of `schema` that files do not have: where, and what.
     constants: Vec<(usize, Constant)>,
 }
@@ -70,7 +72,9 @@ impl Columns {
         let constants = projection.iter().enumerate().filter_map(|(at, index)| Some((at, (*kinds.get(*index)?)?)));
         let in_files = table.schema.project(&in_files)?;
         let nullable = in_files.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let in_file = |bound: &&Bound| in_files.field_with_name(&bound.column).is_ok();
         Ok(Self {
+            wanted: table.wanted.iter().filter(in_file).cloned().collect(),
             schema: Arc::new(table.schema.project(projection)?),
             projection: projection.iter().filter_map(place).collect(),
             constants: constants.collect(),
@@ -82,7 +86,7 @@ impl Columns {
 
     /// What files are read for.
     pub(super) fn config(&self) -> DecoderConfig<'_> {
-        DecoderConfig::new(&self.in_files, &self.projection)
+        DecoderConfig { wanted: &self.wanted, ..DecoderConfig::new(&self.in_files, &self.projection) }
     }
 
     /// The same where a row with a NULL that must not be is left out, rather than an error.

@@ -180,7 +180,7 @@ mod tests {
     use std::path::Path;
 
     use arrow::datatypes::{DataType, Field, Schema};
-    use ruslo_core::connector::MetadataColumn;
+    use ruslo_core::connector::{Bound, Comparison, MetadataColumn};
     use ruslo_core::disk::{Disk, LocalDisk};
     use ruslo_core::error::ErrorKind;
     use ruslo_core::source::{Budget, Polled};
@@ -382,6 +382,32 @@ mod tests {
         set_old("b.json");
         write(folder.path(), "new.json", b"{}\n");
         assert_eq!(too_old(), Vec::<String>::new(), "b.json was listed before it became old");
+    }
+
+    #[test]
+    fn row_groups_that_cannot_hold_what_is_wanted_are_not_read() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures/groups.parquet");
+        let mut table = table(&fixture, vec![Field::new("n", DataType::Int64, true)]);
+        table.options.extend([("format".to_owned(), "parquet".to_owned())]);
+        table.options.extend([("source.split-size".to_owned(), "100 b".to_owned())]);
+        let bound = |comparison, value: i64| Bound {
+            column: "n".to_owned(),
+            comparison,
+            value: Arc::new(arrow::array::Int64Array::from(vec![value])),
+        };
+        // Ten rows a group, from 0 on.
+        let cases = [
+            (vec![], 0..63),
+            (vec![bound(Comparison::GreaterOrEqual, 35), bound(Comparison::Less, 41)], 30..50),
+            (vec![bound(Comparison::Equal, 62)], 60..63),
+            (vec![bound(Comparison::Greater, 62)], 0..0),
+            (vec![bound(Comparison::LessOrEqual, 0)], 0..10),
+        ];
+        for (wanted, expected) in cases {
+            table.wanted = wanted;
+            let expected: Vec<_> = expected.map(|n: i64| n.to_string()).collect();
+            assert_eq!(read_all(&table, &[0]).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Parquet: columns in row groups, found through the footer at the end of the file.
 //!
 //! `read` takes the columns that are wanted out of a file; a row group is a block, of which the column chunks that are
-//! wanted are in memory at once. `write` gathers a row group in memory and writes it when it is large enough.
+//! wanted are in memory at once; `prune` finds the groups that cannot hold a row that is wanted. `write` gathers a row group in memory and writes it when it is large enough.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::blocks::{BlockFile, BlockFormat, no_records};
 use crate::options::Given;
 use crate::{Decoder, DecoderConfig, Encoder, Format, Preamble};
 
+mod prune;
 mod read;
 mod write;
 

@@ -12,6 +12,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use ruslo_core::disk::DiskReader;
 use ruslo_core::error::{Error, Result};
 
+use super::prune;
 use crate::DecoderConfig;
 use crate::blocks::{BlockFile, FileBytes, Rest, guarded};
 use crate::fit::Fit;
@@ -31,6 +32,8 @@ pub(crate) struct ParquetFile {
     metadata: ArrowReaderMetadata,
     fit: Fit,
     starts: Vec<u64>,
+    /// For each row group, whether some row of it may be wanted.
+    may_hold: Vec<bool>,
     place: Place,
     reader: Option<ParquetRecordBatchReader>,
     rest: Rest,
@@ -96,7 +99,17 @@ impl ParquetFile {
         let read = || ArrowReaderMetadata::try_new(metadata, options).map_err(damaged_footer);
         let metadata = guarded(read, damaged_footer)?;
         let fit = Fit::new(metadata.schema(), columns)?;
-        Ok(Self { bytes, metadata, fit, starts, place: Place::default(), reader: None, rest: Rest::default() })
+        let may_hold = prune::may_hold(&metadata, columns);
+        Ok(Self {
+            bytes,
+            metadata,
+            fit,
+            starts,
+            may_hold,
+            place: Place::default(),
+            reader: None,
+            rest: Rest::default(),
+        })
     }
 
     fn reader(&mut self, place: Place) -> Result<Option<ParquetRecordBatchReader>> {
@@ -136,6 +149,10 @@ fn start_of(group: &parquet::file::metadata::RowGroupMetaData, size: u64) -> u64
 impl BlockFile for ParquetFile {
     fn starts(&self) -> &[u64] {
         &self.starts
+    }
+
+    fn may_hold(&self, block: usize) -> bool {
+        self.may_hold.get(block).copied().unwrap_or(true)
     }
 
     fn seek(&mut self, block: usize, row: u64) -> Result<()> {

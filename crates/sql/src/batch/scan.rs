@@ -133,10 +133,11 @@ impl BatchTable {
         Connections { registry: &self.registry, environment: &self.environment }
     }
 
-    fn exec(&self, wanted: Vec<usize>) -> Sql<BatchScan> {
+    fn exec(&self, wanted: Vec<usize>, filters: &[Expr]) -> Sql<BatchScan> {
         let reading = Reading::new(&self.table, wanted, false);
         let on_error = self.letters.on_error.clone();
-        let source = self.connections().source(&self.table, reading.physical(), on_error.clone())?;
+        let wanted = if on_error.fails() { reading.bounds(filters) } else { Vec::new() };
+        let source = self.connections().source_of(&self.table, reading.physical(), on_error.clone(), wanted)?;
         let row_time = reading.row_time(&source.schema())?;
         let schema = Arc::new(reading.made_schema());
         let properties = PlanProperties::new(
@@ -179,7 +180,7 @@ impl TableProvider for BatchTable {
         &'provider self,
         _state: &'session dyn Session,
         projection: Option<&'columns Vec<usize>>,
-        _filters: &'filters [Expr],
+        filters: &'filters [Expr],
         _limit: Option<usize>,
     ) -> Pin<Box<dyn Future<Output = DfResult<Arc<dyn ExecutionPlan>>> + Send + 'scan>>
     where
@@ -190,7 +191,7 @@ impl TableProvider for BatchTable {
         Self: 'scan,
     {
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.table.columns.len()).collect());
-        let scan = self.exec(wanted).map_err(carried);
+        let scan = self.exec(wanted, filters).map_err(carried);
         Box::pin(std::future::ready(scan.map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>)))
     }
 }
