@@ -15,6 +15,8 @@ pub(super) const FUNCTIONS: &[Definition] = &[
     Definition::new("power", &[&[Double, Double]], Gives::Double, power),
     Definition::new("e", &[&[]], Gives::Double, e),
     Definition::new("sign", &[&[Number]], Gives::Computed(same), sign),
+    Definition::new("ceil", &[&[Number]], Gives::Computed(whole), ceil),
+    Definition::new("floor", &[&[Number]], Gives::Computed(whole), floor),
     Definition::new("round", &[&[Number], &[Number, Int]], Gives::Computed(rounded), round),
     Definition::new("truncate", &[&[Number], &[Number, Int]], Gives::Computed(cut), truncate),
 ];
@@ -56,6 +58,14 @@ fn cut(fields: &[FieldRef], _: &[Option<&ScalarValue>]) -> Result<DataType> {
     Ok(first(fields))
 }
 
+/// Flink's type of CEIL and FLOOR: a decimal keeps its digits in all, and none of them behind the point.
+fn whole(fields: &[FieldRef], _: &[Option<&ScalarValue>]) -> Result<DataType> {
+    Ok(match first(fields) {
+        DataType::Decimal128(precision, _) => DataType::Decimal128(precision, 0),
+        other => other,
+    })
+}
+
 macro_rules! each {
     ($array:expr, $kind:ty, $map:expr) => {
         Ok(Arc::new($array.as_primitive::<$kind>().unary::<_, $kind>($map)))
@@ -77,6 +87,29 @@ fn sign(args: &Arguments<'_>) -> Result<ArrayRef> {
             Ok(Arc::new(signs.with_precision_and_scale(*precision, *scale)?))
         }
         other => Err(DataFusionError::Internal(format!("SIGN of {other}"))),
+    }
+}
+
+fn ceil(args: &Arguments<'_>) -> Result<ArrayRef> {
+    to_whole(args, |value, unit| -(-value).div_euclid(unit), f64::ceil)
+}
+
+fn floor(args: &Arguments<'_>) -> Result<ArrayRef> {
+    to_whole(args, i128::div_euclid, f64::floor)
+}
+
+/// Each number to one without digits behind the point; `whole` is given a decimal's digits and what stands for 1 in them.
+fn to_whole(args: &Arguments<'_>, whole: fn(i128, i128) -> i128, cut: fn(f64) -> f64) -> Result<ArrayRef> {
+    let array = args.array(0)?;
+    match array.data_type() {
+        DataType::Float32 => each!(array, Float32Type, |value| cut(f64::from(value)) as f32),
+        DataType::Float64 => each!(array, Float64Type, cut),
+        DataType::Decimal128(precision, scale) => {
+            let one = 10i128.checked_pow(u32::try_from(*scale).unwrap_or(0)).unwrap_or(i128::MAX);
+            let cut = array.as_primitive::<Decimal128Type>().unary::<_, Decimal128Type>(|value| whole(value, one));
+            Ok(Arc::new(cut.with_precision_and_scale(*precision, 0)?))
+        }
+        _ => Ok(array),
     }
 }
 
@@ -230,6 +263,22 @@ mod tests {
             assert_eq!(shown("truncate", &[value.clone(), int(places)]).as_deref(), Some(expected), "{value}");
         }
         assert_eq!(shown("truncate", &[double(42.9)]).as_deref(), Some("42.0"));
+    }
+
+    #[test]
+    fn whole_numbers_above_and_below_lose_the_digits_behind_the_point() {
+        let cases = [
+            (decimal(12, 2, 1), "2", "1"),
+            (decimal(-12, 2, 1), "-1", "-2"),
+            (decimal(99, 2, 1), "10", "9"),
+            (decimal(500, 5, 2), "5", "5"),
+            (double(-1.5), "-1.0", "-2.0"),
+            (int(7), "7", "7"),
+        ];
+        for (value, above, below) in cases {
+            assert_eq!(shown("ceil", std::slice::from_ref(&value)).as_deref(), Some(above), "{value}");
+            assert_eq!(shown("floor", std::slice::from_ref(&value)).as_deref(), Some(below), "{value}");
+        }
     }
 
     #[test]
