@@ -153,7 +153,10 @@ fn may_hold(bytes: &[u8], table: &SchemaRef, wanted: &[Bound]) -> Vec<bool> {
     (0..file.starts().len()).map(|group| file.may_hold(group)).collect()
 }
 
-const COMPARISONS: [(Comparison, fn(std::cmp::Ordering) -> bool); 5] = [
+/// Whether a value that compares so with another one satisfies a comparison.
+type Holds = fn(std::cmp::Ordering) -> bool;
+
+const COMPARISONS: [(Comparison, Holds); 5] = [
     (Comparison::Equal, std::cmp::Ordering::is_eq),
     (Comparison::Less, std::cmp::Ordering::is_lt),
     (Comparison::LessOrEqual, std::cmp::Ordering::is_le),
