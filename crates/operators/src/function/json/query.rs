@@ -1,4 +1,4 @@
-//! JSON_QUERY: the object or array that a path finds, as JSON or as an ARRAY<STRING>.
+//! JSON_QUERY: the object or array that a path finds, as JSON or as an `ARRAY<STRING>`.
 
 use std::sync::Arc;
 
