@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::dead_letter::{Origins, Record, Rejected};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Assigned, RowTime, SplitWatermark};
 use crate::time::Timestamp;
@@ -15,6 +16,23 @@ use arrow::record_batch::RecordBatch;
 
 /// A row that failed, and why.
 pub type BadRow = (usize, Error);
+
+/// The records of rows that failed after they had been read, in the rows' order; without `origins` they are empty.
+///
+/// # Errors
+/// `Internal`, if `origins` has no such row.
+pub fn rejected(bad: Vec<BadRow>, origins: Option<&dyn Origins>) -> Result<Vec<Rejected>> {
+    if bad.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places: Vec<usize> = bad.iter().map(|(place, _)| *place).collect();
+    let records = match origins {
+        Some(origins) => origins.records(&places)?,
+        None => vec![Record::default(); places.len()],
+    };
+    let rejected = bad.into_iter().zip(records);
+    Ok(rejected.map(|((_, error), record)| Rejected { record, reason: error.to_string() }).collect())
+}
 
 /// Makes the table's rows of `batch` without those that fail, which come back by their places, ascending.
 ///

@@ -24,7 +24,7 @@ use ruslo_core::element::{Barrier, BarrierKind, EndReason};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::{Reservation, batch_bytes};
 use ruslo_core::metrics::OperatorMetrics;
-use ruslo_core::sift::{BadRow, sift};
+use ruslo_core::sift::{BadRow, rejected, sift};
 use ruslo_core::source::{
     Assigned as Rows, Budget, Polled, Position, RowTime, Sifted, SourceReader, SplitId, SplitWatermark,
 };
@@ -157,16 +157,7 @@ impl Held {
 
     /// Adds the rows that failed after they had been read.
     fn reject(&mut self, bad: Vec<BadRow>) -> Result<()> {
-        if bad.is_empty() {
-            return Ok(());
-        }
-        let places: Vec<usize> = bad.iter().map(|(place, _)| *place).collect();
-        let records = match &self.origins {
-            Some(origins) => origins.records(&places)?,
-            None => vec![Default::default(); places.len()],
-        };
-        let rejected = bad.into_iter().zip(records);
-        self.rejected.extend(rejected.map(|((_, error), record)| Rejected { record, reason: error.to_string() }));
+        self.rejected.extend(rejected(bad, self.origins.as_deref())?);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::OperatorId;
 use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::schema::visible;
-use ruslo_core::sift::sift;
+use ruslo_core::sift::{rejected, sift};
 use ruslo_core::source::{Budget, Polled, RowTime, Source, Split, SplitWatermark};
 use ruslo_core::time::Timestamp;
 use tokio::sync::mpsc::Sender;
@@ -145,16 +145,7 @@ impl Input {
 impl Read {
     /// Adds the rows that failed after they had been read.
     fn reject(&mut self, bad: Vec<(usize, Error)>) -> Result<()> {
-        if bad.is_empty() {
-            return Ok(());
-        }
-        let places: Vec<usize> = bad.iter().map(|(place, _)| *place).collect();
-        let records = match &self.origins {
-            Some(origins) => origins.records(&places)?,
-            None => vec![Default::default(); places.len()],
-        };
-        let rejected = bad.into_iter().zip(records);
-        self.rejected.extend(rejected.map(|((_, error), record)| Rejected { record, reason: error.to_string() }));
+        self.rejected.extend(rejected(bad, self.origins.as_deref())?);
         Ok(())
     }
 }
