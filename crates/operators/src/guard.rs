@@ -49,9 +49,13 @@ enum Cost {
 /// # Errors
 /// DataFusion's, if `expr` does not fit `schema`.
 pub fn guarded(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
-    let guard = |expr: Arc<dyn PhysicalExpr>| match Guarded::of(&expr, schema)? {
-        Some(guarded) => Ok(Transformed::new(Arc::new(guarded) as _, true, TreeNodeRecursion::Jump)),
-        None => Ok(Transformed::no(expr)),
+    let guard = |expr: Arc<dyn PhysicalExpr>| {
+        let Some((junction, parts)) = Junction::of(&expr) else { return Ok(Transformed::no(expr)) };
+        // What is inside was looked at: going on there would be to look at it once more for each level.
+        Ok(match Guarded::of(&expr, junction, parts, schema)? {
+            Some(guarded) => Transformed::new(Arc::new(guarded) as _, true, TreeNodeRecursion::Jump),
+            None => Transformed::new(expr, false, TreeNodeRecursion::Jump),
+        })
     };
     expr.transform_down(guard).data()
 }
@@ -82,18 +86,21 @@ struct Operand {
 }
 
 impl Guarded {
-    /// `expr` with guards, if it is an AND or an OR with an operand that is worth one.
-    fn of(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Self>> {
-        let Some((junction, parts)) = Junction::of(expr) else { return Ok(None) };
-        let mut parts = parts
-            .into_iter()
-            .map(|part| Ok((cost(&part, schema)?, guarded(part, schema)?)))
-            .collect::<Result<Vec<_>>>()?;
-        if parts.iter().all(|(cost, _)| *cost == Cost::Plain) {
+    /// `expr`, which joins `parts`, with guards, if one of them is worth one.
+    fn of(
+        expr: &Arc<dyn PhysicalExpr>,
+        junction: Junction,
+        parts: Vec<Arc<dyn PhysicalExpr>>,
+        schema: &Schema,
+    ) -> Result<Option<Self>> {
+        let costs = parts.iter().map(|part| cost(part, schema)).collect::<Result<Vec<_>>>()?;
+        if costs.iter().all(|cost| *cost == Cost::Plain) {
             return Ok(None);
         }
+        let mut parts: Vec<_> = costs.into_iter().zip(parts).collect();
         parts.sort_by_key(|(cost, _)| *cost);
-        let operands = junction.merged(parts).into_iter().map(Operand::new).collect::<Result<_>>()?;
+        let operands = junction.merged(parts).into_iter().map(|part| Operand::new(part, schema));
+        let operands = operands.collect::<Result<_>>()?;
         Ok(Some(Self { plain: Arc::clone(expr), schema: schema.clone(), junction, operands }))
     }
 }
@@ -164,7 +171,7 @@ impl Junction {
 }
 
 impl Operand {
-    fn new((cost, expr): (Cost, Arc<dyn PhysicalExpr>)) -> Result<Self> {
+    fn new((cost, expr): (Cost, Arc<dyn PhysicalExpr>), schema: &Schema) -> Result<Self> {
         let mut columns: Vec<usize> = collect_columns(&expr).iter().map(Column::index).collect();
         columns.sort_unstable();
         columns.dedup();
@@ -173,7 +180,8 @@ impl Operand {
             let place = columns.binary_search(&column.index()).unwrap_or_default();
             Ok(Transformed::yes(Arc::new(Column::new(column.name(), place)) as _))
         };
-        let expr = expr.transform_up(place).data()?;
+        // First its columns, then its guards: those are made for a schema.
+        let expr = guarded(expr.transform_up(place).data()?, &schema.project(&columns)?)?;
         Ok(Self { expr, columns, cost })
     }
 
@@ -408,6 +416,22 @@ mod tests {
         let guarded =
             guarded(binary(one, Operator::And, quotient_above(1, &schema), &schema).unwrap(), &schema).unwrap();
         assert_eq!(guarded.to_string(), "x@0 > 1 AND 10 / x@0 > 1");
+    }
+
+    #[test]
+    fn conditions_nested_deep_are_looked_at_once_a_level() {
+        let schema = rows().schema();
+        for (innermost, expected) in
+            [(compared(Operator::Gt, 1, &schema), Some(false)), (quotient_above(1, &schema), Some(true))]
+        {
+            let mut nested = binary(compared(Operator::NotEq, 0, &schema), Operator::And, innermost, &schema).unwrap();
+            for level in 0..100 {
+                let (op, value) = if level % 2 == 0 { (Operator::Or, 99) } else { (Operator::And, 20) };
+                let sign = if level % 2 == 0 { Operator::Eq } else { Operator::NotEq };
+                nested = binary(compared(sign, value, &schema), op, nested, &schema).unwrap();
+            }
+            assert_eq!(result(nested).unwrap(), [Some(false), expected, None, Some(true), Some(false)]);
+        }
     }
 
     #[test]
