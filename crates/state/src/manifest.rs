@@ -15,7 +15,7 @@ use ruslo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The format version that this build writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &str = "ruslo-checkpoint";
 
