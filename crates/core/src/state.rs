@@ -1,6 +1,6 @@
-//! State as an operator sees it: keyed tables, filled and read in batches.
+//! State as an operator sees it: tables of buckets, filled and read in batches.
 //!
-//! A [`KeyedTable`] holds rows under a *bucket* (a time that the operator chooses: for a window its end) and a key
+//! A [`BucketTable`] holds rows under a *bucket* (a time that the operator chooses: for a window its end) and a key
 //! group. What is written between two barriers becomes an immutable run when the barrier comes; runs, not rows, are
 //! what checkpoints upload, what restoring at another parallelism divides, and what goes when a bucket expires.
 
@@ -9,8 +9,8 @@ use arrow::record_batch::RecordBatch;
 use crate::error::Result;
 use crate::key_group::KeyGroup;
 
-/// Rows under (bucket, key group).
-pub trait KeyedTable: Send {
+/// Rows under (bucket, key group): of windows, sessions, Top-N and sort, which keep and forget them by time.
+pub trait BucketTable: Send {
     /// Adds rows to a bucket; `groups` has the key group of each row.
     ///
     /// # Errors
@@ -32,6 +32,6 @@ pub trait KeyedTable: Send {
 
 /// The tables of one operator subtask, by name. A name is stored in the checkpoint: it never changes.
 pub trait OperatorState: Send {
-    /// The table `name`, empty if it was never written.
-    fn table(&mut self, name: &'static str) -> &mut dyn KeyedTable;
+    /// The bucket table `name`, empty if it was never written.
+    fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable;
 }

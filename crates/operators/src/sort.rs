@@ -219,7 +219,7 @@ impl EventTimeSort {
 
     fn accounted(&self, ctx: &mut OperatorContext<'_>, progress: Progress) -> Result<Progress> {
         let firing = self.firing.as_ref().map_or(0, batch_bytes);
-        let bytes = self.runs_bytes + firing + ctx.state.table(TABLE).bytes() + ctx.state.table(FIRING).bytes();
+        let bytes = self.runs_bytes + firing + ctx.state.buckets(TABLE).bytes() + ctx.state.buckets(FIRING).bytes();
         ctx.memory.resize(bytes as u64).map_err(too_much)?;
         Ok(progress)
     }
@@ -235,7 +235,7 @@ impl EventTimeSort {
     /// Takes what the watermark has come to of one bucket, and nothing is before.
     fn fire(&mut self, bucket: i64, state: &mut dyn OperatorState) -> Result<()> {
         if self.unread.remove(&bucket) {
-            let rows = concat_batches(&self.spec.schema, &state.table(TABLE).scan(bucket))?;
+            let rows = concat_batches(&self.spec.schema, &state.buckets(TABLE).scan(bucket))?;
             self.add(self.spec.run(&rows)?);
             self.read.insert(bucket);
         }
@@ -249,20 +249,20 @@ impl EventTimeSort {
             self.firing = Some(if taken.len() == 1 { rows } else { self.spec.sorted(&rows)? });
         }
         if end == bucket_end && self.read.remove(&bucket) {
-            state.table(TABLE).expire(bucket);
+            state.buckets(TABLE).expire(bucket);
         }
         Ok(())
     }
 
     /// Writes what is not out, as far as the table does not have it untouched.
     fn seal(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
-        let firing = state.table(FIRING);
+        let firing = state.buckets(FIRING);
         firing.expire(0);
         if let Some(rows) = &self.firing {
             firing.append(0, &vec![group; rows.num_rows()], rows)?;
         }
         for bucket in std::mem::take(&mut self.read) {
-            state.table(TABLE).expire(bucket);
+            state.buckets(TABLE).expire(bucket);
         }
         self.runs_bytes = 0;
         for mut run in std::mem::take(&mut self.runs) {
@@ -271,7 +271,7 @@ impl EventTimeSort {
                 let Some(rows) = run.take_before(bucket.saturating_add(BUCKET_MS)) else {
                     return Err(Error::internal("a row is in no bucket"));
                 };
-                state.table(TABLE).append(bucket, &vec![group; rows.num_rows()], &rows)?;
+                state.buckets(TABLE).append(bucket, &vec![group; rows.num_rows()], &rows)?;
                 self.unread.insert(bucket);
             }
         }
@@ -296,9 +296,9 @@ fn bucket_of(time: i64) -> i64 {
 
 impl Operator for EventTimeSort {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        self.unread = ctx.state.table(TABLE).buckets().into_iter().collect();
+        self.unread = ctx.state.buckets(TABLE).buckets().into_iter().collect();
         self.target = ctx.watermark.millis();
-        let firing = concat_batches(&self.spec.schema, &ctx.state.table(FIRING).scan(0))?;
+        let firing = concat_batches(&self.spec.schema, &ctx.state.buckets(FIRING).scan(0))?;
         self.firing = (firing.num_rows() > 0).then_some(self.spec.sorted(&firing)?);
         self.accounted(ctx, Progress::Done).map(drop)
     }

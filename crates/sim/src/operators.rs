@@ -60,7 +60,7 @@ impl Pass {
 
 impl Operator for Pass {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        self.held = ctx.state.table(TABLE).scan(BUCKET).into();
+        self.held = ctx.state.buckets(TABLE).scan(BUCKET).into();
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl Operator for Pass {
 
     fn snapshot(&mut self, _: Epoch, ctx: &mut OperatorContext<'_>, _: &mut Output) -> Result<()> {
         let group = ctx.subtask.key_groups().start;
-        let table = ctx.state.table(TABLE);
+        let table = ctx.state.buckets(TABLE);
         table.expire(BUCKET);
         self.held.iter().try_for_each(|batch| table.append(BUCKET, &vec![group; batch.num_rows()], batch))
     }

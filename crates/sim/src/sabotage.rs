@@ -59,13 +59,13 @@ struct Saboteur {
 }
 
 fn forget(state: &mut dyn OperatorState, table: &'static str) {
-    let table = state.table(table);
+    let table = state.buckets(table);
     table.buckets().into_iter().for_each(|bucket| table.expire(bucket));
 }
 
 /// Of each key group's sessions, only what the newest bucket has stays.
 fn forget_older(state: &mut dyn OperatorState, table: &'static str) {
-    let table = state.table(table);
+    let table = state.buckets(table);
     table.buckets().into_iter().rev().skip(1).for_each(|bucket| table.expire(bucket));
 }
 
@@ -86,7 +86,7 @@ fn forget_ranks(state: &mut dyn OperatorState) -> Result<()> {
 }
 
 fn change_rows(state: &mut dyn OperatorState, change: impl Fn(Vec<RecordBatch>) -> Vec<RecordBatch>) -> Result<()> {
-    let table = state.table("rows");
+    let table = state.buckets("rows");
     for bucket in table.buckets() {
         let batches = change(table.scan(bucket));
         table.expire(bucket);
@@ -172,7 +172,7 @@ impl Saboteur {
         let progress = work(self.inner.as_mut(), ctx);
         ctx.watermark = watermark;
         if self.bug == OperatorBug::SliceOfOneWindow && matches!(progress, Ok(Progress::Done)) {
-            let slices = ctx.state.table("slices");
+            let slices = ctx.state.buckets("slices");
             let fired = slices.buckets().into_iter().filter(|end| end - 1 <= watermark.millis());
             fired.for_each(|end| slices.expire(end));
         }

@@ -292,7 +292,7 @@ mod tests {
     fn append(state: &mut RunState, bucket: i64, value: i64) {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
         let rows = RecordBatch::try_from_iter([("v", column)]).unwrap();
-        state.table("t").append(bucket, &[0], &rows).unwrap();
+        state.buckets("t").append(bucket, &[0], &rows).unwrap();
     }
 
     fn checkpoint(store: &CheckpointStore, epoch: u64, state: &RunState) -> Result<Manifest> {
@@ -395,7 +395,7 @@ mod tests {
         append(&mut state, 0, 0);
         for epoch in 1..=6 {
             append(&mut state, epoch as i64, 1);
-            state.table("t").expire(epoch as i64 - 1);
+            state.buckets("t").expire(epoch as i64 - 1);
             checkpoint(&store, epoch, &state).unwrap();
             store.collect_garbage(Epoch(epoch)).unwrap();
         }

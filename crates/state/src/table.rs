@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use ruslo_core::memory::batch_bytes;
-use ruslo_core::state::{KeyedTable, OperatorState};
+use ruslo_core::state::{BucketTable, OperatorState};
 
 use crate::manifest::RunRef;
 
@@ -136,7 +136,7 @@ impl RunTable {
 /// The runs that a table had at a barrier.
 pub type TableSnapshot = Vec<Run>;
 
-impl KeyedTable for RunTable {
+impl BucketTable for RunTable {
     fn append(&mut self, bucket: i64, groups: &[KeyGroup], rows: &RecordBatch) -> Result<()> {
         if groups.len() != rows.num_rows() {
             return Err(Error::internal(format!("{} key groups for {} rows", groups.len(), rows.num_rows())));
@@ -198,7 +198,7 @@ impl RunState {
 }
 
 impl OperatorState for RunState {
-    fn table(&mut self, name: &'static str) -> &mut dyn KeyedTable {
+    fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable {
         self.entry(name)
     }
 }

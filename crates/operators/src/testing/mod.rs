@@ -15,7 +15,7 @@ use ruslo_core::memory::{MemoryPool, Reservation};
 use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::operator::{Operator, OperatorContext, Output, Progress, Subtask};
 use ruslo_core::sink::Committable;
-use ruslo_core::state::{KeyedTable, OperatorState};
+use ruslo_core::state::{BucketTable, OperatorState};
 use ruslo_core::time::Timestamp;
 
 pub use self::subtasks::{Manners, Subtasks};
@@ -147,12 +147,12 @@ impl MemoryState {
 }
 
 impl OperatorState for MemoryState {
-    fn table(&mut self, name: &'static str) -> &mut dyn KeyedTable {
+    fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable {
         self.tables.entry(name).or_default()
     }
 }
 
-/// A [`KeyedTable`] without runs.
+/// A [`BucketTable`] without runs.
 #[derive(Debug, Clone)]
 struct MemoryTable {
     owned: KeyGroupRange,
@@ -184,7 +184,7 @@ fn restrict(groups: &[KeyGroup], rows: &RecordBatch, range: &KeyGroupRange) -> O
     Some((groups.iter().copied().filter(|group| range.contains(group)).collect(), rows))
 }
 
-impl KeyedTable for MemoryTable {
+impl BucketTable for MemoryTable {
     fn append(&mut self, bucket: i64, groups: &[KeyGroup], rows: &RecordBatch) -> Result<()> {
         if groups.len() != rows.num_rows() {
             return Err(Error::internal(format!("{} key groups for {} rows", groups.len(), rows.num_rows())));

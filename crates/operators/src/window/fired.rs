@@ -39,7 +39,7 @@ impl Fired {
 
     /// Reads the cursor of the key groups `owned` from restored state.
     pub(super) fn open(&mut self, owned: KeyGroupRange, state: &mut dyn OperatorState) {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         let mut cursors = vec![i64::MIN; usize::from(owned.end.saturating_sub(owned.start))];
         for end in table.buckets() {
             for group in table.scan(end).iter().flat_map(key_groups_of) {
@@ -92,7 +92,7 @@ impl Fired {
         }
         // With a window half out what is stored runs ahead of this cursor.
         self.is_stored = out.is_none();
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         table.buckets().into_iter().for_each(|end| table.expire(end));
         let reached = out.unwrap_or(self.last);
         let mut by_end = BTreeMap::<i64, Vec<KeyGroup>>::new();
@@ -153,9 +153,9 @@ mod tests {
         fired.advance(10);
         fired.store(None, &mut state).unwrap();
         fired.store(None, &mut state).unwrap();
-        assert_eq!(state.table(TABLE).buckets(), vec![10]);
+        assert_eq!(state.buckets(TABLE).buckets(), vec![10]);
         fired.advance(20);
         fired.store(None, &mut state).unwrap();
-        assert_eq!(state.table(TABLE).buckets(), vec![20]);
+        assert_eq!(state.buckets(TABLE).buckets(), vec![20]);
     }
 }

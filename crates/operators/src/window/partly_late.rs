@@ -37,7 +37,7 @@ impl PartlyLate {
 
     /// Reads what was restored.
     pub(super) fn open(&mut self, state: &mut dyn OperatorState) -> Result<()> {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         for end in table.buckets() {
             for stored in table.scan(end) {
                 let (from, part) = without_from(stored)?;
@@ -79,7 +79,7 @@ impl PartlyLate {
     }
 
     fn append(&mut self, key: SliceKey, sealed: RecordBatch, state: &mut dyn OperatorState) -> Result<()> {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         table.append(key.end, &self.plan.key_groups(&sealed)?, &with_from(&sealed, key.from)?)?;
         self.bytes = table.bytes();
         self.parts.entry(key).or_default().push(sealed);
@@ -88,7 +88,7 @@ impl PartlyLate {
 
     /// Writes a slice's bucket anew.
     fn rewrite(&mut self, end: i64, state: &mut dyn OperatorState) -> Result<()> {
-        state.table(TABLE).expire(end);
+        state.buckets(TABLE).expire(end);
         let slice = SliceKey { end, from: i64::MIN }..=SliceKey { end, from: i64::MAX };
         let keys: Vec<SliceKey> = self.parts.range(slice).map(|(key, _)| *key).collect();
         for key in keys {
@@ -102,7 +102,7 @@ impl PartlyLate {
     /// Forgets a slice.
     pub(super) fn expire(&mut self, end: i64, state: &mut dyn OperatorState) {
         self.parts.retain(|key, _| key.end != end);
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         table.expire(end);
         self.bytes = table.bytes();
     }
@@ -166,7 +166,7 @@ mod tests {
                 late.seal(SliceKey { end, from }, groups(&plan(), 0..2), &mut state).unwrap();
             }
         }
-        assert!(state.table(TABLE).scan(10).len() <= 2 * BATCHES_MAX);
+        assert!(state.buckets(TABLE).scan(10).len() <= 2 * BATCHES_MAX);
         let mut restored = PartlyLate::new(plan());
         restored.open(&mut state).unwrap();
         for late in [&late, &restored] {

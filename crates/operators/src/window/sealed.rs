@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::Result;
-use ruslo_core::state::{KeyedTable, OperatorState};
+use ruslo_core::state::{BucketTable, OperatorState};
 
 use super::groups::{GroupPlan, GroupSet};
 
@@ -35,7 +35,7 @@ impl SealedWindows {
 
     /// Reads the books from restored state.
     pub(super) fn open(&mut self, state: &mut dyn OperatorState) {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         self.batches = table.buckets().into_iter().map(|end| (end, table.scan(end).len())).collect();
         self.bytes = table.bytes();
     }
@@ -52,7 +52,7 @@ impl SealedWindows {
 
     /// The sealed batches that end in `(start, end]`; they stay.
     pub(super) fn parts(&self, start: i64, end: i64, state: &mut dyn OperatorState) -> Vec<RecordBatch> {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         let ends = self.batches.range(start.saturating_add(1)..=end).map(|(end, _)| *end);
         ends.flat_map(|end| table.scan(end)).collect()
     }
@@ -60,7 +60,7 @@ impl SealedWindows {
     /// State forgets the sealed batches of a window.
     pub(super) fn expire(&mut self, end: i64, state: &mut dyn OperatorState) {
         if self.batches.remove(&end).is_some() {
-            let table = state.table(TABLE);
+            let table = state.buckets(TABLE);
             table.expire(end);
             self.bytes = table.bytes();
         }
@@ -76,7 +76,7 @@ impl SealedWindows {
         if self.batches.remove(&end).is_none() {
             return Vec::new();
         }
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         let parts = table.scan(end);
         table.expire(end);
         self.bytes = table.bytes();
@@ -85,7 +85,7 @@ impl SealedWindows {
 
     /// Seals groups into a window; if it has many batches already, they become one.
     pub(super) fn seal(&mut self, end: i64, mut groups: GroupSet, state: &mut dyn OperatorState) -> Result<()> {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         if self.batches.get(&end).is_some_and(|batches| *batches >= BATCHES_MIN) {
             let parts = table.scan(end);
             if is_worth_merging(&parts, groups.len()) {
@@ -99,13 +99,13 @@ impl SealedWindows {
 
     /// Makes `parts` all that a window holds.
     pub(super) fn replace(&mut self, end: i64, parts: &[RecordBatch], state: &mut dyn OperatorState) -> Result<()> {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         table.expire(end);
         self.batches.remove(&end);
         parts.iter().try_for_each(|part| self.append(end, part, table))
     }
 
-    fn append(&mut self, end: i64, sealed: &RecordBatch, table: &mut dyn KeyedTable) -> Result<()> {
+    fn append(&mut self, end: i64, sealed: &RecordBatch, table: &mut dyn BucketTable) -> Result<()> {
         table.append(end, &self.plan.key_groups(sealed)?, sealed)?;
         self.bytes = table.bytes();
         *self.batches.entry(end).or_default() += 1;
@@ -166,7 +166,7 @@ mod tests {
         let mut rewritten = 0;
         for checkpoint in 0..300 {
             sealed.seal(10, groups(&sealed.plan, checkpoint..checkpoint + 2), &mut state).unwrap();
-            let batches = state.table(TABLE).scan(10).len();
+            let batches = state.buckets(TABLE).scan(10).len();
             assert_eq!(sealed.batches[&10], batches);
             assert!(batches <= BATCHES_MAX);
             rewritten += usize::from(batches == 1);
@@ -180,7 +180,7 @@ mod tests {
         let (mut sealed, mut state) = (SealedWindows::new(plan()), MemoryState::default());
         for _ in 0..100 {
             sealed.seal(10, groups(&sealed.plan, 0..2), &mut state).unwrap();
-            assert!(state.table(TABLE).scan(10).len() <= BATCHES_MIN);
+            assert!(state.buckets(TABLE).scan(10).len() <= BATCHES_MIN);
         }
         assert_eq!(total(&mut sealed, &mut state), (2, 200));
         assert_eq!((sealed.first_end(), sealed.bytes()), (None, 0));

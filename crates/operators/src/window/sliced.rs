@@ -176,7 +176,7 @@ impl SlicedAggregate {
             return Ok(Some(firing));
         }
         if let Some(end) = self.half_out.first().copied() {
-            let parts = ctx.state.table(FIRING).scan(end);
+            let parts = ctx.state.buckets(FIRING).scan(end);
             return Ok(Some(Firing::of_stored(end, GroupSet::new(&self.spec.plan)?, parts)));
         }
         let Some(end) = self.due() else { return Ok(None) };
@@ -201,7 +201,7 @@ impl SlicedAggregate {
     /// A window is out: what only it and earlier ones needed goes.
     fn finish(&mut self, firing: Firing, state: &mut dyn OperatorState) {
         let end = firing.end;
-        state.table(FIRING).expire(end);
+        state.buckets(FIRING).expire(end);
         if self.half_out.first() == Some(&end) {
             // The cursor is behind it already.
             self.half_out.remove(0);
@@ -224,7 +224,7 @@ impl SlicedAggregate {
     }
 
     fn account(&self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        let firing = self.firing.as_ref().map_or(0, Firing::bytes) + ctx.state.table(FIRING).bytes();
+        let firing = self.firing.as_ref().map_or(0, Firing::bytes) + ctx.state.buckets(FIRING).bytes();
         let continued = self.continued.as_ref().map_or(0, |continued| continued.bytes);
         let held = self.open_bytes + self.sealed.bytes() + self.partly_late.bytes();
         let bytes = (held + firing + continued) as u64;
@@ -236,7 +236,7 @@ impl SlicedAggregate {
         let Some((end, rest)) = self.firing.as_ref().and_then(|firing| Some((firing.end, firing.rest()?))) else {
             return Ok(None);
         };
-        let table = state.table(FIRING);
+        let table = state.buckets(FIRING);
         table.expire(end);
         table.append(end, &self.spec.plan.key_groups(rest)?, rest)?;
         let is_restored = self.half_out.first() == Some(&end);
@@ -250,7 +250,7 @@ impl Operator for SlicedAggregate {
         self.sealed.open(ctx.state);
         self.partly_late.open(ctx.state)?;
         self.fired.open(ctx.subtask.key_groups(), ctx.state);
-        self.half_out = ctx.state.table(FIRING).buckets();
+        self.half_out = ctx.state.buckets(FIRING).buckets();
         self.expire(self.fired.last(), ctx.state);
         self.account(ctx)
     }

@@ -277,7 +277,7 @@ impl WindowTopN {
         if self.stored.remove(&end).is_none() {
             return Vec::new();
         }
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         let batches = table.scan(end);
         table.expire(end);
         self.stored_bytes = table.bytes();
@@ -298,7 +298,7 @@ impl WindowTopN {
     }
 
     fn store(&mut self, end: i64, rows: &RecordBatch, state: &mut dyn OperatorState) -> Result<()> {
-        let table = state.table(TABLE);
+        let table = state.buckets(TABLE);
         table.append(end, &self.spec.ranking.key_groups(rows)?, rows)?;
         self.stored_bytes = table.bytes();
         *self.stored.entry(end).or_default() += 1;
@@ -356,7 +356,7 @@ fn by_window(batch: &RecordBatch, spec: &WindowTopNSpec) -> Result<(Vec<(i64, Re
 impl Operator for WindowTopN {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
-        let table = ctx.state.table(TABLE);
+        let table = ctx.state.buckets(TABLE);
         self.stored = table.buckets().into_iter().map(|end| (end, table.scan(end).len())).collect();
         self.stored_bytes = table.bytes();
         self.account(ctx)

@@ -51,7 +51,7 @@ impl Stored {
     ) -> Result<()> {
         let (epoch, groups) = at;
         let bucket = epoch.max(self.last_bucket.saturating_add(1));
-        let sessions = state.table(SESSIONS);
+        let sessions = state.buckets(SESSIONS);
         for generation in generations.iter_mut().filter(|generation| generation.bucket.is_none()) {
             let rows = Generations::live_rows(generation)?;
             sessions.append(bucket, &plan.key_groups(&rows)?, &rows)?;
@@ -62,16 +62,16 @@ impl Stored {
         dead.collect::<Vec<_>>().into_iter().for_each(|bucket| sessions.expire(bucket));
         let is_empty = sessions.buckets().is_empty();
 
-        let ended = state.table(DUE);
+        let ended = state.buckets(DUE);
         ended.expire(ONE_BUCKET);
         due.iter().try_for_each(|rows| ended.append(ONE_BUCKET, &plan.key_groups(rows)?, rows))?;
-        let fired = state.table(FIRED);
+        let fired = state.buckets(FIRED);
         fired.expire(ONE_BUCKET);
         if !is_empty {
             let groups: Vec<KeyGroup> = groups.collect();
             fired.append(ONE_BUCKET, &groups, &fired_rows(&groups, through)?)?;
         }
-        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.table(name).bytes()).sum();
+        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.buckets(name).bytes()).sum();
         Ok(())
     }
 
@@ -84,12 +84,12 @@ impl Stored {
         generations: &mut Generations,
         state: &mut dyn OperatorState,
     ) -> Result<()> {
-        let fired = fired_through(&state.table(FIRED).scan(ONE_BUCKET))?;
+        let fired = fired_through(&state.buckets(FIRED).scan(ONE_BUCKET))?;
         let mut loading = Loading { plan, gap, directory, generations, keys: Vec::new() };
-        for rows in state.table(DUE).scan(ONE_BUCKET) {
+        for rows in state.buckets(DUE).scan(ONE_BUCKET) {
             loading.add(rows, None, |_, _| true)?;
         }
-        let table = state.table(SESSIONS);
+        let table = state.buckets(SESSIONS);
         // The newest first: what an older one has of the same session is dead.
         for bucket in table.buckets().into_iter().rev() {
             self.last_bucket = self.last_bucket.max(bucket);
@@ -98,7 +98,7 @@ impl Stored {
                 loading.add(rows, Some(bucket), is_open)?;
             }
         }
-        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.table(name).bytes()).sum();
+        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.buckets(name).bytes()).sum();
         Ok(())
     }
 }
