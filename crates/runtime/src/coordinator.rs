@@ -469,6 +469,7 @@ impl Coordinator {
             fingerprint: self.spec.fingerprint.clone(),
             plan: self.spec.plan.clone(),
             repeats: None,
+            attempt: None,
             finished: self.is_finished(),
             written_at: self.spec.environment.clock.wall(),
             operators,

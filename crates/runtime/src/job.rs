@@ -361,6 +361,7 @@ impl<'a> Builder<'a> {
             fingerprint: self.spec.fingerprint.clone(),
             plan: self.spec.plan.clone(),
             repeats: None,
+            attempt: None,
             finished: false,
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),

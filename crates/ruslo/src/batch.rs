@@ -185,6 +185,7 @@ impl Work {
             fingerprint: self.spec.fingerprint.clone(),
             plan: None,
             repeats: None,
+            attempt: None,
             finished: outputs.is_some(),
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),

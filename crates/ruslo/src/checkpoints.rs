@@ -23,9 +23,12 @@ pub(crate) fn default_folder(job: &str) -> PathBuf {
     Path::new(HOME).join("checkpoints").join(name)
 }
 
-/// Where a batch job spills.
+/// Where a batch job spills: beside its checkpoints, if these are on this machine.
 pub(crate) fn scratch_folder(store: &CheckpointStore) -> PathBuf {
-    store.folder().join("spill")
+    match store.local_folder() {
+        Some(folder) => folder.join("spill"),
+        None => Path::new(HOME).join("spill").join(store.attempt()),
+    }
 }
 
 /// Removes what a batch job has spilled, and the folder.

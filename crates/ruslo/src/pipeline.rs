@@ -99,12 +99,12 @@ impl Pipeline {
     }
 
     /// Starts the pipeline on threads of this process, as [the crate](crate#checkpoints-and-starting-again) says.
-    /// `checkpoint_dir` is created if it is missing.
+    /// `checkpoint_dir` is a folder, which is created if it is missing, or an address as `s3://bucket/prefix`.
     ///
     /// # Errors
     /// `Usage`, if there is nothing to run, or `mode` does not say what to do with what the folder holds, or that is
     /// another query's; `Fenced`, if another process runs on the folder; `Corrupt`, if no checkpoint there is whole;
-    /// and whatever sources and sinks meet as they are opened.
+    /// `Unavailable`, if an object store does not answer; and whatever sources and sinks meet as they are opened.
     pub fn start(self, mode: StartMode, checkpoint_dir: Option<&Path>) -> Result<Job> {
         if matches!(self.planned.kind, JobKind::Nothing | JobKind::Explain) {
             return Err(Error::usage("there is nothing to run: the script has neither INSERT nor SELECT"));
@@ -113,7 +113,7 @@ impl Pipeline {
         let mut rng = Rng::from_os();
         let mut name = || format!("{:016x}", rng.next_u64());
         let folder = checkpoint_dir.map_or_else(|| self.default_checkpoint_dir(), Path::to_owned);
-        let store = CheckpointStore::open(Arc::clone(&self.environment.disk), &folder, name())?;
+        let store = CheckpointStore::at(Arc::clone(&self.environment.disk), &folder, name())?;
         let sinks = Sinks::of(&self.planned.graph, &self.environment);
         let is_default = checkpoint_dir.is_none();
         let checkpoints = Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?;

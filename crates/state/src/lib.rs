@@ -3,9 +3,11 @@
 //! Life of a row of state: an operator appends it to a [`table::RunTable`]; the barrier seals the table into a
 //! [`table::TableSnapshot`]; the I/O pool writes new runs into one [`run_file`] a subtask and epoch; the coordinator
 //! writes a [`manifest::Manifest`] that names every run; [`store::CheckpointStore`] finds the newest valid one again.
+//! Bytes are kept by a [`storage::Storage`]: a folder, or a bucket of an object store.
 //! The format is specified in `docs/design/checkpoint-format.md`.
 
 pub mod manifest;
 pub mod run_file;
+pub mod storage;
 pub mod store;
 pub mod table;

@@ -35,6 +35,10 @@ pub struct Manifest {
     /// output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Epoch>,
+    /// The process that wrote it, by a name that no other has: whose a manifest is can be told from its bytes. The store
+    /// fills it in; none in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
     /// Whether the pipeline was complete: nothing is left to resume.
     pub finished: bool,
     /// When it was written, in milliseconds since 1970; for people.
@@ -233,6 +237,7 @@ mod tests {
             fingerprint: "f".to_owned(),
             plan: None,
             repeats: None,
+            attempt: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OperatorId(0xab), entry)].into(),

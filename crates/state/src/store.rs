@@ -6,8 +6,8 @@
 //! <folder>/runs/12-<operator>-<subtask>-<attempt>.arrow  the runs that were new in epoch 12
 //! ```
 //!
-//! A manifest is written under a temporary name, synced, and published under its number only if nobody has that number
-//! yet. Who loses that race is fenced: another process runs this pipeline now.
+//! The folder is one of a disk or a prefix of a bucket: the [`Storage`] beneath knows. A manifest is created under its
+//! number only if nobody has that number yet. Who loses that race is fenced: another process runs this pipeline now.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -22,15 +22,20 @@ use ruslo_core::operator::Subtask;
 
 use crate::manifest::{Manifest, RunRef};
 use crate::run_file;
+use crate::storage::{self, LocalStorage, Storage};
 use crate::table::{Run, TableSnapshot};
 
 /// How many checkpoints are kept.
 const RETAINED: usize = 3;
 
+const MANIFESTS: &str = "manifests";
+const RUNS: &str = "runs";
+
 /// A folder of checkpoints.
 #[derive(Debug, Clone)]
 pub struct CheckpointStore {
-    disk: Arc<dyn Disk>,
+    storage: Arc<dyn Storage>,
+    /// Where it is, for people.
     folder: PathBuf,
     /// Tells this process's files from those of an earlier or a parallel one.
     attempt: String,
@@ -59,37 +64,40 @@ impl RestoredRuns {
 }
 
 impl CheckpointStore {
-    /// The store in `folder`, which is created if it is missing. `attempt` is a name that no other process uses.
+    /// The store in `folder` of `disk`, which is created if it is missing. `attempt` is a name that no other process
+    /// uses.
     pub fn open(disk: Arc<dyn Disk>, folder: &Path, attempt: impl Into<String>) -> Result<Self> {
-        let store = Self { disk, folder: folder.to_owned(), attempt: attempt.into() };
-        store.create_folders()?;
+        let attempt = attempt.into();
+        let store = Self::over(Arc::new(LocalStorage::new(disk, folder.to_owned(), &attempt)), attempt);
+        store.prepare()?;
         Ok(store)
     }
 
-    /// Creates the folders so that they survive a power cut: each is durable before the next is created, and so is the
-    /// one that is there already, whose creator may have died before that.
-    fn create_folders(&self) -> Result<()> {
-        let mut new = vec![self.manifests(), self.runs()];
-        for folder in self.folder.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
-            new.push(folder.to_owned());
-            if self.disk.kind(folder)?.is_some() {
-                break;
-            }
-        }
-        for folder in new.iter().rev() {
-            self.disk.create_folder(folder)?;
-            let Some(above) = folder.parent() else { continue };
-            self.disk.sync_folder(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
-        }
-        Ok(())
+    /// The store at `location`, a folder or `s3://bucket/prefix`, made ready to be written.
+    pub fn at(disk: Arc<dyn Disk>, location: &Path, attempt: impl Into<String>) -> Result<Self> {
+        let attempt = attempt.into();
+        let store = Self::over(storage::open(disk, location, &attempt)?, attempt);
+        store.prepare()?;
+        Ok(store)
     }
 
-    /// Keeps other processes out for as long as the lock is held.
+    /// The store over `storage`, which must be ready if anything is to be written.
+    pub fn over(storage: Arc<dyn Storage>, attempt: impl Into<String>) -> Self {
+        let folder = storage.describe("").into();
+        Self { storage, folder, attempt: attempt.into() }
+    }
+
+    fn prepare(&self) -> Result<()> {
+        self.storage.prepare(&[MANIFESTS, RUNS])
+    }
+
+    /// Keeps other processes out for as long as the lock is held; in a bucket it keeps nobody out, and the first of two
+    /// processes is fenced when the second takes over.
     ///
     /// # Errors
     /// `Fenced`, if another process is running on this folder.
     pub fn lock(&self) -> Result<Box<dyn DiskLock>> {
-        self.disk.lock(&self.folder.join("lock"))?.ok_or_else(|| {
+        self.storage.lock()?.ok_or_else(|| {
             Error::fenced(format!(
                 "another process is running on the checkpoints in {}; stop it first, or give this one another --checkpoint-dir",
                 self.folder.display()
@@ -97,30 +105,31 @@ impl CheckpointStore {
         })
     }
 
-    /// Where this store is.
+    /// Where this store is, for people: for one in a bucket, its address.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    fn manifests(&self) -> PathBuf {
-        self.folder.join("manifests")
+    /// Where this store is on a disk of this machine, if it is.
+    pub fn local_folder(&self) -> Option<&Path> {
+        self.storage.local().map(|(_, folder)| folder)
     }
 
-    fn runs(&self) -> PathBuf {
-        self.folder.join("runs")
+    /// What is beneath.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
-    fn manifest_path(&self, epoch: Epoch) -> PathBuf {
-        self.manifests().join(format!("{:020}.json", epoch.0))
+    /// The name that no other process uses.
+    pub fn attempt(&self) -> &str {
+        &self.attempt
     }
 
     /// The epochs that have a manifest, ascending, damaged ones included.
     pub fn epochs(&self) -> Result<Vec<Epoch>> {
-        let paths = self.disk.list(&self.manifests())?;
-        let mut epochs: Vec<_> = paths
-            .iter()
-            .filter_map(|path| path.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok().map(Epoch))
-            .collect();
+        let names = self.storage.list(MANIFESTS)?;
+        let mut epochs: Vec<_> =
+            names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok().map(Epoch)).collect();
         epochs.sort();
         Ok(epochs)
     }
@@ -133,14 +142,13 @@ impl CheckpointStore {
 
     /// Reads one manifest.
     pub fn load(&self, epoch: Epoch) -> Result<Manifest> {
-        let path = self.manifest_path(epoch);
-        let manifest = Manifest::decode(&path, &self.disk.read(&path)?)?;
+        let key = manifest_key(epoch);
+        let path = self.storage.describe(&key);
+        let bytes =
+            self.storage.get(&key)?.ok_or_else(|| Error::corrupt(format!("{path}: the manifest is missing")))?;
+        let manifest = Manifest::decode(Path::new(&path), &bytes)?;
         if manifest.epoch != epoch {
-            return Err(Error::corrupt(format!(
-                "{}: this is the manifest of epoch {}",
-                path.display(),
-                manifest.epoch
-            )));
+            return Err(Error::corrupt(format!("{path}: this is the manifest of epoch {}", manifest.epoch)));
         }
         Ok(manifest)
     }
@@ -151,7 +159,7 @@ impl CheckpointStore {
     /// `Corrupt`, if there are checkpoints and all are damaged.
     pub fn restore_newest(&self) -> Result<Option<Restored>> {
         // Who published the newest may have died before its name was durable; nothing may be built on it until it is.
-        self.disk.sync_folder(&self.manifests())?;
+        self.storage.settle(MANIFESTS)?;
         let mut skipped = Vec::new();
         for epoch in self.epochs()?.into_iter().rev() {
             match self.load(epoch).and_then(|manifest| Ok((self.load_runs(&manifest)?, manifest))) {
@@ -170,15 +178,15 @@ impl CheckpointStore {
         let mut files: HashMap<&str, Vec<u8>> = HashMap::new();
         let mut runs = RestoredRuns::default();
         for reference in manifest.runs() {
-            let path = self.runs().join(&reference.file);
+            let key = run_key(&reference.file);
+            let path = self.storage.describe(&key);
             if !files.contains_key(reference.file.as_str()) {
-                if self.disk.kind(&path)?.is_none() {
-                    return Err(Error::corrupt(format!("{}: the file is missing", path.display())));
-                }
-                files.insert(&reference.file, self.disk.read(&path)?);
+                let bytes = self.storage.get(&key)?;
+                let bytes = bytes.ok_or_else(|| Error::corrupt(format!("{path}: the file is missing")))?;
+                files.insert(&reference.file, bytes);
             }
             let bytes = files.get(reference.file.as_str()).map(Vec::as_slice).unwrap_or_default();
-            let batch = run_file::decode(reference, &path, bytes)?;
+            let batch = run_file::decode(reference, Path::new(&path), bytes)?;
             runs.0.insert((reference.file.clone(), reference.offset), batch);
         }
         Ok(runs)
@@ -206,7 +214,7 @@ impl CheckpointStore {
             fresh.push((run, RunRef { file, offset, length, crc32, rows, bucket: run.bucket(), groups }));
         }
         if !fresh.is_empty() {
-            self.disk.write_synced(&self.runs().join(&name), &bytes)?;
+            self.storage.put(&run_key(&name), &bytes)?;
         }
         fresh.into_iter().for_each(|(run, reference)| run.set_stored(reference));
         Ok(table.iter().filter_map(Run::stored).cloned().collect())
@@ -217,23 +225,20 @@ impl CheckpointStore {
     /// # Errors
     /// `Fenced`, if another process has written this epoch or a later one.
     pub fn publish(&self, manifest: &Manifest) -> Result<()> {
-        self.disk.sync_folder(&self.runs())?;
-        let path = self.manifest_path(manifest.epoch);
-        let draft = self.manifests().join(format!(".{}-{}.tmp", manifest.epoch, self.attempt));
-        self.disk.write_synced(&draft, &manifest.encode()?)?;
-        let published = self.disk.publish(&draft, &path)?;
-        self.disk.remove(&draft)?;
-        self.disk.sync_folder(&self.manifests())?;
+        self.storage.settle(RUNS)?;
+        let key = manifest_key(manifest.epoch);
+        let signed = Manifest { attempt: Some(self.attempt.clone()), ..manifest.clone() };
+        let published = self.storage.create(&key, &signed.encode()?)?;
         // The number may have been taken and cleared away again; then there is a higher one.
         let overtaken = self.last_epoch()? > manifest.epoch;
         match (published, overtaken) {
             (true, false) => return Ok(()),
-            (true, true) => self.disk.remove(&path)?,
+            (true, true) => self.storage.remove(&key)?,
             (false, _) => {}
         }
         Err(Error::fenced(format!(
             "{}: another process has written checkpoint {}; this one stops",
-            path.display(),
+            self.storage.describe(&key),
             manifest.epoch
         )))
     }
@@ -251,20 +256,39 @@ impl CheckpointStore {
             }
         }
         for epoch in old {
-            self.disk.remove(&self.manifest_path(*epoch))?;
+            self.storage.remove(&manifest_key(*epoch))?;
         }
-        for path in self.disk.list(&self.runs())? {
-            let is_named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| named.contains(name));
-            if !is_named && epoch_of_run(&path).is_some_and(|epoch| epoch <= newest) {
-                self.disk.remove(&path)?;
+        for file in self.storage.list(RUNS)? {
+            if !named.contains(&file) && leading_epoch(&file).is_some_and(|epoch| epoch <= newest) {
+                self.storage.remove(&run_key(&file))?;
+            }
+        }
+        self.collect_drafts(newest)
+    }
+
+    /// Removes manifests that a dead process had not published yet.
+    fn collect_drafts(&self, newest: Epoch) -> Result<()> {
+        for name in self.storage.list(MANIFESTS)? {
+            let draft = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+            if draft.and_then(leading_epoch).is_some_and(|epoch| epoch <= newest) {
+                self.storage.remove(&format!("{MANIFESTS}/{name}"))?;
             }
         }
         Ok(())
     }
 }
 
-fn epoch_of_run(path: &Path) -> Option<Epoch> {
-    path.file_name()?.to_str()?.split('-').next()?.parse().ok().map(Epoch)
+fn manifest_key(epoch: Epoch) -> String {
+    format!("{MANIFESTS}/{:020}.json", epoch.0)
+}
+
+fn run_key(file: &str) -> String {
+    format!("{RUNS}/{file}")
+}
+
+/// The epoch whose number a file's name begins with.
+fn leading_epoch(name: &str) -> Option<Epoch> {
+    name.split(['-', '.']).next()?.parse().ok().map(Epoch)
 }
 
 #[cfg(test)]
@@ -309,6 +333,7 @@ mod tests {
             fingerprint: "f".to_owned(),
             plan: None,
             repeats: None,
+            attempt: Some(store.attempt.clone()),
             finished: false,
             written_at: Timestamp(0),
             operators: [(OPERATOR, entry)].into(),
@@ -377,11 +402,11 @@ mod tests {
         append(&mut state, 2, 20);
         let second = checkpoint(&store, 2, &state).unwrap();
         let damaged = second.runs().find(|run| run.bucket == 2).unwrap().file.clone();
-        std::fs::write(store.runs().join(&damaged), b"torn").unwrap();
+        std::fs::write(folder.path().join("runs").join(&damaged), b"torn").unwrap();
         let restored = store.restore_newest().unwrap().unwrap();
         assert_eq!(restored.manifest.epoch, Epoch(1));
         assert!(restored.skipped[0].to_string().contains(&damaged), "{:?}", restored.skipped);
-        std::fs::write(store.manifest_path(Epoch(1)), b"").unwrap();
+        std::fs::write(folder.path().join(manifest_key(Epoch(1))), b"").unwrap();
         let error = store.restore_newest().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(store.last_epoch().unwrap(), Epoch(2));
@@ -400,7 +425,7 @@ mod tests {
             store.collect_garbage(Epoch(epoch)).unwrap();
         }
         assert_eq!(store.epochs().unwrap(), [Epoch(4), Epoch(5), Epoch(6)]);
-        assert_eq!(LocalDisk.list(&store.runs()).unwrap().len(), 3);
+        assert_eq!(LocalDisk.list(&folder.path().join("runs")).unwrap().len(), 3);
         for epoch in store.epochs().unwrap() {
             store.load_runs(&store.load(epoch).unwrap()).unwrap();
         }
