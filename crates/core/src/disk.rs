@@ -14,6 +14,29 @@ use crate::error::{Error, Result};
 pub trait DiskReader: Read + Seek + Send {}
 impl<T: Read + Seek + Send> DiskReader for T {}
 
+/// A file of which any part can be read at any time, by several threads. Its bytes stay readable after its name is
+/// gone.
+pub trait DiskFile: Send + Sync {
+    /// How long it is, in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Fills `bytes` with what stands at `offset`; `UnexpectedEof`, if the file ends before.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+/// A file in memory.
+impl DiskFile for Vec<u8> {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let found = start.checked_add(bytes.len()).and_then(|end| self.get(start..end));
+        bytes.copy_from_slice(found.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+}
+
 /// A file being written, from its beginning.
 pub trait DiskWriter: Write + Send {
     /// Returns once every byte written so far would survive a power cut. After an error the file must be given up:
@@ -37,6 +60,10 @@ pub trait DiskLock: Send + Sync {}
 pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> Result<Box<dyn DiskReader>>;
+    /// Opens a file for reading parts of it. Unless a disk can do better, it is read into memory.
+    fn open_at(&self, path: &Path) -> Result<Box<dyn DiskFile>> {
+        Ok(Box::new(self.read(path)?))
+    }
     /// Creates a file that must not exist.
     fn create(&self, path: &Path) -> Result<Box<dyn DiskWriter>>;
     /// What stands at `path`; nothing is `None`.
@@ -56,6 +83,10 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     fn remove(&self, path: &Path) -> Result<()>;
     /// Creates a folder and its parents.
     fn create_folder(&self, path: &Path) -> Result<()>;
+    /// Removes a folder that is empty, if it can: what is left of one does no harm.
+    fn remove_folder(&self, path: &Path) {
+        let _ = path;
+    }
     /// Makes the names in a folder durable.
     fn sync_folder(&self, path: &Path) -> Result<()>;
     /// Locks `path` (created if missing) against other processes; `None` if another holds it.
@@ -98,6 +129,18 @@ impl DiskWriter for LocalWriter {
     }
 }
 
+struct LocalFile(fs::File);
+
+impl DiskFile for LocalFile {
+    fn length(&self) -> io::Result<u64> {
+        self.0.metadata().map(|found| found.len())
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, bytes, offset)
+    }
+}
+
 /// The lock is the open file; the operating system drops it with the process.
 struct LocalLock(#[allow(dead_code, reason = "held, never read")] fs::File);
 impl DiskLock for LocalLock {}
@@ -110,6 +153,10 @@ fn at<T>(path: &Path, result: io::Result<T>) -> Result<T> {
 impl Disk for LocalDisk {
     fn open(&self, path: &Path) -> Result<Box<dyn DiskReader>> {
         Ok(Box::new(at(path, fs::File::open(path))?))
+    }
+
+    fn open_at(&self, path: &Path) -> Result<Box<dyn DiskFile>> {
+        Ok(Box::new(LocalFile(at(path, fs::File::open(path))?)))
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn DiskWriter>> {
@@ -167,6 +214,10 @@ impl Disk for LocalDisk {
         at(path, fs::create_dir_all(path))
     }
 
+    fn remove_folder(&self, path: &Path) {
+        let _ = fs::remove_dir(path);
+    }
+
     fn sync_folder(&self, path: &Path) -> Result<()> {
         at(path, fs::File::open(path).and_then(|folder| folder.sync_all()))
     }
@@ -206,6 +257,24 @@ mod tests {
         assert!(LocalDisk.lock(&path).unwrap().is_none());
         drop(held);
         assert!(LocalDisk.lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn parts_of_a_file_are_read_in_any_order_even_when_its_name_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        LocalDisk.write_synced(&path, b"0123456789").unwrap();
+        let files: [Box<dyn DiskFile>; 2] = [LocalDisk.open_at(&path).unwrap(), Box::new(b"0123456789".to_vec())];
+        LocalDisk.remove(&path).unwrap();
+        for file in files {
+            let mut bytes = [0; 3];
+            file.read_at(7, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"789");
+            file.read_at(0, &mut bytes).unwrap();
+            assert_eq!(&bytes, b"012");
+            assert_eq!(file.read_at(8, &mut bytes).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            assert_eq!(file.length().unwrap(), 10);
+        }
     }
 
     #[test]

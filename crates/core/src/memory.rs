@@ -119,6 +119,18 @@ impl Reservation {
         Ok(())
     }
 
+    /// Says that this holder holds `bytes` in all, even past the limit: for what is there already and small beside the
+    /// limit. Who asks next is refused until enough is given back.
+    pub fn hold(&self, bytes: u64) {
+        let before = self.holder.bytes.swap(bytes, Ordering::Relaxed);
+        if bytes <= before {
+            self.pool.used_bytes.fetch_sub(before - bytes, Ordering::Relaxed);
+            return;
+        }
+        let used = self.pool.used_bytes.fetch_add(bytes - before, Ordering::Relaxed) + (bytes - before);
+        self.pool.peak_bytes.fetch_max(used, Ordering::Relaxed);
+    }
+
     fn grow(&self, more: u64) -> Result<()> {
         let limit = self.pool.limit_bytes;
         let taken = self.pool.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -172,6 +184,19 @@ mod tests {
         first.resize(4).unwrap();
         drop(first);
         assert_eq!((pool.used_bytes(), pool.peak_bytes()), (0, 10));
+    }
+
+    #[test]
+    fn what_is_held_past_the_limit_is_missing_to_who_asks_next() {
+        let pool = MemoryPool::new(10);
+        let (index, rows) = (pool.reserve("index"), pool.reserve("rows"));
+        rows.resize(8).unwrap();
+        index.hold(4);
+        assert_eq!(pool.used_bytes(), 12);
+        assert!(rows.resize(9).is_err());
+        rows.resize(6).unwrap();
+        index.hold(1);
+        assert_eq!((pool.used_bytes(), pool.peak_bytes()), (7, 12));
     }
 
     #[test]

@@ -1,0 +1,190 @@
+//! A filter of keys: says of most keys that a run does not have them, without looking.
+//!
+//! One split-block Bloom filter (Putze, Sanders, Singler, 2007; the layout of Parquet's) a key group, about 10 bits a
+//! key, 1 % false positives. Blocks are in the order of places, so that keys asked in order touch memory in order.
+
+use ruslo_core::key_group::{KEY_GROUPS, KeyGroupRange};
+
+use crate::runs::rows::group_of;
+
+/// Bits per key.
+const BITS: usize = 10;
+
+const SALT: [u32; 8] =
+    [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
+
+/// 256 bits.
+type Block = [u32; 8];
+
+/// Bytes of a block.
+pub(crate) const BLOCK_BYTES: usize = 32;
+
+/// How many group boundaries a filter has.
+pub(crate) const BOUNDS: usize = KEY_GROUPS as usize + 1;
+
+/// The filter of a run, or of its part of some key groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// Where each key group's blocks begin, and where the last one's end.
+    bounds: Vec<u32>,
+    /// The blocks from `bounds[kept.start]` on.
+    blocks: Vec<Block>,
+    base: u32,
+}
+
+/// The block of `place` among the `blocks` of its key group.
+#[inline]
+fn block_of(place: u64, blocks: u32) -> usize {
+    ((u128::from(place << 7) * u128::from(blocks)) >> 64) as usize
+}
+
+#[inline]
+fn bits_of(place: u64) -> Block {
+    SALT.map(|salt| 1 << ((place as u32).wrapping_mul(salt) >> 27))
+}
+
+impl Filter {
+    /// Whether the run may have a key at `place`; certainly not, if `false`.
+    #[inline]
+    pub(crate) fn may_have(&self, place: u64) -> bool {
+        let group = usize::from(group_of(place));
+        let Some([from, to]) = self.bounds.get(group..group + 2).and_then(|pair| <[u32; 2]>::try_from(pair).ok())
+        else {
+            return false;
+        };
+        let index = (from.wrapping_sub(self.base)) as usize + block_of(place, to - from);
+        let block = self.blocks.get(index).filter(|_| to > from);
+        block.is_some_and(|block| block.iter().zip(bits_of(place)).all(|(word, bit)| word & bit != 0))
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.len() * BLOCK_BYTES + self.bounds.len() * 4
+    }
+
+    /// As it is stored: bounds, then blocks.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        self.bounds.iter().for_each(|bound| out.extend(bound.to_le_bytes()));
+        self.blocks.iter().flatten().for_each(|word| out.extend(word.to_le_bytes()));
+    }
+
+    /// The filter in `bytes`, of the key groups `kept` only; `None` if the bytes are no filter.
+    pub(crate) fn decode(bytes: &[u8], kept: &KeyGroupRange) -> Option<Self> {
+        let (bounds, blocks) = bytes.split_at_checked(BOUNDS * 4)?;
+        let bounds: Vec<u32> = bounds.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let whole = bounds.first() == Some(&0)
+            && bounds.is_sorted()
+            && bounds.last().is_some_and(|last| *last as usize * BLOCK_BYTES == blocks.len());
+        if !whole {
+            return None;
+        }
+        let base = *bounds.get(usize::from(kept.start))?;
+        let end = *bounds.get(usize::from(kept.end))?;
+        let blocks = blocks.get(base as usize * BLOCK_BYTES..end as usize * BLOCK_BYTES)?;
+        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        let block = |bytes: &[u8; BLOCK_BYTES]| {
+            let mut words = bytes.as_chunks::<4>().0.iter().map(word);
+            [(); 8].map(|()| words.next().unwrap_or_default())
+        };
+        Some(Self { bounds, blocks: blocks.as_chunks::<BLOCK_BYTES>().0.iter().map(block).collect(), base })
+    }
+}
+
+/// Collects the keys of a run, whose places ascend.
+#[derive(Debug, Default)]
+pub(crate) struct FilterBuilder {
+    bounds: Vec<u32>,
+    blocks: Vec<Block>,
+    /// The key group that is being filled, and its keys' places.
+    group: usize,
+    places: Vec<u64>,
+}
+
+impl FilterBuilder {
+    /// Adds a key.
+    pub(crate) fn add(&mut self, place: u64) {
+        let group = usize::from(group_of(place));
+        if group != self.group {
+            self.close_through(group);
+        }
+        self.places.push(place);
+    }
+
+    fn close_through(&mut self, next: usize) {
+        while self.group < next {
+            self.bounds.push(self.blocks.len() as u32);
+            self.fill();
+            self.group += 1;
+        }
+    }
+
+    fn fill(&mut self) {
+        let start = self.blocks.len();
+        let count = (self.places.len() * BITS).div_ceil(256);
+        self.blocks.resize(start + count, Block::default());
+        let added = self.blocks.get_mut(start..).unwrap_or_default();
+        for place in self.places.drain(..) {
+            if let Some(block) = added.get_mut(block_of(place, count as u32)) {
+                block.iter_mut().zip(bits_of(place)).for_each(|(word, bit)| *word |= bit);
+            }
+        }
+    }
+
+    /// The filter of all keys.
+    pub(crate) fn finish(mut self) -> Filter {
+        self.close_through(usize::from(KEY_GROUPS));
+        self.bounds.push(self.blocks.len() as u32);
+        Filter { bounds: self.bounds, blocks: self.blocks, base: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruslo_core::rng::Rng;
+
+    use super::*;
+
+    fn places(seed: u64, count: usize) -> Vec<u64> {
+        let mut rng = Rng::seeded(seed);
+        let mut places: Vec<_> = (0..count).map(|_| rng.next_u64()).collect();
+        places.sort_unstable();
+        places
+    }
+
+    fn filter(places: &[u64]) -> Filter {
+        let mut builder = FilterBuilder::default();
+        places.iter().for_each(|place| builder.add(*place));
+        builder.finish()
+    }
+
+    #[test]
+    fn every_key_is_found_and_two_in_a_hundred_others_at_most() {
+        let kept = places(1, 100_000);
+        let filter = filter(&kept);
+        assert!(kept.iter().all(|place| filter.may_have(*place)));
+        let wrong = places(2, 100_000).iter().filter(|place| filter.may_have(**place)).count();
+        assert!(wrong < 2_000, "{wrong}");
+        assert!(filter.bytes() < 100_000 * 10 / 8 + 128 * 40, "{}", filter.bytes());
+    }
+
+    #[test]
+    fn a_part_of_the_key_groups_has_the_same_answers() {
+        let kept = places(3, 5_000);
+        let whole = filter(&kept);
+        let mut bytes = Vec::new();
+        whole.encode(&mut bytes);
+        let part = Filter::decode(&bytes, &(40..80)).unwrap();
+        assert!(part.bytes() < whole.bytes());
+        for place in kept.iter().chain(&places(4, 5_000)) {
+            let inside = (40..80).contains(&group_of(*place));
+            assert!(!inside || part.may_have(*place) == whole.may_have(*place));
+        }
+        assert_eq!(Filter::decode(&bytes, &(0..128)).unwrap(), whole);
+        assert!(Filter::decode(&bytes[..bytes.len() - 1], &(0..128)).is_none());
+    }
+
+    #[test]
+    fn no_keys_is_nothing() {
+        assert!(!filter(&[]).may_have(7));
+    }
+}

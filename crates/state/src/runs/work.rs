@@ -1,0 +1,83 @@
+//! Where runs are made: a folder of this process, whose files go with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ruslo_core::disk::{Disk, DiskWriter, FileKind};
+use ruslo_core::error::Result;
+
+/// A folder for the runs of this process; made when the first is written.
+#[derive(Debug, Clone)]
+pub struct WorkFolder {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    next: Arc<AtomicU64>,
+}
+
+impl WorkFolder {
+    /// The folder `folder`, which no other process uses.
+    pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
+        Self { disk, folder, next: Arc::default() }
+    }
+
+    /// Where files are.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A new file; `name` is for people.
+    pub(crate) fn create(&self, name: &str) -> Result<(PathBuf, Box<dyn DiskWriter>)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            self.disk.create_folder(&self.folder)?;
+        }
+        let path = self.folder.join(format!("{name}-{number}.arrow"));
+        let file = self.disk.create(&path)?;
+        Ok((path, file))
+    }
+
+    /// Removes what dead processes left beside this folder, in the folder of all such folders. Only who holds the lock
+    /// of the checkpoints may: then nobody else is alive.
+    pub fn remove_leftovers(&self) -> Result<()> {
+        let Some(all) = self.folder.parent() else { return Ok(()) };
+        for folder in self.disk.list(all)? {
+            let is_left = folder != self.folder && self.disk.kind(&folder)? == Some(FileKind::Folder);
+            if is_left {
+                self.disk.list(&folder)?.iter().try_for_each(|path| self.disk.remove(path))?;
+                self.disk.remove_folder(&folder);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folder, if no file is left in it.
+    pub fn remove_if_empty(&self) {
+        self.disk.remove_folder(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruslo_core::disk::LocalDisk;
+
+    use super::*;
+
+    #[test]
+    fn leftovers_of_the_dead_go_and_what_is_in_use_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = |name: &str| WorkFolder::new(Arc::new(LocalDisk), folder.path().join(name));
+        let (dead, alive) = (work("dead"), work("alive"));
+        let dead = dead.create("t").unwrap().0;
+        let kept = alive.create("t").unwrap().0;
+        alive.remove_leftovers().unwrap();
+        assert_eq!(LocalDisk.kind(&dead).unwrap(), None);
+        assert_eq!(LocalDisk.kind(dead.parent().unwrap()).unwrap(), None);
+        assert!(LocalDisk.kind(&kept).unwrap().is_some());
+    }
+}
