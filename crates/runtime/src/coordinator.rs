@@ -27,6 +27,7 @@ use ruslo_state::store::CheckpointStore;
 use crate::chain::MemberSnapshot;
 use crate::discovery::Watch;
 use crate::ledger::SourceLedger;
+use crate::panic::caught;
 use crate::planted::{Bug, planted};
 use crate::scheduler::{Scheduler, TaskIndex, lock};
 use crate::source::{Barriers, SourceSnapshot};
@@ -385,7 +386,10 @@ impl Coordinator {
     /// Runs `job` on the I/O pool; its answer, or its error, comes back as a message.
     fn submit(&self, job: impl FnOnce() -> Result<Message> + Send + 'static) {
         let mailbox = Arc::clone(&self.spec.mailbox);
-        self.spec.io.submit(Box::new(move || mailbox.post(job().unwrap_or_else(Message::Failed))));
+        // Who panics here would else be waited for without end.
+        self.spec.io.submit(Box::new(move || {
+            mailbox.post(caught("what the coordinator had asked for", job).unwrap_or_else(Message::Failed));
+        }));
     }
 
     fn publish_if_complete(&mut self) -> Result<()> {

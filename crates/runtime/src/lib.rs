@@ -25,6 +25,7 @@ pub mod job;
 pub mod latency;
 pub mod layout;
 pub mod ledger;
+pub mod panic;
 pub mod planted;
 pub mod processing_time;
 pub mod scheduler;

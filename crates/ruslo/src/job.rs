@@ -8,17 +8,17 @@ use ruslo_core::clock::{Clock, Instant};
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_runtime::coordinator::Outcome;
-use ruslo_runtime::executor::threads;
 use ruslo_runtime::status::JobStatus;
 use ruslo_sql::{BatchEnd, BatchStop};
 
 use crate::batch::BatchRun;
 use crate::checkpoints::Checkpoints;
 use crate::summary::{State, Summary};
+use crate::supervise::{Restarts, StopSupervised, Supervised, Watcher};
 
 /// Either at work, or found finished by an earlier process.
 pub(crate) enum Run {
-    Running(threads::RunningJob),
+    Running(Supervised),
     Batch(BatchRun),
     Finished(Summary),
 }
@@ -27,7 +27,7 @@ pub(crate) enum Run {
 pub struct Job {
     name: String,
     run: Run,
-    checkpoints: Checkpoints,
+    checkpoints: Arc<Checkpoints>,
     clock: Arc<dyn Clock>,
     begun: Instant,
     resumed_from: Option<Epoch>,
@@ -49,7 +49,7 @@ pub struct StopHandle(Stop);
 
 #[derive(Clone)]
 enum Stop {
-    Streaming(threads::StopHandle),
+    Streaming(StopSupervised),
     Batch(BatchStop),
     /// It is over already.
     Nothing,
@@ -70,7 +70,7 @@ impl Job {
     pub(crate) fn new(
         name: String,
         run: Run,
-        checkpoints: Checkpoints,
+        checkpoints: Arc<Checkpoints>,
         clock: Arc<dyn Clock>,
         begun: Instant,
         (resumed_from, notices): (Option<Epoch>, Vec<String>),
@@ -98,12 +98,23 @@ impl Job {
         matches!(self.run, Run::Finished(_))
     }
 
-    /// What may be seen of it as it runs; none, if it was finished already or is a batch job.
-    pub fn status(&self) -> Option<&Arc<JobStatus>> {
+    /// What may be seen of it as it runs, until it is [started again](Self::restarts); none, if it was finished already
+    /// or is a batch job.
+    pub fn status(&self) -> Option<Arc<JobStatus>> {
+        self.watcher().map(|watcher| watcher.status())
+    }
+
+    /// Looks at it as it runs, without holding it; none, if it was finished already or is a batch job.
+    pub fn watcher(&self) -> Option<Watcher> {
         match &self.run {
-            Run::Running(running) => Some(running.status()),
+            Run::Running(running) => Some(running.watcher()),
             Run::Batch(_) | Run::Finished(_) => None,
         }
+    }
+
+    /// How often it has failed and went on from its last checkpoint, as `restart-strategy.type` says.
+    pub fn restarts(&self) -> Restarts {
+        self.watcher().map(|watcher| watcher.restarts()).unwrap_or_default()
     }
 
     /// A handle that asks it to stop.
@@ -118,7 +129,7 @@ impl Job {
     /// What it has come to so far.
     pub fn summary(&self) -> Summary {
         match &self.run {
-            Run::Running(running) => self.summary_of(running.status(), State::Running),
+            Run::Running(running) => self.summary_of(running, None),
             Run::Batch(batch) => self.summary_of_batch(batch, State::Running),
             Run::Finished(summary) => summary.clone(),
         }
@@ -133,16 +144,26 @@ impl Job {
         Summary { seconds, checkpoint: last.or(self.resumed_from), spilled_bytes: batch.spilled_bytes(), ..summary }
     }
 
-    fn summary_of(&self, status: &JobStatus, state: State) -> Summary {
-        let summary = Summary::of_status(&self.name, self.checkpoints.store().folder(), state, status);
-        let seconds = self.clock.now().saturating_sub(self.begun).as_secs_f64();
-        Summary { seconds, checkpoint: summary.checkpoint.or(self.resumed_from), ..summary }
+    /// `ended` is how, if it has.
+    fn summary_of(&self, running: &Supervised, ended: Option<State>) -> Summary {
+        let watcher = running.watcher();
+        let restarts = watcher.restarts();
+        let state = ended.unwrap_or(if restarts.is_waiting { State::Restarting } else { State::Running });
+        let summary = Summary::of_status(&self.name, self.checkpoints.store().folder(), state, &watcher.status());
+        Summary {
+            seconds: self.clock.now().saturating_sub(self.begun).as_secs_f64(),
+            checkpoint: summary.checkpoint.or(self.resumed_from),
+            peak_memory_bytes: running.peak_bytes(),
+            restarts: restarts.count,
+            last_failure: restarts.last_failure.map(|failure| failure.error),
+            ..summary
+        }
     }
 
     /// Waits until it is over, `timeout` at most; whether it is. Then [`Self::end`] returns soon.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         match &self.run {
-            Run::Running(running) => running.wait_timeout(timeout).is_some(),
+            Run::Running(running) => running.wait_timeout(timeout),
             Run::Batch(batch) => batch.wait_timeout(timeout),
             Run::Finished(_) => true,
         }
@@ -160,18 +181,17 @@ impl Job {
     /// Waits until it is over, and its threads have ended; what it came to, even if it failed.
     pub fn end(mut self) -> Ended {
         let blank = Run::Finished(self.summary());
-        let running = match std::mem::replace(&mut self.run, blank) {
+        let mut running = match std::mem::replace(&mut self.run, blank) {
             Run::Running(running) => running,
             Run::Batch(batch) => return self.end_batch(batch),
             Run::Finished(summary) => return self.cleared(Ended { summary, error: None }),
         };
-        let status = Arc::clone(running.status());
         let (state, error) = match running.wait() {
             Ok(Outcome::Finished) => (State::Finished, None),
             Ok(Outcome::Stopped(_)) => (State::Stopped, None),
             Err(error) => (State::Failed, Some(error)),
         };
-        let summary = self.summary_of(&status, state);
+        let summary = self.summary_of(&running, Some(state));
         self.cleared(Ended { summary, error })
     }
 

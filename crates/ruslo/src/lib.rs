@@ -40,6 +40,9 @@
 //! | of a finished run | from the beginning | is finished already | from the beginning |
 //! | damaged | refused | goes on from the one before, with a notice | from the beginning |
 //!
+//! A streaming job that fails with an error that a second try may mend (`Unavailable`, `Resource`, `Internal`) goes on
+//! from its newest checkpoint by itself, as `SET 'restart-strategy.type'` says; [`Job::restarts`] tells.
+//!
 //! Epochs are never used twice: a run that starts over counts on from the last one in the folder. What an abandoned run
 //! had committed stays; what it had not is removed.
 
@@ -49,7 +52,11 @@ mod decision;
 mod job;
 mod pipeline;
 mod program;
+mod restart;
 mod summary;
+mod supervise;
+#[cfg(test)]
+mod test_disk;
 
 pub use arrow;
 pub use ruslo_connectors::print::is_console_closed;
@@ -70,3 +77,4 @@ pub use job::{Ended, Job, StopHandle};
 pub use pipeline::{CHECKPOINT_INTERVAL_DEFAULT, MEMORY_LIMIT_DEFAULT_BYTES, Pipeline};
 pub use program::Program;
 pub use summary::{OperatorSummary, State, Summary};
+pub use supervise::{Failure, Restarts, Watcher};

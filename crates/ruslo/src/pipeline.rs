@@ -10,9 +10,8 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{Graph, NodeKind};
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
-use ruslo_runtime::executor::threads;
-use ruslo_runtime::job::{JobConfig, JobSpec, Start};
-use ruslo_sql::{BatchLimits, JobKind, Planned, Settings};
+use ruslo_runtime::job::{JobConfig, Start};
+use ruslo_sql::{BatchLimits, JobKind, Planned, RestartKind, Settings};
 use ruslo_state::store::CheckpointStore;
 
 use crate::batch::{self, BatchSpec};
@@ -20,7 +19,9 @@ use crate::checkpoints::{self, Checkpoints, Sinks};
 use crate::decision::{Decision, StartMode, decide};
 use crate::job::{Job, Run};
 use crate::program::available_parallelism;
+use crate::restart::RestartStrategy;
 use crate::summary::Summary;
+use crate::supervise::{Attempts, Supervised};
 
 /// How often a checkpoint begins where nobody says.
 pub const CHECKPOINT_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
@@ -116,7 +117,7 @@ impl Pipeline {
         let store = CheckpointStore::at(Arc::clone(&self.environment.disk), &folder, name())?;
         let sinks = Sinks::of(&self.planned.graph, &self.environment);
         let is_default = checkpoint_dir.is_none();
-        let checkpoints = Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?;
+        let checkpoints = Arc::new(Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?);
         let mut decided = decide(&checkpoints, mode, self.guarantee(), name())?;
         decided.notices.extend(self.planned.choice.clone());
         let (name, clock) = (self.name.clone(), Arc::clone(&self.environment.clock));
@@ -124,7 +125,7 @@ impl Pipeline {
             Decision::Finished(manifest) => {
                 Run::Finished(Summary::of_manifest(&name, &folder, &self.planned.graph, &manifest))
             }
-            Decision::Run(start) => match self.run(start, checkpoints.store().clone()) {
+            Decision::Run(start) => match self.run(start, &checkpoints, &folder) {
                 Ok(run) => run,
                 Err(error) => {
                     checkpoints.clear_if_unused()?;
@@ -135,28 +136,50 @@ impl Pipeline {
         Ok(Job::new(name, run, checkpoints, clock, begun, (decided.resumed_from, decided.notices)))
     }
 
-    fn run(mut self, start: Start, store: CheckpointStore) -> Result<Run> {
+    fn run(mut self, start: Start, checkpoints: &Arc<Checkpoints>, location: &Path) -> Result<Run> {
         let Some(query) = self.planned.batch.take() else {
-            return threads::start(self.spec(start, store)).map(Run::Running);
+            let rng = Rng::seeded(self.environment.seed);
+            let strategy = RestartStrategy::new(self.planned.settings.restart.clone(), self.restarts(), rng);
+            return Supervised::start(self.attempts(Arc::clone(checkpoints), location), start, strategy)
+                .map(Run::Running);
         };
         let limits = BatchLimits {
             workers: available_parallelism().min(self.parallelism()),
             memory_limit_bytes: self.planned.settings.memory_limit_bytes.unwrap_or(MEMORY_LIMIT_DEFAULT_BYTES),
         };
+        let store = checkpoints.store().clone();
         let Planned { graph, fingerprint, .. } = self.planned;
         let spec = BatchSpec { query, graph, limits, environment: self.environment, store, fingerprint };
         batch::start(spec, start).map(Run::Batch)
     }
 
-    fn spec(self, start: Start, store: CheckpointStore) -> JobSpec {
-        JobSpec {
+    /// What becomes of a streaming job that failed, if nobody says. Nobody waits for the end of an endless one, so it
+    /// is kept at work; somebody waits for that of another, and wants to know. What cannot be read again is not lost
+    /// unasked.
+    pub(crate) fn restarts(&self) -> RestartKind {
+        let sources = || {
+            self.planned.graph.nodes.iter().filter_map(|node| match &node.kind {
+                NodeKind::Source(source) => Some(&source.source),
+                _ => None,
+            })
+        };
+        let is_endless = sources().any(|source| !source.is_bounded());
+        match is_endless && sources().all(|source| source.is_replayable()) {
+            true => RestartKind::ExponentialDelay,
+            false => RestartKind::None,
+        }
+    }
+
+    fn attempts(self, checkpoints: Arc<Checkpoints>, location: &Path) -> Attempts {
+        Attempts {
             config: config(&self.planned.settings, self.parallelism(), self.checkpoint_interval()),
+            guarantee: self.guarantee(),
             graph: self.planned.graph,
             environment: self.environment,
-            store,
             fingerprint: self.planned.fingerprint,
             plan: self.planned.compiled,
-            start,
+            checkpoints,
+            location: location.to_owned(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ruslo_core::epoch::Epoch;
+use ruslo_core::error::Error;
 use ruslo_core::graph::{Graph, Node};
 use ruslo_core::metrics::RowCounts;
 use ruslo_runtime::status::{JobStatus, Role};
@@ -13,6 +14,8 @@ use ruslo_state::manifest::Manifest;
 pub enum State {
     /// It runs.
     Running,
+    /// It met an error, and waits to go on from its last checkpoint.
+    Restarting,
     /// The input is read to its end and all output is committed.
     Finished,
     /// It was stopped at a checkpoint, from which it can resume.
@@ -25,6 +28,7 @@ impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Running => "running",
+            Self::Restarting => "restarting",
             Self::Finished => "finished",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
@@ -80,6 +84,10 @@ pub struct Summary {
     pub checkpoint_dir: PathBuf,
     /// The most bytes that its rows and state ever held, of what `pipeline.memory-limit` limits.
     pub peak_memory_bytes: u64,
+    /// How often it failed since this start, and went on from its last checkpoint.
+    pub restarts: u64,
+    /// Why it last did.
+    pub last_failure: Option<Error>,
     /// The bytes that sorts and aggregates of a batch job wrote to temporary files, because memory was too small.
     pub spilled_bytes: u64,
     /// Every operator, in the order of the plan.
@@ -148,6 +156,8 @@ impl Summary {
             checkpoint: None,
             checkpoint_dir: folder.to_owned(),
             peak_memory_bytes: 0,
+            restarts: 0,
+            last_failure: None,
             spilled_bytes: 0,
             operators,
         }

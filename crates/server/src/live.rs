@@ -8,9 +8,10 @@ use ruslo::core::memory::human_bytes;
 use ruslo::core::time::Timestamp;
 use ruslo::{Job, JobStatus, Role, Summary};
 
+use crate::restarts::Told;
 use crate::screen::Screen;
 use crate::signals::Asked;
-use crate::text::{count, time};
+use crate::text::{count, counted, time};
 
 /// Between two drawings.
 const FRAME: Duration = Duration::from_millis(200);
@@ -31,23 +32,27 @@ impl LiveView {
     }
 
     pub(crate) fn follow(self, job: &Job, asked: &Asked) {
-        let Some(status) = job.status() else { return };
+        let Some(watcher) = job.watcher() else { return };
         // The same clock as the job's would do; only differences matter.
         let clock = SystemClock::new();
         let mut rate = Rate::default();
         let mut frame = 0_usize;
         let mut checkpoint = Seen::default();
+        let mut restarts = Told::default();
         self.screen.begin_drawing();
         while !job.wait_timeout(FRAME) {
+            restarts.tell(job, &self.screen);
+            let status = &*watcher.status();
             let (summary, now) = (job.summary(), clock.now());
             rate.add(now, summary.rows_in);
             let spinner = SPINNER.get(frame % SPINNER.len()).copied().unwrap_or_default();
-            let state = if asked.is_asked() { "stopping" } else { "running" };
+            let state = if asked.is_asked() { "stopping".to_owned() } else { summary.state.to_string() };
             let age = checkpoint.age(status, now);
-            let lines = [head(spinner, state, &summary), rows(&summary, &rate), progress(status), health(status, age)];
+            let lines = [head(spinner, &state, &summary), rows(&summary, &rate), progress(status), health(status, age)];
             self.screen.draw(lines.join("\n"));
             frame = frame.wrapping_add(1);
         }
+        restarts.tell(job, &self.screen);
         self.screen.end_drawing();
     }
 }
@@ -102,7 +107,11 @@ impl Seen {
 
 fn head(spinner: &str, state: &str, summary: &Summary) -> String {
     let elapsed = Duration::from_secs(summary.seconds as u64);
-    format!("{spinner} {}  {state} for {}", summary.name, time(elapsed))
+    let restarts = match summary.restarts {
+        0 => String::new(),
+        times => format!(", {}", counted(times, "restart", "restarts")),
+    };
+    format!("{spinner} {}  {state} for {}{restarts}", summary.name, time(elapsed))
 }
 
 fn rows(summary: &Summary, rate: &Rate) -> String {

@@ -16,6 +16,7 @@ mod live;
 mod log;
 mod otlp;
 mod plain;
+mod restarts;
 mod resume;
 mod run;
 mod screen;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ruslo::core::clock::{Clock, Instant, SystemClock};
 use ruslo::{CheckpointReport, Job, Summary};
 
+use crate::restarts::Told;
 use crate::screen::Screen;
 use crate::text::{counted, time};
 
@@ -27,12 +28,15 @@ impl PlainView {
     pub(crate) fn follow(self, job: &Job) {
         let clock = SystemClock::new();
         let mut lines = Lines::default();
+        let mut restarts = Told::default();
         while !job.wait_timeout(LOOK) {
+            restarts.tell(job, &self.screen);
             let report = job.status().and_then(|status| status.last_checkpoint());
             if let Some(report) = lines.due(report, clock.now()) {
                 self.screen.line(&line(&job.summary(), report));
             }
         }
+        restarts.tell(job, &self.screen);
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn line(summary: &Summary) -> String {
         (summary.ahead_rows, "row ahead of the clock", "rows ahead of the clock"),
     ];
     let told = told.into_iter().filter(|(rows, ..)| *rows > 0);
+    let told = told.chain((summary.restarts > 0).then_some((summary.restarts, "restart", "restarts")));
     let told: String = told.map(|(rows, one, many)| format!(", {}", counted(rows, one, many))).collect();
     format!(
         "{}: {} after {}: {} in, {} out{told}",
@@ -45,10 +46,14 @@ pub(crate) fn json(ended: &Ended) -> Value {
         "checkpoint_dir": summary.checkpoint_dir.display().to_string(),
         "peak_memory_bytes": summary.peak_memory_bytes,
         "spilled_bytes": summary.spilled_bytes,
+        "restarts": summary.restarts,
         "cpu_seconds": cost::cpu_seconds(),
         "peak_rss_bytes": cost::peak_rss_bytes(),
         "operators": summary.operators.iter().map(operator).collect::<Vec<_>>(),
     });
+    if let (Some(failure), Some(fields)) = (&summary.last_failure, object.as_object_mut()) {
+        fields.insert("last_failure".to_owned(), failure.to_string().into());
+    }
     if let (Some(error), Some(fields)) = (error, object.as_object_mut()) {
         fields.insert("error".to_owned(), error.to_string().into());
         fields.insert("error_kind".to_owned(), exit::name(error.kind()).into());
@@ -105,6 +110,8 @@ mod tests {
             checkpoint: Some(Epoch(7)),
             checkpoint_dir: "c".into(),
             peak_memory_bytes: 10,
+            restarts: 0,
+            last_failure: None,
             spilled_bytes: 0,
             operators: vec![operator],
         };
@@ -120,6 +127,8 @@ mod tests {
         assert_eq!(line(&summary), expected);
         (summary.dead_letter_rows, summary.ahead_rows) = (0, 0);
         assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out");
+        summary.restarts = 2;
+        assert_eq!(line(&summary), "j: finished after 1.5 s: 3 rows in, 1 row out, 2 restarts");
     }
 
     #[test]

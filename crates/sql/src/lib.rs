@@ -10,7 +10,7 @@
 //! | module | does |
 //! |---|---|
 //! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
-//! | `settings`, `connect`, `care`, `catalog` | what SET, WITH and CREATE say |
+//! | `settings`, `restart`, `connect`, `care`, `catalog` | what SET, WITH and CREATE say |
 //! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
 //! | `tvf`, `group_window`, `check`, `flink`, `forms`, `json`, `functions` | Flink's windows, refusals, meanings |
 //! | `typing`, `arithmetic`, `casts` | Flink's types |
@@ -60,6 +60,7 @@ mod processing_time;
 mod program;
 mod properties;
 mod pushed;
+mod restart;
 mod scan;
 mod script;
 mod session;
@@ -91,6 +92,7 @@ use ruslo_core::plan::CompiledPlan;
 
 pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop, Scratch};
 pub use diagnostic::Script;
+pub use restart::{RestartKind, RestartSettings};
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
 pub use settings::{AggregatePhases, RuntimeMode, SETTINGS, SettingSpec, Settings};
 

@@ -7,6 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 
 use crate::diagnostic::{Sql, SqlError, nearest};
 use crate::parallelism::PREFIX;
+use crate::restart::{self, RestartSettings, thousandths};
 
 /// Which engine runs a script's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +52,8 @@ pub struct Settings {
     pub channel_rows: Option<usize>,
     /// `execution.channel.bytes`: bytes that wait on an edge at most; none leaves it to the runtime.
     pub channel_bytes: Option<u64>,
+    /// `restart-strategy.*`.
+    pub restart: RestartSettings,
     /// `table.exec.source.idle-timeout`; none is never.
     pub source_idle_timeout: Option<Duration>,
     /// `table.local-time-zone`.
@@ -127,6 +130,83 @@ pub const SETTINGS: &[SettingSpec] = &[
             Ok(())
         },
         reset: |settings| settings.name = None,
+    },
+    SettingSpec {
+        key: "restart-strategy.exponential-delay.attempts-before-reset-backoff",
+        doc: "restarts in turn at most, or 'infinite'; default: 'infinite'",
+        apply: |settings, value| restart::attempts(value).map(|most| settings.restart.backoff_attempts = most),
+        reset: |settings| settings.restart.backoff_attempts = RestartSettings::default().backoff_attempts,
+    },
+    SettingSpec {
+        key: "restart-strategy.exponential-delay.backoff-multiplier",
+        doc: "what each delay is multiplied by for the next, 1 to 100; default: '1.5'",
+        apply: |settings, value| {
+            thousandths(value, 1_000, 100_000).map(|by| settings.restart.backoff_multiplier_milli = by)
+        },
+        reset: |settings| {
+            settings.restart.backoff_multiplier_milli = RestartSettings::default().backoff_multiplier_milli
+        },
+    },
+    SettingSpec {
+        key: "restart-strategy.exponential-delay.initial-backoff",
+        doc: "the first delay; default: '1 s'",
+        apply: |settings, value| duration(value).map(|time| settings.restart.backoff_initial = time),
+        reset: |settings| settings.restart.backoff_initial = RestartSettings::default().backoff_initial,
+    },
+    SettingSpec {
+        key: "restart-strategy.exponential-delay.jitter-factor",
+        doc: "how much of a delay is chance, more or less, 0 to 1; default: '0.1'",
+        apply: |settings, value| thousandths(value, 0, 1_000).map(|part| settings.restart.backoff_jitter_milli = part),
+        reset: |settings| settings.restart.backoff_jitter_milli = RestartSettings::default().backoff_jitter_milli,
+    },
+    SettingSpec {
+        key: "restart-strategy.exponential-delay.max-backoff",
+        doc: "the longest delay; default: '1 min'",
+        apply: |settings, value| duration(value).map(|time| settings.restart.backoff_max = time),
+        reset: |settings| settings.restart.backoff_max = RestartSettings::default().backoff_max,
+    },
+    SettingSpec {
+        key: "restart-strategy.exponential-delay.reset-backoff-threshold",
+        doc: "after so long without a failure the first delay comes again; default: '1 h'",
+        apply: |settings, value| duration(value).map(|time| settings.restart.backoff_reset = time),
+        reset: |settings| settings.restart.backoff_reset = RestartSettings::default().backoff_reset,
+    },
+    SettingSpec {
+        key: "restart-strategy.failure-rate.delay",
+        doc: "time before each restart; default: '1 s'",
+        apply: |settings, value| duration(value).map(|time| settings.restart.rate_delay = time),
+        reset: |settings| settings.restart.rate_delay = RestartSettings::default().rate_delay,
+    },
+    SettingSpec {
+        key: "restart-strategy.failure-rate.failure-rate-interval",
+        doc: "the time in which failures are counted; default: '1 min'",
+        apply: |settings, value| duration(value).map(|time| settings.restart.rate_interval = time),
+        reset: |settings| settings.restart.rate_interval = RestartSettings::default().rate_interval,
+    },
+    SettingSpec {
+        key: "restart-strategy.failure-rate.max-failures-per-interval",
+        doc: "failures in that time at most; default: 1",
+        apply: |settings, value| number(value, 1, usize::MAX).map(|most| settings.restart.rate_failures_max = most),
+        reset: |settings| settings.restart.rate_failures_max = RestartSettings::default().rate_failures_max,
+    },
+    SettingSpec {
+        key: "restart-strategy.fixed-delay.attempts",
+        doc: "restarts at most; default: 1",
+        apply: |settings, value| number(value, 1, usize::MAX).map(|most| settings.restart.fixed_attempts = most),
+        reset: |settings| settings.restart.fixed_attempts = RestartSettings::default().fixed_attempts,
+    },
+    SettingSpec {
+        key: "restart-strategy.fixed-delay.delay",
+        doc: "time before each restart; default: '1 s'",
+        apply: |settings, value| duration(value).map(|time| settings.restart.fixed_delay = time),
+        reset: |settings| settings.restart.fixed_delay = RestartSettings::default().fixed_delay,
+    },
+    SettingSpec {
+        key: "restart-strategy.type",
+        doc: "whether a job that failed goes on from its last checkpoint: 'none', 'fixed-delay', 'exponential-delay' or \
+              'failure-rate'; default: 'exponential-delay', if its input is endless and can be read again, else 'none'",
+        apply: |settings, value| restart::kind(value).map(|kind| settings.restart.kind = Some(kind)),
+        reset: |settings| settings.restart.kind = RestartSettings::default().kind,
     },
     SettingSpec {
         key: "table.exec.source.idle-timeout",
@@ -301,6 +381,7 @@ fn bytes(value: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::restart::RestartKind;
 
     fn refused(key: &str, value: &str) -> String {
         SqlError::from(Settings::default().set(key, value).unwrap_err()).message().to_owned()
@@ -321,6 +402,18 @@ mod tests {
             ("execution.batch-rows", "7"),
             ("execution.channel.rows", "1"),
             ("execution.channel.bytes", "64 kb"),
+            ("restart-strategy.type", "Fixed-Delay"),
+            ("restart-strategy.fixed-delay.attempts", "3"),
+            ("restart-strategy.fixed-delay.delay", "0"),
+            ("restart-strategy.failure-rate.delay", "2 s"),
+            ("restart-strategy.failure-rate.failure-rate-interval", "2 min"),
+            ("restart-strategy.failure-rate.max-failures-per-interval", "4"),
+            ("restart-strategy.exponential-delay.initial-backoff", "10 ms"),
+            ("restart-strategy.exponential-delay.max-backoff", "5 s"),
+            ("restart-strategy.exponential-delay.backoff-multiplier", "2.25"),
+            ("restart-strategy.exponential-delay.reset-backoff-threshold", "1 d"),
+            ("restart-strategy.exponential-delay.jitter-factor", "0"),
+            ("restart-strategy.exponential-delay.attempts-before-reset-backoff", "9"),
         ];
         assert_eq!(given.len(), SETTINGS.len());
         given.iter().for_each(|(key, value)| settings.set(key, value).unwrap());
@@ -336,6 +429,20 @@ mod tests {
             source_idle_timeout: Some(Duration::from_secs(5)),
             time_zone: Tz::Europe__Berlin,
             aggregate_phases: AggregatePhases::Two,
+            restart: RestartSettings {
+                kind: Some(RestartKind::FixedDelay),
+                fixed_attempts: 3,
+                fixed_delay: Duration::ZERO,
+                rate_failures_max: 4,
+                rate_interval: Duration::from_secs(120),
+                rate_delay: Duration::from_secs(2),
+                backoff_initial: Duration::from_millis(10),
+                backoff_max: Duration::from_secs(5),
+                backoff_multiplier_milli: 2_250,
+                backoff_reset: Duration::from_secs(86_400),
+                backoff_jitter_milli: 0,
+                backoff_attempts: Some(9),
+            },
             ..Settings::default()
         };
         assert_eq!(settings, expected);

@@ -16,6 +16,7 @@ use ruslo_core::error::{Error, Result};
 use crate::coordinator::{Coordinator, IoJob, IoPool, Mailbox, Message, Outcome};
 use crate::job::{Job, JobSpec};
 use crate::layout::Layout;
+use crate::panic::{caught, panicked};
 use crate::scheduler::{Scheduler, TaskIndex, lock};
 use crate::status::JobStatus;
 use crate::task::{Step, Task};
@@ -190,7 +191,7 @@ impl Shared {
                 None => self.run_coordinator(),
             };
             let step = catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(|panic| {
-                self.finish(Err(panicked(self.name_of(index), panic.as_ref())));
+                self.finish(Err(panicked(&self.name_of(index), panic.as_ref())));
                 Step::Finished
             });
             self.queue.give_back(index, step);
@@ -235,11 +236,6 @@ impl Shared {
     }
 }
 
-fn panicked(name: String, panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    Error::internal(format!("'{name}' panicked: {}", text.unwrap_or("no message")))
-}
-
 /// A job that runs.
 pub struct RunningJob {
     shared: Arc<Shared>,
@@ -267,7 +263,8 @@ pub fn start(spec: JobSpec) -> Result<RunningJob> {
     let mut io = Vec::new();
     let pool = Arc::new(start_io(&mut io)?);
     let scheduler: Arc<dyn Scheduler> = Arc::clone(&queue) as _;
-    let Job { tasks, coordinator, mailbox, status } = Job::build(spec, scheduler, pool)?;
+    let Job { tasks, coordinator, mailbox, status } =
+        caught("the start of the job", || Job::build(spec, scheduler, pool))?;
     let shared = Arc::new(Shared {
         queue,
         tasks: tasks.into_iter().map(Mutex::new).collect(),

@@ -76,6 +76,15 @@ type OfJob = (&'static str, &'static str, fn(&Figures) -> Option<f64>);
 
 const JOB_GAUGES: &[OfJob] = &[
     ("uptime", "Milliseconds since the job was started", |job| Some(job.uptime.as_secs_f64() * 1e3)),
+    ("numRestarts", "How often the job failed and went on from its last checkpoint", |job| {
+        Some(job.restarts.count as f64)
+    }),
+    ("isRestarting", "1 while the job is down and waits to go on, else 0", |job| {
+        Some(f64::from(u8::from(job.restarts.is_waiting)))
+    }),
+    ("lastFailureTime", "When it last failed, in milliseconds since 1970", |job| {
+        Some(job.restarts.last_failure.as_ref()?.at.millis() as f64)
+    }),
     ("memoryUsedBytes", "Bytes that rows and state hold", |job| Some(job.memory_used_bytes as f64)),
     ("memoryPeakBytes", "The most bytes that rows and state ever held", |job| Some(job.memory_peak_bytes as f64)),
     ("lastCheckpointId", "The last checkpoint", |job| Some(job.checkpoint?.0.epoch.0 as f64)),
@@ -223,6 +232,7 @@ pub(crate) fn example() -> Figures {
         at: Timestamp(1_767_225_600_001),
         uptime: Duration::from_secs(1),
         dropped_exports: 0,
+        restarts: ruslo::Restarts::default(),
         memory_used_bytes: 0,
         memory_peak_bytes: 0,
         checkpoint: None,

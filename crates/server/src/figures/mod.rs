@@ -6,14 +6,14 @@ pub(crate) mod metrics;
 mod rates;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ruslo::core::clock::Instant;
 use ruslo::core::graph::Partitioning;
 use ruslo::core::metrics::RowCounts;
 use ruslo::core::time::Timestamp;
-use ruslo::{CheckpointReport, Fill, Job, JobStatus, OperatorStatus, Role, Spent};
+use ruslo::{CheckpointReport, Fill, Job, JobStatus, OperatorStatus, Restarts, Role, Spent, Watcher};
 
 use self::rates::Samples;
 
@@ -21,7 +21,7 @@ use self::rates::Samples;
 pub(crate) struct Watched {
     name: String,
     /// None, if it is a batch job or was finished already.
-    status: Option<Arc<JobStatus>>,
+    watcher: Option<Watcher>,
     begun: Instant,
     samples: Mutex<Samples>,
     dropped_exports: AtomicU64,
@@ -39,6 +39,7 @@ pub(crate) struct Figures {
     pub(crate) uptime: Duration,
     /// Exports of these figures that did not arrive.
     pub(crate) dropped_exports: u64,
+    pub(crate) restarts: Restarts,
     pub(crate) memory_used_bytes: u64,
     pub(crate) memory_peak_bytes: u64,
     pub(crate) checkpoint: Option<(CheckpointReport, Duration)>,
@@ -103,17 +104,18 @@ pub(crate) struct EdgeFigures {
 
 impl Watched {
     pub(crate) fn new(job: &Job) -> Self {
-        let status = job.status().cloned();
-        let begun = status.as_ref().map_or(Instant::ZERO, |status| status.clock.now());
+        let watcher = job.watcher();
+        let begun = job.status().map_or(Instant::ZERO, |status| status.clock.now());
         let (samples, dropped_exports) = Default::default();
-        Self { name: job.name().to_owned(), status, begun, samples, dropped_exports }
+        Self { name: job.name().to_owned(), watcher, begun, samples, dropped_exports }
     }
 
     /// Takes the totals that rates are made of.
     pub(crate) fn sample(&self) {
-        if let Some(status) = &self.status {
+        if let Some(watcher) = &self.watcher {
+            let status = watcher.status();
             let now = status.clock.now();
-            self.samples().add(now, totals(status, now));
+            self.samples().add(now, totals(&status, now));
         }
     }
 
@@ -128,7 +130,8 @@ impl Watched {
 
     /// What the job is doing now; none, if it cannot be watched.
     pub(crate) fn figures(&self) -> Option<Figures> {
-        let status = self.status.as_ref()?;
+        let watcher = self.watcher.as_ref()?;
+        let status = &*watcher.status();
         let now = status.clock.now();
         let rates = self.samples().rates(now, &totals(status, now));
         let mut rates = rates.chunks_exact(TOTALS);
@@ -137,6 +140,7 @@ impl Watched {
             name: self.name.clone(),
             at: status.clock.wall(),
             dropped_exports: self.dropped_exports.load(Ordering::Relaxed),
+            restarts: watcher.restarts(),
             uptime: now.saturating_sub(self.begun),
             memory_used_bytes: status.memory.used_bytes(),
             memory_peak_bytes: status.memory.peak_bytes(),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use ruslo::Failure;
 use serde_json::{Value, json};
 
+use crate::exit;
 use crate::figures::{EdgeFigures, Figures, OperatorFigures, SubtaskFigures, role};
 
 /// All jobs of this process: one, or none that can be watched.
@@ -24,12 +26,23 @@ fn job(figures: &Figures) -> Value {
     });
     json!({
         "name": figures.name,
-        "state": "RUNNING",
+        "state": if figures.restarts.is_waiting { "RESTARTING" } else { "RUNNING" },
+        "numRestarts": figures.restarts.count,
+        "lastFailure": figures.restarts.last_failure.as_ref().map(failure),
         "uptime": millis(figures.uptime),
         "memory": { "usedBytes": figures.memory_used_bytes, "peakBytes": figures.memory_peak_bytes },
         "checkpoint": checkpoint,
         "operators": figures.operators.iter().map(operator).collect::<Vec<_>>(),
         "edges": figures.edges.iter().map(edge).collect::<Vec<_>>(),
+    })
+}
+
+fn failure(failure: &Failure) -> Value {
+    json!({
+        "error": failure.error.to_string(),
+        "errorKind": exit::name(failure.error.kind()),
+        "at": failure.at.millis(),
+        "delay": millis(failure.delay),
     })
 }
 
