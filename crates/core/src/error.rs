@@ -92,7 +92,10 @@ impl Error {
             Io::StorageFull | Io::QuotaExceeded => {
                 (ErrorKind::Resource, "the disk is full; free some space, then resume".to_owned())
             }
-            Io::ReadOnlyFilesystem => (ErrorKind::Resource, "the file system is read-only".to_owned()),
+            Io::ReadOnlyFilesystem => (
+                ErrorKind::Resource,
+                "the file system is read-only; make it writable, or name another folder".to_owned(),
+            ),
             _ => (ErrorKind::Unavailable, error.to_string()),
         };
         Self::new(kind, format!("{what}: {sentence}"))

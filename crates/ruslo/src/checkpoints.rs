@@ -155,7 +155,8 @@ impl Checkpoints {
         }
         let disk = self.sinks.environment.disk.as_ref();
         let folder = self.store.folder();
-        for name in ["manifests", "runs"] {
+        // Runs without a manifest would be damage, if the process ended in between.
+        for name in ["runs", "manifests"] {
             remove_files(disk, &folder.join(name))?;
         }
         disk.remove(&folder.join("lock"))?;

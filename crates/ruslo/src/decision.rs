@@ -53,7 +53,7 @@ pub(crate) fn decide(at: &Checkpoints, mode: StartMode, guarantee: Guarantee, ru
 fn begin(at: &Checkpoints) -> Result<()> {
     let folder = at.store().folder().display();
     match at.newest()? {
-        Newest::Nothing => Ok(()),
+        Newest::Nothing => at.store().check_half_deleted(),
         Newest::Readable(manifest) if manifest.finished => commit_finished(at, &manifest),
         Newest::Readable(manifest) if is_beginning(&manifest) => at.abandon(&manifest),
         Newest::Readable(manifest) if !at.is_ours(&manifest) => Err(Error::usage(format!(

@@ -49,6 +49,7 @@
 mod batch;
 mod checkpoints;
 mod decision;
+pub mod inspect;
 mod job;
 mod pipeline;
 mod program;

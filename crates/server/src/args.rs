@@ -25,6 +25,11 @@ pub(crate) enum Command {
     Check(Sql),
     /// Show the plan of a script without running it
     Explain(Sql),
+    /// Look at the checkpoints of a job, running or not
+    Checkpoint {
+        #[command(subcommand)]
+        what: Checkpoint,
+    },
     /// Measure how fast this machine runs a benchmark
     Bench {
         #[command(subcommand)]
@@ -32,6 +37,39 @@ pub(crate) enum Command {
     },
     /// Show the version
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Checkpoint {
+    /// Which checkpoints there are
+    List(CheckpointPlace),
+    /// What one consists of: operators, their tables, how far the input is read
+    Inspect {
+        #[command(flatten)]
+        place: CheckpointPlace,
+
+        /// Which [default: the newest]
+        epoch: Option<u64>,
+    },
+    /// Read every byte of all of them, or of one, and say what is damaged; exit code 5 if something is
+    Verify {
+        #[command(flatten)]
+        place: CheckpointPlace,
+
+        /// Which [default: all]
+        epoch: Option<u64>,
+    },
+}
+
+/// Where checkpoints are, and how they are told about.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckpointPlace {
+    /// The folder, or s3://bucket/prefix
+    pub(crate) dir: PathBuf,
+
+    /// Tables for people, or one JSON object
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +141,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) sql: Sql,
 
-    /// Where checkpoints are kept [default: .ruslo/checkpoints/<job name>, removed again when the job has finished]
+    /// Where checkpoints are kept, a folder or s3://bucket/prefix [default: .ruslo/checkpoints/<job name>, removed again when the job has finished]
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint_dir: Option<PathBuf>,
 

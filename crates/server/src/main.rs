@@ -7,6 +7,7 @@
 
 mod args;
 mod bench;
+mod checkpoint;
 mod command;
 mod cost;
 mod exit;
@@ -22,6 +23,7 @@ mod run;
 mod screen;
 mod signals;
 mod summary;
+mod table;
 mod text;
 mod view;
 

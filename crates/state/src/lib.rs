@@ -13,3 +13,4 @@ pub mod runs;
 pub mod storage;
 pub mod store;
 pub mod table;
+pub mod verify;

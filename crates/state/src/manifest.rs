@@ -200,7 +200,8 @@ impl Manifest {
         }
         if version > FORMAT_VERSION {
             return Err(Error::usage(format!(
-                "{}: written by a newer Ruslo (format {version}; this one reads up to {FORMAT_VERSION}); use that one",
+                "{}: written by a newer Ruslo (format {version}; this one reads up to {FORMAT_VERSION}); go on with that \
+                 one, or give this one another --checkpoint-dir",
                 path.display()
             )));
         }

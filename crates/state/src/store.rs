@@ -77,7 +77,28 @@ impl CheckpointStore {
     pub fn at(disk: Arc<dyn Disk>, location: &Path, attempt: impl Into<String>) -> Result<Self> {
         let attempt = attempt.into();
         let store = Self::over(storage::open(disk, location, &attempt)?, attempt);
+        store.check_free()?;
         store.prepare()?;
+        Ok(store)
+    }
+
+    /// The store at `location` to look at: nothing is created.
+    ///
+    /// # Errors
+    /// `Usage`, if there is none.
+    pub fn existing(disk: Arc<dyn Disk>, location: &Path) -> Result<Self> {
+        let store = Self::over(storage::open(disk, location, "reader")?, "reader");
+        let at = location.display();
+        if let Some((disk, folder)) = store.storage.local() {
+            if disk.kind(folder)?.is_none() {
+                return Err(Error::usage(format!("{at}: no such folder")));
+            }
+            if disk.kind(&folder.join(MANIFESTS))?.is_none() {
+                return Err(Error::usage(format!("{at}: this is no checkpoint folder: it has no '{MANIFESTS}' in it")));
+            }
+        } else if store.epochs()?.is_empty() && store.run_files()?.is_empty() {
+            return Err(Error::usage(format!("{at}: there are no checkpoints")));
+        }
         Ok(store)
     }
 
@@ -85,6 +106,25 @@ impl CheckpointStore {
     pub fn over(storage: Arc<dyn Storage>, attempt: impl Into<String>) -> Self {
         let folder = storage.describe("").into();
         Self { storage, folder, attempt: attempt.into() }
+    }
+
+    /// That a folder of something else does not become one of checkpoints by accident.
+    fn check_free(&self) -> Result<()> {
+        let Some((disk, folder)) = self.storage.local() else { return Ok(()) };
+        if disk.kind(folder)?.is_none() {
+            return Ok(());
+        }
+        let names = self.storage.list("")?;
+        let is_known = names.iter().any(|name| [MANIFESTS, RUNS, "lock"].contains(&name.as_str()));
+        let foreign = names.iter().find(|name| !name.starts_with('.') && *name != "lost+found");
+        match foreign {
+            Some(foreign) if !is_known => Err(Error::usage(format!(
+                "{}: this is no checkpoint folder: it has '{foreign}' in it, and no checkpoints; name an empty or a new \
+                 folder",
+                folder.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&self) -> Result<()> {
@@ -128,10 +168,34 @@ impl CheckpointStore {
     /// The epochs that have a manifest, ascending, damaged ones included.
     pub fn epochs(&self) -> Result<Vec<Epoch>> {
         let names = self.storage.list(MANIFESTS)?;
-        let mut epochs: Vec<_> =
-            names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok().map(Epoch)).collect();
+        let mut epochs: Vec<_> = names.iter().filter_map(|name| epoch_of_manifest(name)).collect();
         epochs.sort();
         Ok(epochs)
+    }
+
+    /// The names of all files of runs.
+    pub fn run_files(&self) -> Result<Vec<String>> {
+        Ok(self.storage.list(RUNS)?.into_iter().filter(|name| leading_epoch(name).is_some()).collect())
+    }
+
+    /// How many bytes a file of runs has; `None` if there is none.
+    pub fn run_size(&self, file: &str) -> Result<Option<u64>> {
+        self.storage.size(&run_key(file))
+    }
+
+    /// The bytes of a run, as they are.
+    pub fn run_bytes(&self, run: &RunRef) -> Result<Vec<u8>> {
+        self.storage.get_range(&run_key(&run.file), run.offset..run.offset.saturating_add(run.length))
+    }
+
+    /// Where a file of runs is, for people.
+    pub fn run_address(&self, file: &str) -> String {
+        self.storage.describe(&run_key(file))
+    }
+
+    /// Where a manifest is, for people.
+    pub fn manifest_address(&self, epoch: Epoch) -> String {
+        self.storage.describe(&manifest_key(epoch))
     }
 
     /// The last epoch that has a manifest, damaged ones included. The one after it is the only one that anybody can be
@@ -156,7 +220,7 @@ impl CheckpointStore {
     /// The newest checkpoint of which every byte is as written; `None` if there never was one.
     ///
     /// # Errors
-    /// `Corrupt`, if there are checkpoints and all are damaged.
+    /// `Corrupt`, if there are checkpoints and all are damaged, or runs and no manifest.
     pub fn restore_newest(&self) -> Result<Option<Restored>> {
         // Who published the newest may have died before its name was durable; nothing may be built on it until it is.
         self.storage.settle(MANIFESTS)?;
@@ -169,9 +233,29 @@ impl CheckpointStore {
             }
         }
         match skipped.into_iter().next() {
-            None => Ok(None),
-            Some(error) => Err(error.context("no checkpoint here is whole; the newest")),
+            None => self.check_half_deleted().map(|()| None),
+            Some(error) => Err(error.context(
+                "no checkpoint here is whole; bring the damaged file back from a copy, or start over with --fresh; the \
+                 newest",
+            )),
         }
+    }
+
+    /// That there are no runs where there is no manifest: whoever took those away took a run's progress with them.
+    ///
+    /// # Errors
+    /// `Corrupt`, if there are.
+    pub fn check_half_deleted(&self) -> Result<()> {
+        let Some(file) = self.run_files()?.into_iter().next_back() else { return Ok(()) };
+        if !self.epochs()?.is_empty() {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "{}: no manifest is here, but runs of checkpoints are, such as {}; bring the manifests back, or start over \
+             with --fresh",
+            self.storage.describe(MANIFESTS),
+            self.run_address(&file)
+        )))
     }
 
     fn load_runs(&self, manifest: &Manifest) -> Result<RestoredRuns> {
@@ -258,7 +342,7 @@ impl CheckpointStore {
         for epoch in old {
             self.storage.remove(&manifest_key(*epoch))?;
         }
-        for file in self.storage.list(RUNS)? {
+        for file in self.run_files()? {
             if !named.contains(&file) && leading_epoch(&file).is_some_and(|epoch| epoch <= newest) {
                 self.storage.remove(&run_key(&file))?;
             }
@@ -280,6 +364,11 @@ impl CheckpointStore {
 
 fn manifest_key(epoch: Epoch) -> String {
     format!("{MANIFESTS}/{:020}.json", epoch.0)
+}
+
+fn epoch_of_manifest(name: &str) -> Option<Epoch> {
+    let digits = name.strip_suffix(".json").filter(|digits| digits.len() == 20)?;
+    digits.parse().ok().map(Epoch)
 }
 
 fn run_key(file: &str) -> String {
@@ -410,6 +499,82 @@ mod tests {
         let error = store.restore_newest().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(store.last_epoch().unwrap(), Epoch(2));
+    }
+
+    #[test]
+    fn runs_without_manifests_are_no_fresh_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "a");
+        let mut state = RunState::new(0..128);
+        append(&mut state, 1, 10);
+        checkpoint(&store, 1, &state).unwrap();
+        std::fs::remove_file(folder.path().join(manifest_key(Epoch(1)))).unwrap();
+        let error = store.restore_newest().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("manifests: no manifest is here"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_other_things_stays_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| CheckpointStore::at(Arc::new(LocalDisk), &folder.path().join(name), "a");
+        let look = |name: &str| CheckpointStore::existing(Arc::new(LocalDisk), &folder.path().join(name));
+        assert!(look("new").unwrap_err().to_string().ends_with("new: no such folder"));
+        at("new").unwrap();
+        at("new").unwrap();
+        look("new").unwrap();
+        std::fs::create_dir_all(folder.path().join("data")).unwrap();
+        at("data").unwrap();
+        std::fs::create_dir_all(folder.path().join("other")).unwrap();
+        std::fs::write(folder.path().join("other/letters.csv"), "a").unwrap();
+        let error = at("other").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("it has 'letters.csv' in it, and no checkpoints"), "{error}");
+        assert!(look("other").unwrap_err().to_string().contains("it has no 'manifests' in it"));
+        assert_eq!(std::fs::read_dir(folder.path().join("other")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn verifying_names_every_damaged_run_once_with_the_checkpoints_it_takes_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "a");
+        let mut state = RunState::new(0..128);
+        for epoch in 1..=3 {
+            append(&mut state, epoch as i64, 10);
+            checkpoint(&store, epoch, &state).unwrap();
+        }
+        let epochs = store.epochs().unwrap();
+        let verified = crate::verify::verify(&store, &epochs).unwrap();
+        assert_eq!((verified.whole, verified.damages, verified.runs), (epochs.clone(), vec![], 3));
+        let second = store.load(Epoch(2)).unwrap().runs().find(|run| run.bucket == 2).unwrap().clone();
+        let path = folder.path().join(run_key(&second.file));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[17] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(folder.path().join(run_key("9-x.arrow")), "").unwrap();
+        let verified = crate::verify::verify(&store, &epochs).unwrap();
+        assert_eq!(verified.whole, [Epoch(1)]);
+        let [damage] = verified.damages.as_slice() else { panic!("{:?}", verified.damages) };
+        assert_eq!((damage.offset, damage.epochs.as_slice()), (Some(0), &[Epoch(2), Epoch(3)][..]));
+        assert!(damage.what.contains(&second.file) && damage.what.contains("the checksum of bytes 0.."), "{damage:?}");
+        assert_eq!(verified.unnamed.len(), 1);
+    }
+
+    #[test]
+    fn drafts_of_the_dead_go_and_foreign_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "a");
+        let names =
+            [".2-dead.tmp", ".00000000000000000003.json-dead.tmp", ".00000000000000000009.json-b.tmp", ".hidden"];
+        for name in names {
+            std::fs::write(folder.path().join("manifests").join(name), "").unwrap();
+        }
+        std::fs::write(folder.path().join("runs/.part"), "").unwrap();
+        checkpoint(&store, 3, &RunState::new(0..128)).unwrap();
+        store.collect_garbage(Epoch(3)).unwrap();
+        let left = store.storage().list("manifests").unwrap();
+        assert_eq!(left, [".00000000000000000009.json-b.tmp", ".hidden", "00000000000000000003.json"]);
+        assert_eq!(store.storage().list("runs").unwrap(), [".part"]);
     }
 
     #[test]

@@ -320,10 +320,11 @@ mod tests {
     fn a_failed_write_or_sync_poisons_the_writer() {
         use std::io::ErrorKind as Io;
         let full = "the disk is full; free some space, then resume";
+        let read_only = "the file system is read-only; make it writable, or name another folder";
         let cases = [
             (Fault::Write(Io::StorageFull), full, ErrorKind::Resource),
             (Fault::Sync(Io::StorageFull), full, ErrorKind::Resource),
-            (Fault::Write(Io::ReadOnlyFilesystem), "the file system is read-only", ErrorKind::Resource),
+            (Fault::Write(Io::ReadOnlyFilesystem), read_only, ErrorKind::Resource),
             (Fault::Sync(Io::Other), "other error", ErrorKind::Unavailable),
         ];
         for (fault, sentence, kind) in cases {

@@ -19,12 +19,12 @@ fn example() -> PathBuf {
 }
 
 /// An example, and how it is slowed down and killed.
-struct Pipeline {
-    name: &'static str,
+pub(crate) struct Pipeline {
+    pub(crate) name: &'static str,
     /// Where it writes, in `examples/flights`.
-    output: &'static str,
-    rounds: usize,
-    rows_per_second: &'static str,
+    pub(crate) output: &'static str,
+    pub(crate) rounds: usize,
+    pub(crate) rows_per_second: &'static str,
 }
 
 impl Pipeline {
@@ -33,12 +33,12 @@ impl Pipeline {
         self.rounds / 2
     }
 
-    fn script(&self) -> String {
+    pub(crate) fn script(&self) -> String {
         format!("{}.sql", self.name)
     }
 
     /// A working directory in which the example's relative paths lead to its data and to an output of its own.
-    fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> Home {
         let home = Home::new();
         home.write(&self.script(), std::fs::read(example().join(self.script())).unwrap());
         std::fs::create_dir_all(home.path("examples/flights")).unwrap();
@@ -80,7 +80,7 @@ impl Pipeline {
     }
 
     /// Whether what was written is the oracle's.
-    fn check(&self, home: &Home) {
+    pub(crate) fn check(&self, home: &Home) {
         let (columns, expected) = self.expected();
         let written = self.written(home, &columns);
         let wrong: Vec<_> = written.iter().filter(|(row, times)| expected.get(*row) != Some(*times)).take(5).collect();

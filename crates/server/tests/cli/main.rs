@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "files, processes and waiting are the tests' own")]
 
+mod bad_checkpoints;
 mod bad_input;
 mod bad_machine;
+mod checkpoint;
 mod commands;
 mod home;
 mod http;
 mod kill;
+mod moto;
+mod object_store;
 mod otlp;
 mod pipes;
 mod resume;

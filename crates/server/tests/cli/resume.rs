@@ -141,7 +141,9 @@ fn where_every_checkpoint_is_damaged_nothing_is_guessed() {
         fs::write(manifest, "{}").unwrap();
     }
     let answer = home.ruslo(&arguments(&["--resume"])).expect(5);
-    assert!(answer.error().starts_with("no checkpoint here is whole; the newest: c/manifests/"), "{}", answer.err);
+    let expected = "no checkpoint here is whole; bring the damaged file back from a copy, or start over with --fresh; the \
+                    newest: c/manifests/";
+    assert!(answer.error().starts_with(expected), "{}", answer.err);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Objects in an object store: any [`object_store::ObjectStore`], asked from a runtime of its own.
 //!
-//! Requests are repeated by the store's client, with growing pauses, for about a minute; then an error says so. A
+//! Requests are repeated by the store's client, with growing pauses, for about half a minute; then an error says so. A
 //! create-only write is the one that must not be believed blindly: its answer may be lost although it was applied, and
 //! the client's second try then meets its own object. So whatever is not a plain yes is settled by reading back: the
 //! bytes of a manifest name the process that wrote them.

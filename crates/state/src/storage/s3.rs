@@ -11,14 +11,17 @@ use ruslo_core::error::{Error, Result};
 
 use super::object::ObjectStorage;
 
-/// A request that fails is repeated so often at most, ...
-const TRIES: usize = 8;
+/// A request that fails is repeated so often at most, which with its pauses takes half a minute, ...
+const TRIES: usize = 10;
 
 /// ... and not after this time.
 const RETRY_TIME: Duration = Duration::from_secs(60);
 
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(8);
+
+/// How many times longer than the last one a pause is at most.
+const PAUSE_GROWTH: f64 = 3.0;
 
 /// The objects under `place`, which reads `bucket/prefix`.
 pub(super) fn open(place: &str) -> Result<ObjectStorage> {
@@ -29,7 +32,7 @@ pub(super) fn open(place: &str) -> Result<ObjectStorage> {
         return Err(Error::usage(format!("s3://{place}: write s3://bucket/prefix; the bucket is missing")));
     }
     check_endpoint(|name| std::env::var(name).ok())?;
-    let backoff = BackoffConfig { max_backoff: PAUSE_MAX, ..BackoffConfig::default() };
+    let backoff = BackoffConfig { max_backoff: PAUSE_MAX, base: PAUSE_GROWTH, ..BackoffConfig::default() };
     let retry = RetryConfig { backoff, max_retries: TRIES, retry_timeout: RETRY_TIME };
     let s3 = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry).build();
     let s3 = s3.map_err(|error| Error::usage(format!("{address}: {error}; check the AWS_* variables")))?;
