@@ -16,3 +16,14 @@ if ! command -v cargo >/dev/null 2>&1; then
   exit 2
 fi
 need cc build-essential
+
+# moto's S3 server, for the tests of checkpoints in a bucket; those tests are skipped where it is missing.
+s3_server() {
+  local home="${XDG_CACHE_HOME:-$HOME/.cache}/ruslo/moto"
+  [ -x "$home/bin/moto_server" ] && return
+  rm -rf "$home"
+  if ! { python3 -m venv "$home" && "$home/bin/pip" install --quiet 'moto[server]==5.1.22'; }; then
+    rm -rf "$home"
+    echo "moto could not be installed: the tests of checkpoints in a bucket are skipped" >&2
+  fi
+}

@@ -68,11 +68,13 @@ impl Moto {
     /// An object's bytes, as far as they are text.
     pub(crate) fn object(&self, name: &str) -> String {
         let answer = ask(self.address, &format!("GET /{BUCKET}/{name}"), b"").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        ask(self.address, &format!("DELETE /{BUCKET}/{name}"), b"").unwrap();
+        let answer = ask(self.address, &format!("DELETE /{BUCKET}/{name}"), b"").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 }
 
@@ -83,11 +85,18 @@ impl Drop for Moto {
     }
 }
 
-/// Asks with an empty line of headers; the whole answer.
+/// Who asks: the server looks for the key's name, not for the signature.
+const WHO: &str = "Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
+                   SignedHeaders=host, Signature=none";
+
+/// Asks as the owner; the whole answer.
 fn ask(address: SocketAddr, what: &str, body: &[u8]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     let length = body.len();
-    write!(stream, "{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")?;
+    write!(
+        stream,
+        "{what} HTTP/1.1\r\nHost: {address}\r\n{WHO}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    )?;
     stream.write_all(body)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

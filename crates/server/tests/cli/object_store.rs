@@ -11,7 +11,7 @@ const PLACE: &str = "s3://checkpoints/jobs/departures";
 const PREFIX: &str = "jobs/departures";
 
 fn departures() -> Pipeline {
-    Pipeline { name: "departures", output: "output", rounds: 0, rows_per_second: "20000" }
+    Pipeline { name: "departures", output: "output", rounds: 0, rows_per_second: "" }
 }
 
 const ARGUMENTS: [&str; 8] =
@@ -29,7 +29,7 @@ fn ask(home: &Home, server: &Moto, arguments: &[&str]) -> crate::home::Answer {
     home.start_with(arguments, &variables).end()
 }
 
-const SLOW: [&str; 4] = ["--set", "source.rows-per-second=20000", "--set", "execution.batch-rows=256"];
+const SLOW: [&str; 4] = ["--set", "source.rows-per-second=6000", "--set", "execution.batch-rows=256"];
 
 fn manifests(server: &Moto) -> Vec<String> {
     server.objects(&format!("{PREFIX}/manifests/"))

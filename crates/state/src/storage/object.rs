@@ -96,10 +96,10 @@ impl ObjectStorage {
         if cause.contains("169.254.169.254") || cause.contains("169.254.170.2") {
             return Error::usage(format!("{at}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"));
         }
+        if cause.contains("NoSuchBucket") {
+            return Error::usage(format!("{at}: there is no such bucket; create it, or name another"));
+        }
         match error {
-            Store::NotFound { .. } if cause.contains("NoSuchBucket") => {
-                Error::usage(format!("{at}: there is no such bucket; create it, or name another"))
-            }
             Store::NotFound { .. } => Error::corrupt(format!("{at}: the object is missing")),
             Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => Error::resource(format!(
                 "{at}: the store refuses these credentials; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the \
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn what_is_large_goes_in_parts_and_comes_back_whole() {
         let storage = storage();
-        let bytes: Vec<u8> = (0..3 * PART_BYTES as u32 + 5).map(|i| (i * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * PART_BYTES as u32 + 5).map(|i| ((i * 7) >> 3) as u8).collect();
         storage.put("r/1", &bytes).unwrap();
         assert!(storage.get("r/1").unwrap().unwrap() == bytes);
         let folder = tempfile::tempdir().unwrap();
