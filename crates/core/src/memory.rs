@@ -31,6 +31,8 @@ pub struct MemoryPool {
     limit_bytes: u64,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
+    /// Holders that can give memory back.
+    yielding: AtomicU64,
     holders: Mutex<Vec<Weak<Holder>>>,
 }
 
@@ -38,6 +40,8 @@ pub struct MemoryPool {
 struct Holder {
     name: String,
     bytes: AtomicU64,
+    /// Whether it can give memory back: by writing to disk.
+    yields: bool,
 }
 
 impl MemoryPool {
@@ -47,6 +51,7 @@ impl MemoryPool {
             limit_bytes,
             used_bytes: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
+            yielding: AtomicU64::new(0),
             holders: Mutex::new(Vec::new()),
         })
     }
@@ -68,7 +73,18 @@ impl MemoryPool {
 
     /// A holder named `name`, which holds nothing yet.
     pub fn reserve(self: &Arc<Self>, name: impl Into<String>) -> Reservation {
-        let holder = Arc::new(Holder { name: name.into(), bytes: AtomicU64::new(0) });
+        self.register(name.into(), false)
+    }
+
+    /// As [`MemoryPool::reserve`], for a holder that can do with less memory, and asks [`Reservation::may_hold`] before it
+    /// takes more.
+    pub fn reserve_yielding(self: &Arc<Self>, name: impl Into<String>) -> Reservation {
+        self.yielding.fetch_add(1, Ordering::Relaxed);
+        self.register(name.into(), true)
+    }
+
+    fn register(self: &Arc<Self>, name: String, yields: bool) -> Reservation {
+        let holder = Arc::new(Holder { name, bytes: AtomicU64::new(0), yields });
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         holders.retain(|holder| holder.strong_count() > 0);
         holders.push(Arc::downgrade(&holder));
@@ -131,6 +147,15 @@ impl Reservation {
         self.pool.peak_bytes.fetch_max(used, Ordering::Relaxed);
     }
 
+    /// Whether a holder that can give memory back may take `bytes` in all. Half of the limit is there for whoever comes
+    /// first; beyond it such holders have equal shares, and an eighth stays free for rows on their way.
+    pub fn may_hold(&self, bytes: u64) -> bool {
+        let limit = self.pool.limit_bytes;
+        let used = self.pool.used_bytes().saturating_add(bytes.saturating_sub(self.bytes()));
+        let shared = limit - limit / 8;
+        used <= limit / 2 || (used <= shared && bytes <= shared / self.pool.yielding.load(Ordering::Relaxed).max(1))
+    }
+
     fn grow(&self, more: u64) -> Result<()> {
         let limit = self.pool.limit_bytes;
         let taken = self.pool.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -155,6 +180,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if self.holder.yields {
+            self.pool.yielding.fetch_sub(1, Ordering::Relaxed);
+        }
         self.pool.used_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
     }
 }
@@ -197,6 +225,17 @@ mod tests {
         rows.resize(6).unwrap();
         index.hold(1);
         assert_eq!((pool.used_bytes(), pool.peak_bytes()), (7, 12));
+    }
+
+    #[test]
+    fn who_can_give_memory_back_takes_no_more_than_its_share() {
+        let pool = MemoryPool::new(1600);
+        let (first, second) = (pool.reserve_yielding("a"), pool.reserve_yielding("b"));
+        assert!(first.may_hold(800) && !first.may_hold(801));
+        first.resize(800).unwrap();
+        assert!(second.may_hold(600) && !second.may_hold(601));
+        drop(first);
+        assert!(second.may_hold(1400) && !second.may_hold(1401));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! The formats are specified in `docs/design/checkpoint-format.md` and `docs/design/keyed-state.md`.
 
 pub mod manifest;
+pub mod resident;
 pub mod run_file;
 pub mod runs;
 pub mod storage;

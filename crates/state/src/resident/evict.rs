@@ -1,0 +1,295 @@
+//! Staying within the memory limit: flush, evict, and load again what is asked for.
+
+use arrow::array::UInt32Array;
+use arrow::compute::take;
+use ruslo_core::error::{Error, Result};
+use ruslo_core::memory::human_bytes;
+
+use super::chain::FIRST_AT;
+use super::slab::{ABSENT, Slot, lost};
+use super::{
+    DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, REFERENCED, ResidentTable, STORED, group_of,
+};
+use crate::runs::{Kind, place_of};
+
+/// Of the keys in memory, one in so many goes when room is made.
+const EVICTED_SHARE: usize = 8;
+/// Heads that leave together.
+const EVICTED_TOGETHER: usize = 4096;
+/// A batch whose keys push each other out so often does not fit.
+const LOADS_MAX: usize = 4;
+
+/// What a batch may need.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    keys: usize,
+    chained: usize,
+    string_bytes: u64,
+}
+
+impl ResidentTable {
+    /// Whether some key may be in runs only.
+    pub(super) fn has_evicted(&self) -> bool {
+        self.groups.iter().any(|group| group.is_partial)
+    }
+
+    /// Bytes held once what `need` says has come.
+    fn bytes_with(&self, need: Need) -> u64 {
+        let groups = usize::from(self.owned.end - self.owned.start).max(1);
+        let each = 2 * need.keys / groups + 8;
+        let grown = |index: &super::index::Index| index.growth_bytes(each.min(need.keys)).saturating_sub(index.bytes());
+        let index: u64 =
+            self.groups.iter().filter(|group| group.index.len() > 0).map(|group| grown(&group.index)).sum();
+        let strings = need.string_bytes.saturating_sub(self.blobs.free_bytes());
+        self.bytes() + self.heads.growth_bytes(need.keys) + self.chains.growth_bytes(need.chained) + strings + index
+    }
+
+    /// Sees to it that a batch's new keys, rows and strings fit, if need be by evicting others.
+    ///
+    /// # Errors
+    /// `Resource`, if they do not fit however much is evicted; the disk's.
+    pub(super) fn reserve(&mut self, keys: usize, chained: usize, string_bytes: u64) -> Result<()> {
+        let need = Need { keys, chained, string_bytes };
+        let wanted = self.bytes_with(need);
+        if wanted <= self.memory.bytes() {
+            return Ok(());
+        }
+        if self.lower.is_none() {
+            return self.memory.resize(wanted);
+        }
+        if self.memory.may_hold(wanted) && self.memory.resize(wanted).is_ok() {
+            return Ok(());
+        }
+        self.make_room(need)
+    }
+
+    /// Reserves for strings without evicting; a little beyond the table's share, if need be.
+    pub(super) fn reserve_only(&mut self, string_bytes: u64) -> Result<()> {
+        let wanted = self.bytes_with(Need { keys: 0, chained: 0, string_bytes });
+        if wanted <= self.memory.bytes() { Ok(()) } else { self.memory.resize(wanted) }
+    }
+
+    fn make_room(&mut self, need: Need) -> Result<()> {
+        self.flush()?;
+        let wanted_keys = self.heads.len() / EVICTED_SHARE;
+        let enough = |table: &Self| {
+            table.heads.room() >= need.keys
+                && table.chains.room() >= need.chained
+                && table.blobs.free_bytes() >= need.string_bytes
+        };
+        let mut evicted = 0;
+        // Twice around at most: the first time the hand takes the marks away.
+        let mut steps_left = 2 * self.heads.end() as usize + 2;
+        while steps_left > 0 && !(enough(self) && evicted >= wanted_keys) {
+            let steps = steps_left.min(EVICTED_TOGETHER);
+            evicted += self.sweep(steps)?;
+            steps_left -= steps;
+        }
+        let wanted = self.bytes_with(need);
+        if wanted <= self.memory.bytes() {
+            return Ok(());
+        }
+        self.memory.resize(wanted).map_err(|error| self.minimum(wanted, &error))
+    }
+
+    fn minimum(&self, wanted: u64, error: &Error) -> Error {
+        Error::resource(format!(
+            "the memory limit is below the minimum: the rows of one batch in table '{}' need {} in memory; \
+             set 'pipeline.memory-limit' to {} at least ({error})",
+            self.name,
+            human_bytes(wanted),
+            human_bytes(2 * wanted)
+        ))
+    }
+
+    /// Moves the clock's hand over some heads: those that nobody asked for since the last time leave. How many did.
+    fn sweep(&mut self, steps: usize) -> Result<usize> {
+        let mut victims = Vec::new();
+        for _ in 0..steps {
+            if self.hand >= self.heads.end() {
+                self.hand = 0;
+            }
+            let slot = self.hand;
+            self.hand += 1;
+            let Some(header) = self.heads.word_mut(slot, 0) else { break };
+            if *header & (FREE | DIRTY) != 0 {
+                continue;
+            }
+            if *header & REFERENCED != 0 {
+                *header &= !REFERENCED;
+            } else {
+                victims.push(slot);
+            }
+        }
+        self.evict(&victims)?;
+        Ok(victims.len())
+    }
+
+    fn evict(&mut self, victims: &[Slot]) -> Result<()> {
+        for (slot, hash) in victims.iter().zip(self.hashes_of(victims)?) {
+            if self.schema.kind != Kind::Value {
+                self.drop_chain(*slot);
+            }
+            self.forget(*slot, hash);
+            if let Some(group) = self.groups.get_mut(group_of(hash)) {
+                group.is_partial = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots of the keys, brought into memory if they are in runs only, with room for new ones: `new_keys` of them,
+    /// and as many rows, and their strings.
+    pub(super) fn resident(&mut self, keys: &Keys, new_keys: usize, string_bytes: u64) -> Result<Vec<Slot>> {
+        let chained = if self.schema.kind == Kind::Value { 0 } else { new_keys };
+        self.reserve(new_keys, chained, string_bytes)?;
+        let mut slots = self.locate(keys);
+        if !self.has_evicted() {
+            return Ok(slots);
+        }
+        let mut is_nowhere = vec![false; keys.len()];
+        for _ in 0..LOADS_MAX {
+            let missing = self.missing(keys, &slots, &is_nowhere);
+            if missing.asked.is_empty() {
+                return Ok(slots);
+            }
+            let found = self.find_below(keys, &missing)?;
+            let mut is_found = vec![false; missing.asked.len()];
+            let dead = |bucket: &u32| *bucket < self.oldest;
+            let alive = found.requests.iter().zip(&found.buckets).filter(|(_, bucket)| !dead(bucket));
+            for (request, _) in alive {
+                if let Some(is_found) = is_found.get_mut(*request as usize) {
+                    *is_found = true;
+                }
+            }
+            for (row, request) in &missing.rows {
+                if let Some(is_nowhere) = is_nowhere.get_mut(*row as usize) {
+                    *is_nowhere = !is_found.get(*request).copied().unwrap_or(false);
+                }
+            }
+            let rows = found.rows.num_rows();
+            let (found_keys, found_chained) =
+                if chained == 0 && self.schema.kind == Kind::Value { (rows, 0) } else { (rows, rows) };
+            let bytes = ruslo_core::memory::batch_bytes(&found.rows) as u64;
+            let found_strings = if self.has_strings() { bytes } else { 0 };
+            self.reserve(new_keys + found_keys, chained + found_chained, string_bytes + found_strings)?;
+            self.take_in(&found)?;
+            slots = self.locate(keys);
+        }
+        let wanted = self.bytes_with(Need { keys: new_keys, chained, string_bytes });
+        Err(self.minimum(2 * wanted, &Error::resource("its keys push each other out")))
+    }
+
+    fn has_strings(&self) -> bool {
+        [&self.key, &self.sub_key, &self.value].iter().any(|part| !part.bytes_at().is_empty())
+    }
+
+    /// The keys that have to be looked for below: each once, in the order of runs.
+    fn missing(&self, keys: &Keys, slots: &[Slot], is_nowhere: &[bool]) -> Missing {
+        let absent = slots.iter().zip(is_nowhere).zip(&keys.hashes).enumerate();
+        let absent = absent
+            .filter(|(_, ((slot, is_nowhere), hash))| **slot == ABSENT && !**is_nowhere && self.is_partial(**hash));
+        let mut rows: Vec<(u64, u32)> = absent.map(|(row, (_, hash))| (place_of(*hash), row as u32)).collect();
+        rows.sort_unstable();
+        let mut missing = Missing::default();
+        let mut first_of_place = 0;
+        let mut last = None;
+        for (place, row) in rows {
+            if last != Some(place) {
+                first_of_place = missing.asked.len();
+                last = Some(place);
+            }
+            let rivals = missing.asked.iter().enumerate().skip(first_of_place);
+            let same = rivals.filter(|(_, other)| same_key(keys, **other, row)).map(|(request, _)| request).next();
+            let request = same.unwrap_or(missing.asked.len());
+            if same.is_none() {
+                missing.asked.push(row);
+            }
+            missing.rows.push((row, request));
+        }
+        missing
+    }
+
+    fn find_below(&self, keys: &Keys, missing: &Missing) -> Result<LowerRows> {
+        let lower =
+            self.lower.as_ref().ok_or_else(|| Error::internal("a keyed table without runs looks for keys there"))?;
+        for sealed in &self.pending {
+            sealed.settle()?;
+        }
+        let hashes: Vec<u64> = missing.asked.iter().filter_map(|row| keys.hashes.get(*row as usize).copied()).collect();
+        let places = UInt32Array::from(missing.asked.clone());
+        let columns = keys.columns.iter().map(|column| Ok(take(column, &places, None)?)).collect::<Result<Vec<_>>>()?;
+        lower.find(&hashes, &columns)
+    }
+
+    /// Takes rows in as they are stored: found in runs, or restored. Their keys must be absent, or begun in an earlier
+    /// call of the same restoration.
+    fn take_in(&mut self, found: &LowerRows) -> Result<()> {
+        let columns = found.rows.columns();
+        let key_columns = columns.get(..self.schema.key.len()).unwrap_or_default();
+        let rest = columns.get(self.schema.key.len()..).unwrap_or_default();
+        let (sub_columns, value_columns) = rest.split_at_checked(self.schema.sub_key.len()).unwrap_or_default();
+        let keys = self.keys(key_columns)?;
+        let sub_keys = self.sub_key.encode(sub_columns, keys.len())?;
+        let values = self.value.encode(value_columns, keys.len())?;
+        for row in 0..keys.len() {
+            if found.buckets.get(row).is_some_and(|bucket| *bucket < self.oldest) {
+                continue;
+            }
+            let (head, is_new) = self.find_or_insert(&keys, row)?;
+            let bucket = u64::from(found.buckets.get(row).copied().unwrap_or(0));
+            let group = keys.hashes.get(row).map_or(0, |hash| group_of(*hash) as u64);
+            let header = STORED | REFERENCED | group << GROUP_SHIFT | bucket;
+            if self.schema.kind == Kind::Value {
+                self.set_value(head, &values, row)?;
+            } else {
+                if is_new {
+                    self.begin_chain(head)?;
+                }
+                self.link(head, &sub_keys, &values, row, header)?;
+            }
+            *self.heads.word_mut(head, 0).ok_or_else(lost)? = header;
+        }
+        Ok(())
+    }
+
+    /// Takes in rows of a checkpoint, in pieces: before anything else is done with the table.
+    ///
+    /// # Errors
+    /// `Resource`, if they do not fit in memory; `Internal`, if they are not the table's.
+    pub fn restore(&mut self, buckets: Vec<u32>, rows: arrow::record_batch::RecordBatch) -> Result<()> {
+        let count = rows.num_rows();
+        let strings = if self.has_strings() { ruslo_core::memory::batch_bytes(&rows) as u64 } else { 0 };
+        let chained = if self.schema.kind == Kind::Value { 0 } else { count };
+        let wanted = self.bytes_with(Need { keys: count, chained, string_bytes: strings });
+        if wanted > self.memory.bytes() {
+            self.memory.resize(wanted)?;
+        }
+        self.take_in(&LowerRows { requests: Vec::new(), buckets, rows })
+    }
+
+    /// Every row of a chain goes, with its strings.
+    fn drop_chain(&mut self, head: Slot) {
+        let mut row = self.heads.word(head, FIRST_AT + self.key.words()) as Slot;
+        while row != ABSENT {
+            row = self.drop_row(row);
+        }
+    }
+}
+
+/// Keys that are looked for in runs.
+#[derive(Debug, Default)]
+struct Missing {
+    /// The row of each key that is asked for.
+    asked: Vec<u32>,
+    /// Every row that has one of them, and which.
+    rows: Vec<(u32, usize)>,
+}
+
+fn same_key(keys: &Keys, a: u32, b: u32) -> bool {
+    let (a, b) = (a as usize, b as usize);
+    keys.encoded.row(a) == keys.encoded.row(b)
+        && keys.encoded.strings.iter().all(|strings| strings.get(a) == strings.get(b))
+}
+
+const _: () = assert!(GROUP_MASK << GROUP_SHIFT & (FREE | DIRTY | REFERENCED | DELETED | STORED) == 0);

@@ -1,0 +1,47 @@
+//! What the resident layer wants of the layer below: runs that rows are flushed to and found in.
+
+use arrow::array::ArrayRef;
+use arrow::record_batch::RecordBatch;
+use ruslo_core::error::Result;
+
+use crate::runs::{DirtyRows, RunSet};
+
+/// Rows that were flushed or sealed, by key.
+pub trait Lower: Send + Sync + std::fmt::Debug {
+    /// Makes a run of rows: pieces in order of key group, each of one group.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<()>;
+
+    /// The newest rows of keys, which are distinct and in the order of runs.
+    ///
+    /// # Errors
+    /// The disk's; `Corrupt`, if a run is damaged.
+    fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows>;
+}
+
+/// Rows of some keys.
+#[derive(Debug, Clone)]
+pub struct LowerRows {
+    /// Which of the keys asked for each row is of; rows of a key in order of the sub-key.
+    pub requests: Vec<u32>,
+    /// The time bucket of each row.
+    pub buckets: Vec<u32>,
+    /// Key, sub-key and value columns.
+    pub rows: RecordBatch,
+}
+
+impl Lower for RunSet {
+    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<()> {
+        let mut failed = None;
+        let pieces = pieces.map_while(|piece| piece.and_then(|piece| piece.sorted(self.schema())).map_err(|error| failed = Some(error)).ok());
+        let added = RunSet::add(self, pieces.flatten());
+        failed.map_or(added.map(drop), Err)
+    }
+
+    fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows> {
+        let found = RunSet::find(self, hashes, keys)?;
+        Ok(LowerRows { requests: found.requests, buckets: found.rows.buckets, rows: found.rows.rows })
+    }
+}

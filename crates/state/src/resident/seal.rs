@@ -1,0 +1,173 @@
+//! Taking out what is dirty: for a checkpoint, or to make room.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::ArrayRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use ruslo_core::error::{Error, Result};
+use ruslo_core::key_group::hash_rows;
+
+use super::chain::{OWNER_AT, SUB_KEY_AT};
+use super::slab::{ABSENT, Slot, lost};
+use super::{DELETED, DIRTY, KEY_AT, Lower, ResidentTable, STORED};
+use crate::runs::{DirtyRows, Kind, Op};
+
+/// Rows that a barrier took out of a table, on their way into a run.
+#[derive(Debug)]
+pub struct Sealed {
+    lower: Option<Arc<dyn Lower>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Pieces in order of key group.
+    Waiting(Vec<DirtyRows>),
+    Settled,
+    Failed(Error),
+}
+
+impl Sealed {
+    /// Makes a run of the rows, unless that was done: by the checkpoint, or by the table when it needs room.
+    ///
+    /// # Errors
+    /// The disk's, again at every later call.
+    pub fn settle(&self) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = match std::mem::replace(&mut *state, State::Settled) {
+            State::Settled => Ok(()),
+            State::Failed(error) => Err(error),
+            State::Waiting(pieces) if pieces.is_empty() => Ok(()),
+            State::Waiting(pieces) => match &self.lower {
+                Some(lower) => lower.add(&mut pieces.into_iter().map(Ok)),
+                None => Err(Error::internal("a keyed table without runs was asked for one")),
+            },
+        };
+        if let Err(error) = &written {
+            *state = State::Failed(error.clone());
+        }
+        written
+    }
+
+    /// The rows, if they are not in a run yet.
+    pub fn rows(&self) -> Vec<DirtyRows> {
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Waiting(pieces) => pieces.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Settled)
+    }
+}
+
+impl ResidentTable {
+    /// Takes out what was written since the last call: copies, so that the table can change. Whoever has the answer
+    /// settles it before the next epoch is sealed.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub fn seal(&mut self) -> Result<Arc<Sealed>> {
+        let mut pieces = Vec::new();
+        for group in 0..self.groups.len() {
+            pieces.extend(self.seal_group(group)?);
+        }
+        let sealed = Arc::new(Sealed { lower: self.lower.clone(), state: Mutex::new(State::Waiting(pieces)) });
+        if self.lower.is_some() {
+            self.pending.retain(|earlier| !earlier.is_settled());
+            self.pending.push(Arc::clone(&sealed));
+        }
+        Ok(sealed)
+    }
+
+    /// Makes a run of what is dirty, outside of a checkpoint; and of what was sealed before.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        let Some(lower) = self.lower.clone() else { return Ok(()) };
+        for sealed in std::mem::take(&mut self.pending) {
+            sealed.settle()?;
+        }
+        if self.groups.iter().all(|group| group.dirty.is_empty()) {
+            return Ok(());
+        }
+        let mut groups = 0..self.groups.len();
+        lower.add(&mut std::iter::from_fn(|| groups.find_map(|group| self.seal_group(group).transpose())))
+    }
+
+    /// The dirty rows of one key group; they are clean afterwards, and those that were removed are gone.
+    fn seal_group(&mut self, group: usize) -> Result<Option<DirtyRows>> {
+        let dirty = self.groups.get_mut(group).map(|group| std::mem::take(&mut group.dirty)).unwrap_or_default();
+        if dirty.is_empty() {
+            return Ok(None);
+        }
+        let is_value = self.schema.kind == Kind::Value;
+        let slab = if is_value { &mut self.heads } else { &mut self.chains };
+        let (mut slots, mut buckets, mut ops, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for slot in dirty {
+            let header = slab.word_mut(slot, 0).ok_or_else(lost)?;
+            if *header & DELETED != 0 {
+                gone.push(slot);
+            }
+            if *header & (DELETED | STORED) != DELETED {
+                slots.push(slot);
+                buckets.push(*header as u32);
+                ops.push(if *header & DELETED == 0 { Op::Put } else { Op::Delete });
+            }
+            *header = (*header & !DIRTY) | STORED;
+        }
+        let sealed = self.gather(&slots, ops, buckets)?;
+        if is_value {
+            let hashes = self.hashes_of(&gone)?;
+            gone.into_iter().zip(hashes).for_each(|(slot, hash)| self.forget(slot, hash));
+        } else {
+            let emptied: Vec<_> = gone.into_iter().filter_map(|slot| self.unlink(slot)).collect();
+            let hashes = self.hashes_of(&emptied)?;
+            emptied.into_iter().zip(hashes).for_each(|(slot, hash)| self.forget(slot, hash));
+        }
+        Ok((!sealed.is_empty()).then_some(sealed))
+    }
+
+    /// Copies rows: heads, or rows of chains.
+    fn gather(&self, slots: &[Slot], ops: Vec<Op>, buckets: Vec<u32>) -> Result<DirtyRows> {
+        let keys = if self.schema.kind == Kind::Value {
+            self.key_columns(slots)?
+        } else {
+            self.key_columns(&slots.iter().map(|slot| self.chains.word(*slot, OWNER_AT) as Slot).collect::<Vec<_>>())?
+        };
+        let hashes = hash_rows(&keys, slots.len())?;
+        let columns = [keys, self.columns_of(slots)?].concat();
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        let rows = RecordBatch::try_new_with_options(self.schema.rows(), columns, &options)?;
+        Ok(DirtyRows { hashes, ops, buckets, rows: vec![rows] })
+    }
+
+    /// The columns of rows behind their keys: sub-key and value. NULL, where there is no row.
+    pub(super) fn columns_of(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
+        let (slab, from) = match self.schema.kind {
+            Kind::Value => (&self.heads, KEY_AT + self.key.words()),
+            _ => (&self.chains, SUB_KEY_AT),
+        };
+        let (first, width) = (self.sub_key.words(), self.sub_key.words() + self.value.words());
+        let mut sub_keys = vec![0; slots.len() * first];
+        let mut values = vec![0; slots.len() * (width - first)];
+        let places = sub_keys.chunks_exact_mut(first.max(1)).map(Some).chain(std::iter::repeat_with(|| None));
+        let value_places =
+            values.chunks_exact_mut((width - first).max(1)).map(Some).chain(std::iter::repeat_with(|| None));
+        for ((slot, sub_key), value) in slots.iter().zip(places).zip(value_places) {
+            let Some(found) = slab.row(*slot).and_then(|row| row.get(from..from + width)?.split_at_checked(first))
+            else {
+                continue;
+            };
+            if let Some(sub_key) = sub_key {
+                sub_key.copy_from_slice(found.0);
+            }
+            if let Some(value) = value {
+                value.copy_from_slice(found.1);
+            }
+        }
+        let present = slots.contains(&ABSENT).then(|| slots.iter().map(|slot| *slot != ABSENT).collect());
+        let sub_keys = self.sub_key.decode(&sub_keys, slots.len(), present.as_ref(), &self.blobs)?;
+        let values = self.value.decode(&values, slots.len(), present.as_ref(), &self.blobs)?;
+        Ok([sub_keys, values].concat())
+    }
+}
