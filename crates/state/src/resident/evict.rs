@@ -41,7 +41,13 @@ impl ResidentTable {
         let index: u64 =
             self.groups.iter().filter(|group| group.index.len() > 0).map(|group| grown(&group.index)).sum();
         let strings = need.string_bytes.saturating_sub(self.blobs.free_bytes());
-        self.bytes() + self.heads.growth_bytes(need.keys) + self.chains.growth_bytes(need.chained) + strings + index
+        let dirty = 8 * (need.keys + need.chained) as u64;
+        self.bytes()
+            + dirty
+            + self.heads.growth_bytes(need.keys)
+            + self.chains.growth_bytes(need.chained)
+            + strings
+            + index
     }
 
     /// Sees to it that a batch's new keys, rows and strings fit, if need be by evicting others.
@@ -63,6 +69,14 @@ impl ResidentTable {
         self.make_room(need)
     }
 
+    /// Says what is held after a change, where it came to a little more than was asked for.
+    pub(super) fn account(&self) {
+        let bytes = self.bytes();
+        if bytes > self.memory.bytes() {
+            self.memory.hold(bytes);
+        }
+    }
+
     /// Reserves for strings without evicting; a little beyond the table's share, if need be.
     pub(super) fn reserve_only(&mut self, string_bytes: u64) -> Result<()> {
         let wanted = self.bytes_with(Need { keys: 0, chained: 0, string_bytes });
@@ -81,7 +95,8 @@ impl ResidentTable {
         // Twice around at most: the first time the hand takes the marks away.
         let mut steps_left = 2 * self.heads.end() as usize + 2;
         while steps_left > 0 && !(enough(self) && evicted >= wanted_keys) {
-            let steps = steps_left.min(EVICTED_TOGETHER);
+            // Never more than once around: a head leaves once.
+            let steps = steps_left.min(EVICTED_TOGETHER).min(self.heads.end().max(1) as usize);
             evicted += self.sweep(steps)?;
             steps_left -= steps;
         }

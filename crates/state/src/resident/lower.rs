@@ -35,7 +35,9 @@ pub struct LowerRows {
 impl Lower for RunSet {
     fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<()> {
         let mut failed = None;
-        let pieces = pieces.map_while(|piece| piece.and_then(|piece| piece.sorted(self.schema())).map_err(|error| failed = Some(error)).ok());
+        let pieces = pieces.map_while(|piece| {
+            piece.and_then(|piece| piece.sorted(self.schema())).map_err(|error| failed = Some(error)).ok()
+        });
         let added = RunSet::add(self, pieces.flatten());
         failed.map_or(added.map(drop), Err)
     }

@@ -9,6 +9,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
+use ruslo_core::disk::LocalDisk;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::memory::MemoryPool;
@@ -16,14 +17,20 @@ use ruslo_core::rng::Rng;
 use ruslo_core::time::Timestamp;
 
 use super::{Lower, LowerRows, ResidentTable};
-use crate::runs::{DirtyRows, Op, TableSchema, Ttl, place_of};
+use crate::runs::{DirtyRows, Op, RunSet, TableSchema, Ttl, WorkFolder, place_of};
 
 /// Runs as a map: from the text of key and sub-key.
 #[derive(Debug)]
 pub(super) struct Below {
     schema: TableSchema,
-    rows: Mutex<BTreeMap<String, BTreeMap<(i64, u64, String), (u32, RecordBatch)>>>,
+    rows: Mutex<BTreeMap<String, Chain>>,
 }
+
+/// The rows of one key: bucket and row.
+type Chain = BTreeMap<Rank, (u32, RecordBatch)>;
+
+/// Where a row stands among those of its key.
+type Rank = (i64, u64, String);
 
 fn text(columns: &[ArrayRef], row: usize) -> String {
     let one = |column: &ArrayRef| match column.is_null(row) {
@@ -38,7 +45,7 @@ impl Below {
         Arc::new(Self { schema: schema.clone(), rows: Mutex::default() })
     }
 
-    fn rank(&self, sub_keys: &[ArrayRef], row: usize) -> (i64, u64, String) {
+    fn rank(&self, sub_keys: &[ArrayRef], row: usize) -> Rank {
         let time = sub_keys.iter().find_map(|column| column.as_primitive_opt::<Int64Type>());
         let number = sub_keys.iter().find_map(|column| column.as_primitive_opt::<UInt64Type>());
         (time.map_or(0, |times| times.value(row)), number.map_or(0, |numbers| numbers.value(row)), text(sub_keys, row))
@@ -74,7 +81,7 @@ impl Lower for Below {
         let rows = self.rows.lock().unwrap();
         let (mut requests, mut buckets, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for request in 0..hashes.len() {
-            for (bucket, row) in rows.get(&text(keys, request)).into_iter().flat_map(BTreeMap::values) {
+            for (bucket, row) in rows.get(&text(keys, request)).into_iter().flat_map(Chain::values) {
                 requests.push(request as u32);
                 buckets.push(*bucket);
                 found.push(row.clone());
@@ -139,6 +146,17 @@ impl Bench {
         Self { table, below, late: Vec::new() }
     }
 
+    /// Over runs on disk.
+    fn on_disk(schema: TableSchema, limit_bytes: u64, folder: &std::path::Path) -> Self {
+        let pool = MemoryPool::new(limit_bytes);
+        let work = WorkFolder::new(Arc::new(LocalDisk), folder.to_owned());
+        let runs = RunSet::new("t", schema.clone(), 0..KEY_GROUPS, work, pool.reserve("runs")).unwrap();
+        let below = Below::new(&schema);
+        let memory = pool.reserve_yielding("t");
+        let table = ResidentTable::new("t", schema, 0..KEY_GROUPS, memory, Some(Arc::new(runs))).unwrap();
+        Self { table, below, late: Vec::new() }
+    }
+
     fn barrier(&mut self, rng: &mut Rng) {
         // One that is not settled yet must be before the next is sealed.
         self.late.drain(..).for_each(|sealed| sealed.settle().unwrap());
@@ -161,12 +179,24 @@ fn value_of(columns: &[ArrayRef], row: usize) -> Written {
 }
 
 fn check_value_table(seed: u64, limit_bytes: Option<u64>, ttl: Option<Ttl>, universe: usize) -> bool {
-    let mut rng = Rng::seeded(seed);
     let (key, value) = schema_columns();
     let mut bench = Bench::new(TableSchema::value(key, value).with_ttl(ttl), limit_bytes);
+    let alive = check_calls(seed, &mut bench, ttl, universe);
+    if limit_bytes.is_some() {
+        let below = bench.below.rows.lock().unwrap();
+        let stored = below.iter().filter(|(_, rows)| rows.values().any(|(bucket, _)| *bucket >= bench.table.oldest));
+        let stored: Vec<_> = stored.map(|(key, _)| key.clone()).collect();
+        assert_eq!(stored, alive, "seed {seed}");
+    }
+    bench.table.has_evicted()
+}
+
+/// Random calls; the keys that are there at the end, in order.
+fn check_calls(seed: u64, bench: &mut Bench, ttl: Option<Ttl>, universe: usize) -> Vec<String> {
+    let mut rng = Rng::seeded(seed);
     let mut model: HashMap<String, (u64, Written)> = HashMap::new();
     let mut now = 100_000u64;
-    for _ in 0..400 {
+    for _ in 0..250 {
         let rows = 1 + rng.below(40);
         let keys = keys(&mut rng, rows, universe);
         let texts: Vec<_> = (0..rows).map(|row| key_text(&keys, row)).collect();
@@ -228,23 +258,16 @@ fn check_value_table(seed: u64, limit_bytes: Option<u64>, ttl: Option<Ttl>, univ
     }
     bench.barrier(&mut rng);
     bench.late.drain(..).for_each(|sealed| sealed.settle().unwrap());
-    if limit_bytes.is_some() {
-        let oldest = ttl.map_or(0, |ttl| now / ttl.unit_ms - u64::from(ttl.units));
-        let below = bench.below.rows.lock().unwrap();
-        let alive = below.iter().filter(|(_, rows)| rows.values().any(|(bucket, _)| u64::from(*bucket) >= oldest));
-        let stored: Vec<_> = alive.map(|(key, _)| key.clone()).collect();
-        let mut expected: Vec<_> = model.keys().cloned().collect();
-        expected.sort();
-        assert_eq!(stored, expected, "seed {seed}");
-    }
-    bench.table.has_evicted()
+    let mut alive: Vec<_> = model.into_keys().collect();
+    alive.sort();
+    alive
 }
 
 const TTL: Ttl = Ttl { units: 8, unit_ms: 1000 };
 
 #[test]
 fn a_value_table_is_a_map() {
-    for seed in 0..30 {
+    for seed in 0..15 {
         assert!(!check_value_table(seed, None, (seed % 2 == 0).then_some(TTL), 50 + seed as usize * 40));
     }
 }
@@ -252,8 +275,23 @@ fn a_value_table_is_a_map() {
 #[test]
 fn a_value_table_is_a_map_when_memory_is_short() {
     let evicted =
-        (0..40).filter(|seed| check_value_table(*seed, Some(200 << 10), (seed % 2 == 0).then_some(TTL), 1500));
-    assert!(evicted.count() >= 20, "memory was not short");
+        (0..24).filter(|seed| check_value_table(*seed, Some(200 << 10), (seed % 2 == 0).then_some(TTL), 1500));
+    assert!(evicted.count() >= 12, "memory was not short");
+}
+
+#[test]
+fn a_value_table_is_a_map_over_runs_on_disk() {
+    let mut evicted = 0;
+    for seed in 100..106 {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, value) = schema_columns();
+        let ttl = (seed % 2 == 0).then_some(TTL);
+        let schema = TableSchema::value(key, value).with_ttl(ttl);
+        let mut bench = Bench::on_disk(schema, 300 << 10, folder.path());
+        check_calls(seed, &mut bench, ttl, 1500);
+        evicted += usize::from(bench.table.has_evicted());
+    }
+    assert!(evicted >= 3, "memory was not short");
 }
 
 /// What a list has under a key: numbers of rows, in order.
@@ -262,7 +300,7 @@ fn check_list(seed: u64, limit_bytes: Option<u64>, universe: usize) -> bool {
     let (key, value) = schema_columns();
     let mut bench = Bench::new(TableSchema::list(key, value), limit_bytes);
     let mut model: HashMap<String, Vec<Written>> = HashMap::new();
-    for _ in 0..400 {
+    for _ in 0..250 {
         let rows = 1 + rng.below(40);
         let keys = keys(&mut rng, rows, universe);
         let texts: Vec<_> = (0..rows).map(|row| key_text(&keys, row)).collect();
@@ -307,26 +345,26 @@ fn check_list(seed: u64, limit_bytes: Option<u64>, universe: usize) -> bool {
 
 #[test]
 fn a_list_table_is_a_map_of_lists() {
-    for seed in 0..30 {
+    for seed in 0..15 {
         assert!(!check_list(seed, None, 20 + seed as usize * 20));
     }
 }
 
 #[test]
 fn a_list_table_is_a_map_of_lists_when_memory_is_short() {
-    let evicted = (0..30).filter(|seed| check_list(*seed, Some(300 << 10), 900));
-    assert!(evicted.count() >= 15, "memory was not short");
+    let evicted = (0..20).filter(|seed| check_list(*seed, Some(300 << 10), 900));
+    assert!(evicted.count() >= 10, "memory was not short");
 }
 
 #[test]
 fn a_map_table_is_a_map_of_maps() {
-    for seed in 0..30 {
+    for seed in 0..15 {
         let mut rng = Rng::seeded(seed);
         let (key, value) = schema_columns();
         let schema = TableSchema::map(key, vec![field("sub", DataType::Utf8)], value);
         let mut bench = Bench::new(schema, (seed % 2 == 0).then_some(250 << 10));
         let mut model: HashMap<String, Written> = HashMap::new();
-        for _ in 0..300 {
+        for _ in 0..200 {
             let rows = 1 + rng.below(40);
             let keys = keys(&mut rng, rows, 400);
             let sub_keys: StringArray = (0..rows).map(|_| Some("sub".repeat(rng.below(4)))).collect();

@@ -21,12 +21,13 @@ pub(super) struct Slab {
     free: Slot,
     free_rows: usize,
     used_rows: usize,
+    bytes: u64,
 }
 
 impl Slab {
     /// An empty slab of rows of `width` words, at least one.
     pub(super) fn new(width: usize) -> Self {
-        Self { width: width.max(1), chunks: Vec::new(), free: ABSENT, free_rows: 0, used_rows: 0 }
+        Self { width: width.max(1), chunks: Vec::new(), free: ABSENT, free_rows: 0, used_rows: 0, bytes: 0 }
     }
 
     /// Rows ever allocated, free ones included: slots are below it.
@@ -47,8 +48,7 @@ impl Slab {
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> u64 {
-        let chunks: usize = self.chunks.iter().map(|chunk| chunk.capacity() * 8).sum();
-        (chunks + self.chunks.capacity() * size_of::<Vec<u64>>()) as u64
+        self.bytes
     }
 
     /// Bytes that `rows` more rows would add.
@@ -111,11 +111,14 @@ impl Slab {
         if self.used_rows & (CHUNK_ROWS - 1) == 0 {
             let rows = if self.chunks.is_empty() { 0 } else { CHUNK_ROWS };
             self.chunks.push(Vec::with_capacity(rows * width));
+            self.bytes += (rows * width * 8 + size_of::<Vec<u64>>()) as u64;
         }
         let chunk = self.chunks.last_mut().ok_or_else(lost)?;
         if chunk.len() + width > chunk.capacity() {
             let rows = (2 * chunk.len() / width).clamp(8, CHUNK_ROWS);
+            let before = chunk.capacity();
             chunk.reserve_exact(rows * width - chunk.len());
+            self.bytes += ((chunk.capacity() - before) * 8) as u64;
         }
         chunk.resize(chunk.len() + width, 0);
         self.used_rows += 1;
@@ -161,7 +164,9 @@ mod tests {
         let mut slab = Slab::new(2);
         for step in [1usize, 5, 100, 3_000, 9_000, 1, 50_000] {
             let (before, foretold) = (slab.bytes(), slab.growth_bytes(step));
-            (0..step).for_each(|_| drop(slab.allocate().unwrap()));
+            for _ in 0..step {
+                slab.allocate().unwrap();
+            }
             let names = 24 * 64;
             assert!(slab.bytes() <= before + foretold + names, "{step}: {} > {before} + {foretold}", slab.bytes());
         }

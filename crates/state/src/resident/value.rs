@@ -87,6 +87,7 @@ impl ResidentTable {
             }
             *added = self.revive(*slot, false)?;
         }
+        self.account();
         Ok((Rows { slots, generation: self.generation }, added))
     }
 
@@ -120,6 +121,7 @@ impl ResidentTable {
             self.revive(*slot, true)?;
             self.set_value(*slot, &encoded, row)?;
         }
+        self.account();
         Ok(())
     }
 
@@ -166,6 +168,7 @@ impl ResidentTable {
                 self.set_value(slot, &encoded, row)?;
             }
         }
+        self.account();
         Ok(())
     }
 
@@ -180,11 +183,7 @@ impl ResidentTable {
         let keys = self.keys(keys)?;
         let at = KEY_AT + self.key.words() + at;
         let null = null.map(|(word, bit)| (KEY_AT + self.key.words() + word, bit));
-        if self.has_evicted() {
-            self.resident(&keys, keys.len(), keys.encoded.string_bytes())?;
-        } else {
-            self.reserve(keys.len(), 0, keys.encoded.string_bytes())?;
-        }
+        self.make_resident(&keys, keys.encoded.string_bytes())?;
         let mut slots = [ABSENT; BLOCK];
         for first in (0..keys.len()).step_by(BLOCK) {
             let slots = slots.get_mut(..BLOCK.min(keys.len() - first)).unwrap_or_default();
@@ -192,6 +191,7 @@ impl ResidentTable {
             let deltas = deltas.values().get(first..).unwrap_or_default();
             self.add_block(&keys, first, slots, deltas, at, null)?;
         }
+        self.account();
         Ok(())
     }
 
@@ -256,6 +256,7 @@ impl ResidentTable {
             }
         }
         self.generation += 1;
+        self.account();
         Ok(())
     }
 
