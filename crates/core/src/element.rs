@@ -72,6 +72,8 @@ pub enum BarrierKind {
     Checkpoint,
     /// Sources end with [`EndReason::Stop`] right behind the barrier.
     Stop,
+    /// Sources end with [`EndReason::Drain`] right behind the barrier, though there may be more to read: windows fire.
+    Drain,
 }
 
 /// Why an input ended.

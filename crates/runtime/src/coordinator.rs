@@ -22,8 +22,10 @@ use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Committable, Committer};
 use ruslo_core::source::Discovered;
 use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
+use ruslo_state::savepoint::Saved;
 use ruslo_state::store::CheckpointStore;
 
+use crate::ask::{self, Answer, Ask, Then};
 use crate::chain::MemberSnapshot;
 use crate::discovery::Watch;
 use crate::ledger::SourceLedger;
@@ -73,6 +75,10 @@ pub enum Message {
     Discovered(NodeIndex, Discovered),
     /// Somebody wants the job to stop at a checkpoint.
     Stop,
+    /// Somebody wants a savepoint, or an end, and to be told of it.
+    Ask(Ask),
+    /// A savepoint is made, or failed.
+    Saved(Ask, Result<Saved>),
 }
 
 /// Where messages for the coordinator wait.
@@ -178,6 +184,14 @@ pub struct Coordinator {
     /// What ended tasks put into every later checkpoint.
     remains: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
     stop_wanted: bool,
+    /// What was asked for and waits for the next checkpoint.
+    asks: Vec<Ask>,
+    /// Who is told when the job is over.
+    leaving: Vec<(Ask, Option<Saved>)>,
+    /// Savepoints that are being made of files that must stay meanwhile.
+    saving: usize,
+    /// How the job ended, as long as a savepoint is being made.
+    over: Option<Outcome>,
     completed: u64,
 }
 
@@ -191,6 +205,7 @@ struct Checkpoint {
     writing: usize,
     subtasks: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
     committables: BTreeMap<NodeIndex, Vec<Committable>>,
+    asks: Vec<Ask>,
     phase: Phase,
 }
 
@@ -221,6 +236,10 @@ impl Coordinator {
             farewells: Vec::new(),
             remains: BTreeMap::new(),
             stop_wanted: false,
+            asks: Vec::new(),
+            leaving: Vec::new(),
+            saving: 0,
+            over: None,
             completed: 0,
             spec,
         }
@@ -272,6 +291,8 @@ impl Coordinator {
         match message {
             Message::Failed(error) => return Err(error),
             Message::Stop => self.stop_wanted = true,
+            Message::Ask(ask) => self.asks.push(ask),
+            Message::Saved(ask, saved) => return Ok(self.on_saved(ask, saved)),
             Message::Ack(ack) => self.on_ack(ack)?,
             Message::Written(entries) => {
                 if let Some(current) = &mut self.current {
@@ -292,19 +313,21 @@ impl Coordinator {
     }
 
     fn begin_if_due(&mut self) -> Result<()> {
-        if self.current.is_some() {
+        if self.current.is_some() || self.over.is_some() {
             return Ok(());
         }
         let now = self.spec.environment.clock.now();
         let due = *self.due.get_or_insert(now + self.spec.interval.unwrap_or(Duration::MAX / 4));
-        if self.all_ended() || self.stop_wanted || (self.spec.interval.is_some() && now >= due) {
+        if self.all_ended() || self.stop_wanted || !self.asks.is_empty() || (self.spec.interval.is_some() && now >= due)
+        {
             self.begin(now)?;
         }
         Ok(())
     }
 
     fn begin(&mut self, now: Instant) -> Result<()> {
-        let kind = if self.stop_wanted { BarrierKind::Stop } else { BarrierKind::Checkpoint };
+        let asks = std::mem::take(&mut self.asks);
+        let kind = if self.stop_wanted { BarrierKind::Stop } else { ask::kind_of(&asks) };
         self.last_epoch = self.last_epoch.next();
         let barrier = Barrier { epoch: self.last_epoch, kind };
         let farewells = std::mem::take(&mut self.farewells);
@@ -317,6 +340,7 @@ impl Coordinator {
             writing: 0,
             subtasks: self.remains.clone(),
             committables: BTreeMap::new(),
+            asks,
             phase: Phase::Collecting,
         });
         for (task, barriers) in self.spec.barriers.iter().filter(|(task, _)| !self.ended.contains_key(task)) {
@@ -417,7 +441,13 @@ impl Coordinator {
             let manifest = self.manifest();
             self.submit(move || store.publish(&manifest).map(|()| Message::Committed));
         } else {
-            self.submit_commit(move || store.collect_garbage(epoch).map(|()| Message::Committed));
+            let is_saving = self.saving > 0;
+            self.submit_commit(move || {
+                if !is_saving {
+                    store.collect_garbage(epoch)?;
+                }
+                Ok(Message::Committed)
+            });
         }
         Ok(())
     }
@@ -436,6 +466,7 @@ impl Coordinator {
     }
 
     fn on_committed(&mut self) -> Option<Outcome> {
+        let manifest = self.manifest();
         let current = self.current.take()?;
         let now = self.spec.environment.clock.now();
         let took = now.saturating_sub(current.begun);
@@ -446,9 +477,52 @@ impl Coordinator {
         tracing::debug!(epoch = current.epoch.0, took_ms = took.as_millis() as u64, "checkpoint");
         self.due = None;
         if self.is_finished() {
-            return Some(Outcome::Finished);
+            self.over = Some(Outcome::Finished);
+        } else if current.kind == BarrierKind::Stop {
+            self.over = Some(Outcome::Stopped(current.epoch));
         }
-        (current.kind == BarrierKind::Stop).then_some(Outcome::Stopped(current.epoch))
+        self.answer(current.asks, manifest);
+        self.conclude()
+    }
+
+    /// Answers what was asked of the checkpoint that `manifest` is, now or when the job is over.
+    fn answer(&mut self, asks: Vec<Ask>, manifest: Manifest) {
+        let manifest = Arc::new(manifest);
+        for ask in asks {
+            if ask.target.is_none() {
+                self.leaving.push((ask, None));
+            } else if manifest.finished {
+                ask.reply(Err(ask::nothing_left()));
+            } else {
+                self.saving += 1;
+                let (store, mailbox, manifest) =
+                    (self.spec.store.clone(), Arc::clone(&self.spec.mailbox), Arc::clone(&manifest));
+                self.spec.io.submit(Box::new(move || {
+                    let saved = ask.save(&store, &manifest);
+                    mailbox.post(Message::Saved(ask, saved));
+                }));
+            }
+        }
+    }
+
+    fn on_saved(&mut self, ask: Ask, saved: Result<Saved>) -> Option<Outcome> {
+        self.saving = self.saving.saturating_sub(1);
+        match (saved, ask.then) {
+            (Ok(saved), Then::GoOn) => ask.reply(Ok(Answer { epoch: saved.epoch, saved: Some(saved), ended: None })),
+            (Ok(saved), Then::Stop | Then::Drain) => self.leaving.push((ask, Some(saved))),
+            (Err(error), _) => ask.reply(Err(error)),
+        }
+        self.conclude()
+    }
+
+    /// How the job ended, once nothing is left to be done; tells who waits for it.
+    fn conclude(&mut self) -> Option<Outcome> {
+        let outcome = self.over.filter(|_| self.saving == 0)?;
+        for (ask, saved) in self.leaving.drain(..) {
+            let epoch = saved.as_ref().map_or(self.last_epoch, |saved| saved.epoch);
+            ask.reply(Ok(Answer { epoch, saved, ended: Some(outcome) }));
+        }
+        self.over.take()
     }
 
     /// Whether every task has ended because the input has, and has said farewell in a checkpoint.
@@ -474,6 +548,7 @@ impl Coordinator {
             plan: self.spec.plan.clone(),
             repeats: None,
             attempt: None,
+            savepoint: None,
             finished: self.is_finished(),
             written_at: self.spec.environment.clock.wall(),
             operators,

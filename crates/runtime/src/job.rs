@@ -362,6 +362,7 @@ impl<'a> Builder<'a> {
             plan: self.spec.plan.clone(),
             repeats: None,
             attempt: None,
+            savepoint: None,
             finished: false,
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),

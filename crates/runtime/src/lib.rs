@@ -13,6 +13,7 @@
 //! in an order that follows from a seed.
 
 pub mod activity;
+pub mod ask;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;

@@ -254,9 +254,11 @@ impl SourceHead {
         if self.ending.is_none()
             && let Some(barrier) = lock(&self.barriers).pop_front()
         {
-            if barrier.kind == BarrierKind::Stop {
-                self.ending = Some(EndReason::Stop);
-            }
+            self.ending = match barrier.kind {
+                BarrierKind::Checkpoint => None,
+                BarrierKind::Stop => Some(EndReason::Stop),
+                BarrierKind::Drain => Some(EndReason::Drain),
+            };
             return Ok(SourcePoll::Event(Event::Barrier(barrier)));
         }
         if only_barriers {

@@ -186,6 +186,7 @@ impl Work {
             plan: None,
             repeats: None,
             attempt: None,
+            savepoint: None,
             finished: outputs.is_some(),
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),

@@ -95,6 +95,10 @@ impl Checkpoints {
         &self.store
     }
 
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.sinks.environment.disk)
+    }
+
     pub(crate) fn newest(&self) -> Result<Newest> {
         let Some(epoch) = self.store.epochs()?.into_iter().next_back() else { return Ok(Newest::Nothing) };
         match self.store.load(epoch) {

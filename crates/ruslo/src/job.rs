@@ -1,5 +1,6 @@
 //! A started job: watched, stopped, waited for.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use ruslo_sql::{BatchEnd, BatchStop};
 
 use crate::batch::BatchRun;
 use crate::checkpoints::Checkpoints;
+use crate::control::{Asked, Control};
 use crate::summary::{State, Summary};
 use crate::supervise::{Restarts, StopSupervised, Supervised, Watcher};
 
@@ -126,6 +128,21 @@ impl Job {
         })
     }
 
+    /// A handle that asks it for savepoints, or to end, and waits until that is done.
+    pub fn control(&self) -> Control {
+        let asked = match &self.run {
+            Run::Running(running) => Asked::Streaming(running.stop_handle()),
+            Run::Batch(batch) => Asked::Batch(batch.stop_handle()),
+            Run::Finished(_) => Asked::Nothing,
+        };
+        Control::new(&self.name, asked, self.checkpoints.disk())
+    }
+
+    /// The folder in which its checkpoints are kept; none, if that is not on this machine.
+    pub fn checkpoint_dir(&self) -> Option<&Path> {
+        self.checkpoints.store().local_folder()
+    }
+
     /// What it has come to so far.
     pub fn summary(&self) -> Summary {
         match &self.run {
@@ -221,8 +238,6 @@ impl Job {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use ruslo_core::disk::LocalDisk;
     use ruslo_core::error::ErrorKind;
     use ruslo_core::plan::CompiledPlan;

@@ -48,6 +48,7 @@
 
 mod batch;
 mod checkpoints;
+mod control;
 mod decision;
 pub mod inspect;
 mod job;
@@ -71,8 +72,9 @@ pub use ruslo_runtime::activity::Spent;
 pub use ruslo_runtime::channel::Fill;
 pub use ruslo_runtime::coordinator::CheckpointReport;
 pub use ruslo_runtime::status::{ChannelStatus, EdgeStatus, JobStatus, OperatorStatus, Role};
-pub use ruslo_sql::{JobKind, SCRIPT_BYTES_MAX, SETTINGS, SettingSpec};
+pub use ruslo_sql::{JobKind, SCRIPT_BYTES_MAX, SETTINGS, SettingSpec, parse_duration};
 
+pub use control::{Control, Ending, Report, Request};
 pub use decision::StartMode;
 pub use job::{Ended, Job, StopHandle};
 pub use pipeline::{CHECKPOINT_INTERVAL_DEFAULT, MEMORY_LIMIT_DEFAULT_BYTES, Pipeline};

@@ -24,6 +24,7 @@ use ruslo_core::plan::CompiledPlan;
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
 use ruslo_core::time::Timestamp;
+use ruslo_runtime::ask::Ask;
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::threads::{self, RunningJob};
 use ruslo_runtime::job::{JobConfig, JobSpec, Start};
@@ -167,6 +168,17 @@ impl Watcher {
 impl StopSupervised {
     pub(crate) fn stop(&self) {
         self.0.stop();
+    }
+
+    /// Leaves `ask` with the attempt that runs; whether one does.
+    pub(crate) fn ask(&self, ask: Ask) -> bool {
+        match &self.0.lock().stop {
+            Some(running) => {
+                running.ask(ask);
+                true
+            }
+            None => false,
+        }
     }
 }
 

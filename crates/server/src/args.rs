@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ruslo::StartMode;
@@ -30,6 +31,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Checkpoint,
     },
+    /// Have a running job make a savepoint, and go on
+    #[command(after_help = exit::HELP)]
+    Savepoint(Savepoint),
+    /// Stop a running job at a checkpoint, from which it can go on
+    #[command(after_help = exit::HELP)]
+    Stop(Stop),
     /// Measure how fast this machine runs a benchmark
     Bench {
         #[command(subcommand)]
@@ -170,6 +177,48 @@ pub(crate) struct Run {
     pub(crate) otlp: Option<String>,
 
     /// How the summary is told: text on standard error, or one line of JSON, the last one on standard output
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Savepoint {
+    /// The checkpoint folder that the job runs on, such as .ruslo/checkpoints/<job name>
+    #[arg(value_name = "CHECKPOINT_DIR")]
+    pub(crate) checkpoint_dir: PathBuf,
+
+    /// The folder of the savepoint: a new one, or an empty one
+    #[arg(value_name = "TARGET_DIR")]
+    pub(crate) target: PathBuf,
+
+    /// How long to wait for it, such as 30s or 10min [default: 10min]
+    #[arg(long, value_name = "TIME", value_parser = ruslo::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Text, or one line of JSON
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Stop {
+    /// The checkpoint folder that the job runs on, such as .ruslo/checkpoints/<job name>
+    #[arg(value_name = "CHECKPOINT_DIR")]
+    pub(crate) checkpoint_dir: PathBuf,
+
+    /// Make a savepoint of where it stops: the folder, a new one or an empty one
+    #[arg(long, value_name = "TARGET_DIR")]
+    pub(crate) savepoint: Option<PathBuf>,
+
+    /// Let open windows fire as if the input had ended; the job is finished then, and does not go on
+    #[arg(long)]
+    pub(crate) drain: bool,
+
+    /// How long to wait for it, such as 30s or 10min [default: 10min]
+    #[arg(long, value_name = "TIME", value_parser = ruslo::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Text, or one line of JSON
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
 }

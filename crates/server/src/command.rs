@@ -8,7 +8,7 @@ use ruslo::{Environment, Error, JobKind, Pipeline, Program, Result, SCRIPT_BYTES
 
 use crate::args::{Benchmark, Cli, Command, Run, Sql};
 use crate::screen::Screen;
-use crate::{bench, checkpoint, exit, log, run, text};
+use crate::{bench, checkpoint, control, exit, log, run, text};
 
 /// What messages call a script that comes by the pipe.
 const STDIN: &str = "standard input";
@@ -22,6 +22,8 @@ pub(crate) fn execute(cli: &Cli) -> ExitCode {
         Command::Check(sql) => plan(&program(sql), &screen).and_then(|pipeline| say(&checked(&pipeline))),
         Command::Explain(sql) => plan(&program(sql), &screen).and_then(|pipeline| say(&explained(&pipeline))),
         Command::Checkpoint { what } => return checkpoint::run(what, &screen),
+        Command::Savepoint(arguments) => control::savepoint(arguments),
+        Command::Stop(arguments) => control::stop(arguments),
         Command::Bench { benchmark: Benchmark::Nexmark(arguments) } => return bench::run(arguments, &screen),
         Command::Version => say(&format!("ruslo {}\n", env!("CARGO_PKG_VERSION"))),
     };

@@ -7,6 +7,16 @@ use ruslo::ErrorKind;
 /// Stopped by Ctrl-C or SIGTERM: 128 + SIGINT, as shells have it.
 pub(crate) const STOPPED: u8 = 130;
 
+const KINDS: [ErrorKind; 7] = [
+    ErrorKind::Usage,
+    ErrorKind::Data,
+    ErrorKind::Resource,
+    ErrorKind::Corrupt,
+    ErrorKind::Fenced,
+    ErrorKind::Unavailable,
+    ErrorKind::Internal,
+];
+
 /// The exit codes, for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -18,7 +28,7 @@ Exit codes:
     6  another process is running on the same checkpoints
     7  something outside does not answer now; trying again may help
    70  an error of ruslo's own; please report it
-  130  stopped by Ctrl-C or SIGTERM";
+  130  stopped by Ctrl-C, SIGTERM or 'ruslo stop'";
 
 /// The exit code of an error.
 pub(crate) fn code(kind: ErrorKind) -> u8 {
@@ -31,6 +41,11 @@ pub(crate) fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Unavailable => 7,
         ErrorKind::Internal => 70,
     }
+}
+
+/// The kind that [`name`] calls so.
+pub(crate) fn kind(called: &str) -> Option<ErrorKind> {
+    KINDS.into_iter().find(|kind| name(*kind) == called)
 }
 
 /// What a kind is called where machines read it.
@@ -57,21 +72,12 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_code_of_its_own_that_help_explains() {
-        let kinds = [
-            ErrorKind::Usage,
-            ErrorKind::Data,
-            ErrorKind::Resource,
-            ErrorKind::Corrupt,
-            ErrorKind::Fenced,
-            ErrorKind::Unavailable,
-            ErrorKind::Internal,
-        ];
-        let mut codes: Vec<_> = kinds.into_iter().map(code).chain([0, STOPPED]).collect();
+        let mut codes: Vec<_> = KINDS.into_iter().map(code).chain([0, STOPPED]).collect();
         for code in &codes {
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
         }
         codes.sort();
         codes.dedup();
-        assert_eq!(codes.len(), kinds.len() + 2);
+        assert_eq!(codes.len(), KINDS.len() + 2);
     }
 }

@@ -7,6 +7,7 @@ use ruslo::{Ended, Error, Job, Pipeline, Result, State};
 
 use crate::args::{Output, Run};
 use crate::command::say;
+use crate::control::Door;
 use crate::figures::Watched;
 use crate::http::{self, Listening};
 use crate::otlp::{self, Export};
@@ -37,12 +38,28 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
         Ok(export) => export,
         Err(error) => return fail(&error, screen),
     };
+    let door = door(&job, screen);
     View::new(screen).follow(&job, &asked);
+    // Before the folder may go.
+    door.iter().for_each(Door::close);
     let ended = job.end();
+    door.into_iter().for_each(Door::leave);
     if let Some(export) = export {
         export.finish();
     }
     tell(arguments, &ended, screen)
+}
+
+/// Where the job can be asked for something. It runs all the same where no socket can be.
+fn door(job: &Job, screen: &Screen) -> Option<Door> {
+    let folder = job.checkpoint_dir().filter(|_| !job.is_already_finished())?;
+    match Door::open(job.control(), folder, screen) {
+        Ok(door) => Some(door),
+        Err(error) => {
+            screen.line(&format!("warning: `ruslo savepoint` and `ruslo stop` cannot reach this job: {error}"));
+            None
+        }
+    }
 }
 
 /// Where others can watch the job: what is wrong with these is told before it starts.
@@ -64,7 +81,7 @@ impl Outlets {
             if let Some(address) = listening.address() {
                 screen.line(&format!("listening on http://{address}"));
             }
-            listening.answer_for(Arc::clone(&watched))?;
+            listening.answer_for(Arc::clone(&watched), job.control())?;
         }
         self.collector.map(|settings| otlp::start(settings, watched, screen)).transpose()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::HumanCount;
+use indicatif::{BinaryBytes, HumanCount};
 use ruslo::Pipeline;
 
 /// `80,789`.
@@ -13,6 +13,11 @@ pub(crate) fn count(n: u64) -> String {
 /// `1 row`, `2 rows`.
 pub(crate) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
+/// `0 B`, `1.5 KiB`.
+pub(crate) fn bytes(n: u64) -> String {
+    BinaryBytes(n).to_string()
 }
 
 /// `24 ms`, `1.2 s`, `3 min 20 s`.

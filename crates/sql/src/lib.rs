@@ -94,7 +94,7 @@ pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop, Scratch};
 pub use diagnostic::Script;
 pub use restart::{RestartKind, RestartSettings};
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
-pub use settings::{AggregatePhases, RuntimeMode, SETTINGS, SettingSpec, Settings};
+pub use settings::{AggregatePhases, RuntimeMode, SETTINGS, SettingSpec, Settings, duration as parse_duration};
 
 use connect::Connections;
 use job::PlannedJob;

@@ -340,7 +340,10 @@ fn with_unit(value: &str) -> Option<(u64, String)> {
 }
 
 /// A time as Flink writes it: `10 s`, `500ms`, `1 min`; a bare number is milliseconds.
-pub(crate) fn duration(value: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// A sentence that names the value.
+pub fn duration(value: &str) -> Result<Duration, String> {
     let no_time = || format!("'{value}' is not a time such as '10 s', '500 ms' or '1 min'");
     let (number, unit) = with_unit(value).ok_or_else(no_time)?;
     let unit_ns: u64 = match unit.as_str() {

@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod resident;
 pub mod run_file;
 pub mod runs;
+pub mod savepoint;
 pub mod storage;
 pub mod store;
 pub mod table;

@@ -39,12 +39,22 @@ pub struct Manifest {
     /// fills it in; none in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
+    /// Set in savepoints alone: see [`crate::savepoint`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub savepoint: Option<SavepointNote>,
     /// Whether the pipeline was complete: nothing is left to resume.
     pub finished: bool,
     /// When it was written, in milliseconds since 1970; for people.
     pub written_at: Timestamp,
     /// The state of each operator.
     pub operators: BTreeMap<OperatorId, OperatorEntry>,
+}
+
+/// What tells a savepoint from a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointNote {
+    /// The name of the job that it is of; for people.
+    pub job: String,
 }
 
 /// What one operator put into a checkpoint.
@@ -165,6 +175,13 @@ impl RunRef {
     }
 }
 
+impl OperatorEntry {
+    /// The runs that it names, to be changed.
+    pub fn runs_mut(&mut self) -> impl Iterator<Item = &mut RunRef> {
+        self.subtasks.iter_mut().flat_map(|task| task.tables.values_mut().flatten())
+    }
+}
+
 impl Manifest {
     /// The checkpoint that this one is: output of later epochs is not part of it.
     pub fn origin(&self) -> Epoch {
@@ -239,6 +256,7 @@ mod tests {
             plan: None,
             repeats: None,
             attempt: None,
+            savepoint: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OperatorId(0xab), entry)].into(),

@@ -29,15 +29,7 @@ pub fn encode(batch: &RecordBatch, file: &mut Vec<u8>) -> Result<(u64, u64)> {
 /// `Corrupt`, naming the file and what does not fit.
 pub fn decode(reference: &RunRef, path: &Path, file: &[u8]) -> Result<RecordBatch> {
     let corrupt = |what: &str| Error::corrupt(format!("{}: {what}", path.display()));
-    let start = usize::try_from(reference.offset).map_err(|_| corrupt("an offset is out of range"))?;
-    let length = usize::try_from(reference.length).map_err(|_| corrupt("a length is out of range"))?;
-    let bytes = start
-        .checked_add(length)
-        .and_then(|end| file.get(start..end))
-        .ok_or_else(|| corrupt(&format!("the file ends before byte {}", start.saturating_add(length))))?;
-    if crc32fast::hash(bytes) != reference.crc32 {
-        return Err(corrupt(&format!("the checksum of bytes {start}..{} does not fit", start + length)));
-    }
+    let bytes = checked(reference, path, file)?;
     check_messages(bytes).map_err(corrupt)?;
     // The checksum fits, so this was written on purpose; but the library panics over some bytes that are no batch.
     let read = std::panic::catch_unwind(|| StreamReader::try_new(bytes, None)?.next().transpose());
@@ -47,6 +39,24 @@ pub fn decode(reference: &RunRef, path: &Path, file: &[u8]) -> Result<RecordBatc
         return Err(corrupt(&format!("a run has {} rows instead of {}", batch.num_rows(), reference.rows)));
     }
     Ok(batch)
+}
+
+/// The bytes of the run that `reference` names in those of its file.
+///
+/// # Errors
+/// `Corrupt`, if they are not as they were written.
+pub fn checked<'a>(reference: &RunRef, path: &Path, file: &'a [u8]) -> Result<&'a [u8]> {
+    let corrupt = |what: &str| Error::corrupt(format!("{}: {what}", path.display()));
+    let start = usize::try_from(reference.offset).map_err(|_| corrupt("an offset is out of range"))?;
+    let length = usize::try_from(reference.length).map_err(|_| corrupt("a length is out of range"))?;
+    let bytes = start
+        .checked_add(length)
+        .and_then(|end| file.get(start..end))
+        .ok_or_else(|| corrupt(&format!("the file ends before byte {}", start.saturating_add(length))))?;
+    if crc32fast::hash(bytes) != reference.crc32 {
+        return Err(corrupt(&format!("the checksum of bytes {start}..{} does not fit", start + length)));
+    }
+    Ok(bytes)
 }
 
 /// That each message of a stream is as long as it says and is not compressed: otherwise a few bytes could ask for all of

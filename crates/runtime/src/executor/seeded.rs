@@ -11,6 +11,7 @@ use ruslo_core::clock::{Clock, Instant, VirtualClock};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
 
+use crate::ask::Ask;
 use crate::coordinator::{Coordinator, IoJob, IoPool, Mailbox, Message, Outcome};
 use crate::job::{Job, JobSpec};
 use crate::layout::Layout;
@@ -68,6 +69,11 @@ impl SeededJob {
     /// Asks the job to stop at a checkpoint.
     pub fn stop(&self) {
         self.mailbox.post(Message::Stop);
+    }
+
+    /// Asks the job for a savepoint, or to end.
+    pub fn ask(&self, ask: Ask) {
+        self.mailbox.post(Message::Ask(ask));
     }
 
     /// Takes one step; how the job ended, once it has.

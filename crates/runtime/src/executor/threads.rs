@@ -13,6 +13,7 @@ use std::time::Duration;
 use ruslo_core::clock::{Clock, Instant};
 use ruslo_core::error::{Error, Result};
 
+use crate::ask::Ask;
 use crate::coordinator::{Coordinator, IoJob, IoPool, Mailbox, Message, Outcome};
 use crate::job::{Job, JobSpec};
 use crate::layout::Layout;
@@ -253,6 +254,11 @@ impl StopHandle {
     /// Asks the job to stop at a checkpoint, from which it can resume.
     pub fn stop(&self) {
         self.0.post(Message::Stop);
+    }
+
+    /// Asks the job for a savepoint, or to end, and to answer. Nobody answers if it has ended or fails.
+    pub fn ask(&self, ask: Ask) {
+        self.0.post(Message::Ask(ask));
     }
 }
 

@@ -5,10 +5,12 @@
 //! | `/metrics` | everything in Prometheus' text |
 //! | `/api/v1/jobs` | the graph and its figures in JSON |
 //! | `/healthz` | `ok` |
+//! | `POST /api/v1/jobs/NAME/savepoints`, `…/stop` | see [`control`] |
 //!
 //! It listens before the job starts, so that a port that is taken is an error at once, and answers as long as the job
 //! runs.
 
+mod control;
 mod json;
 mod prometheus;
 
@@ -17,11 +19,12 @@ use std::sync::Arc;
 use std::thread::Builder;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Path};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use ruslo::{Error, Result};
+use axum::routing::{get, post};
+use ruslo::{Control, Error, Result};
 
 use crate::figures::{SAMPLE_EVERY, Watched};
 
@@ -61,9 +64,9 @@ impl Listening {
     ///
     /// # Errors
     /// `Resource`, if there is no thread to be had.
-    pub(crate) fn answer_for(self, watched: Arc<Watched>) -> Result<()> {
+    pub(crate) fn answer_for(self, watched: Arc<Watched>, control: Control) -> Result<()> {
         let answer = move || {
-            if let Err(error) = serve(self.0, watched) {
+            if let Err(error) = serve(self.0, watched, control) {
                 tracing::warn!("http: {error}");
             }
         };
@@ -72,7 +75,7 @@ impl Listening {
     }
 }
 
-fn serve(listener: TcpListener, watched: Arc<Watched>) -> std::io::Result<()> {
+fn serve(listener: TcpListener, watched: Arc<Watched>, control: Control) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -84,16 +87,30 @@ fn serve(listener: TcpListener, watched: Arc<Watched>) -> std::io::Result<()> {
                 sampled.sample();
             }
         });
-        axum::serve(listener, router(watched)).await
+        let service = router(watched, control).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, service).await
     })
 }
 
-fn router(watched: Arc<Watched>) -> Router {
+fn router(watched: Arc<Watched>, asked: Control) -> Router {
+    let stopped = asked.clone();
     let (metrics, jobs) = (Arc::clone(&watched), watched);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(move || async move { answer_metrics(&metrics) }))
         .route("/api/v1/jobs", get(move || async move { axum::Json(json::jobs(&jobs.figures())) }))
+        .route(
+            "/api/v1/jobs/{name}/savepoints",
+            post(move |ConnectInfo(from): ConnectInfo<SocketAddr>, Path(name): Path<String>, body: control::Body| {
+                control::savepoint(asked.clone(), from, name, body)
+            }),
+        )
+        .route(
+            "/api/v1/jobs/{name}/stop",
+            post(move |ConnectInfo(from): ConnectInfo<SocketAddr>, Path(name): Path<String>, body: control::Body| {
+                control::stop(stopped.clone(), from, name, body)
+            }),
+        )
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /api/v1/jobs and /healthz\n") })
 }
 

@@ -17,4 +17,5 @@ mod object_store;
 mod otlp;
 mod pipes;
 mod resume;
+mod savepoint;
 mod watched;
