@@ -85,4 +85,14 @@ mod tests {
         let expected: Vec<_> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
         assert_eq!(names, expected);
     }
+
+    #[test]
+    fn who_can_be_read_or_written_says_what_it_promises() {
+        let neither = |name: &&str| {
+            let registry = registry();
+            let connector = registry.connector(name).unwrap();
+            connector.source_guarantee().is_none() && connector.sink_guarantee().is_none()
+        };
+        assert_eq!(registry().names().find(neither), None);
+    }
 }

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use crate::dead_letter::OnError;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::sink::Sink;
+use crate::sink::{Guarantee, Sink};
 use crate::source::Source;
 
 /// An option that a table may carry in its WITH clause.
@@ -130,6 +130,16 @@ pub trait Connector: Send + Sync {
         &[]
     }
 
+    /// The most that its tables can promise where they are read; none, if they cannot be.
+    fn source_guarantee(&self) -> Option<Guarantee> {
+        None
+    }
+
+    /// The most that its tables can promise where they are written; none, if they cannot be.
+    fn sink_guarantee(&self) -> Option<Guarantee> {
+        None
+    }
+
     /// Reads the columns `projection` (indexes into the table's schema, ascending) of a table.
     ///
     /// # Errors
@@ -171,6 +181,11 @@ impl Registry {
             let known: Vec<_> = self.names().collect();
             Error::usage(format!("unknown connector '{name}'; this build has {}", known.join(", ")))
         })
+    }
+
+    /// All connectors, by name.
+    pub fn connectors(&self) -> impl Iterator<Item = &Arc<dyn Connector>> + '_ {
+        self.connectors.values()
     }
 
     /// All names, ascending.

@@ -40,6 +40,8 @@ pub struct OperatorMetrics {
     pub dead_letter_rows: Counter,
     /// Rows whose event time was too far ahead of the clock to move the watermark.
     pub ahead_rows: Counter,
+    /// Rows that a sink does not show any more, whether an earlier process has shown them or not: at-most-once.
+    pub in_doubt_rows: Counter,
     /// Files that appeared in a watched folder and are too old to be read, since the process began: not kept.
     pub too_old_files: Counter,
 }
@@ -62,6 +64,13 @@ pub struct RowCounts {
     /// Rows too far ahead of the clock to move the watermark.
     #[serde(default)]
     pub ahead_rows: u64,
+    /// Rows not shown again, whether they were shown before or not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_doubt_rows: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl OperatorMetrics {
@@ -74,6 +83,7 @@ impl OperatorMetrics {
             skipped_rows: self.skipped_rows.get(),
             dead_letter_rows: self.dead_letter_rows.get(),
             ahead_rows: self.ahead_rows.get(),
+            in_doubt_rows: self.in_doubt_rows.get(),
         }
     }
 
@@ -85,6 +95,7 @@ impl OperatorMetrics {
         self.skipped_rows.set(counts.skipped_rows);
         self.dead_letter_rows.set(counts.dead_letter_rows);
         self.ahead_rows.set(counts.ahead_rows);
+        self.in_doubt_rows.set(counts.in_doubt_rows);
     }
 }
 
@@ -99,6 +110,7 @@ impl std::ops::Add for RowCounts {
             skipped_rows: self.skipped_rows + other.skipped_rows,
             dead_letter_rows: self.dead_letter_rows + other.dead_letter_rows,
             ahead_rows: self.ahead_rows + other.ahead_rows,
+            in_doubt_rows: self.in_doubt_rows + other.in_doubt_rows,
         }
     }
 }

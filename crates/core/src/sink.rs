@@ -14,7 +14,7 @@ use crate::operator::{Progress, Subtask};
 #[serde(transparent)]
 pub struct Committable(pub serde_json::Value);
 
-/// What a sink can promise under failures.
+/// What a pipeline promises under failures, and the most that a source or a sink lets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guarantee {
     /// What was read since the last checkpoint is lost with the process; no row comes twice. So it is where input cannot

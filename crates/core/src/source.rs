@@ -15,6 +15,7 @@ use crate::clock::Instant;
 use crate::dead_letter::{Origins, Rejected};
 use crate::environment::Environment;
 use crate::error::Result;
+use crate::sink::Guarantee;
 use crate::time::Timestamp;
 
 /// A reader's place in a split; the connector's own notation, stored in checkpoints.
@@ -135,6 +136,11 @@ pub trait Source: Send + Sync {
     /// Whether what was read can be read again, after the process died.
     fn is_replayable(&self) -> bool {
         true
+    }
+
+    /// The most that a pipeline can promise that reads it.
+    fn guarantee(&self) -> Guarantee {
+        if self.is_replayable() { Guarantee::ExactlyOnce } else { Guarantee::AtMostOnce }
     }
 
     /// Rows a second that are read at most, if the table does not say otherwise.

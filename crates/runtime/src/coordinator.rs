@@ -79,6 +79,8 @@ pub enum Message {
     Ask(Ask),
     /// A savepoint is made, or failed.
     Saved(Ask, Result<Saved>),
+    /// Somebody holds more than is good until the next checkpoint.
+    CheckpointWanted,
 }
 
 /// Where messages for the coordinator wait.
@@ -100,7 +102,7 @@ impl Mailbox {
         self.scheduler.wake(self.coordinator);
     }
 
-    fn take(&self) -> Option<Message> {
+    pub(crate) fn take(&self) -> Option<Message> {
         lock(&self.queue).pop_front()
     }
 }
@@ -192,6 +194,7 @@ pub struct Coordinator {
     saving: usize,
     /// How the job ended, as long as a savepoint is being made.
     over: Option<Outcome>,
+    checkpoint_wanted: bool,
     completed: u64,
 }
 
@@ -240,6 +243,7 @@ impl Coordinator {
             leaving: Vec::new(),
             saving: 0,
             over: None,
+            checkpoint_wanted: false,
             completed: 0,
             spec,
         }
@@ -293,6 +297,7 @@ impl Coordinator {
             Message::Stop => self.stop_wanted = true,
             Message::Ask(ask) => self.asks.push(ask),
             Message::Saved(ask, saved) => return Ok(self.on_saved(ask, saved)),
+            Message::CheckpointWanted => self.checkpoint_wanted = true,
             Message::Ack(ack) => self.on_ack(ack)?,
             Message::Written(entries) => {
                 if let Some(current) = &mut self.current {
@@ -318,8 +323,8 @@ impl Coordinator {
         }
         let now = self.spec.environment.clock.now();
         let due = *self.due.get_or_insert(now + self.spec.interval.unwrap_or(Duration::MAX / 4));
-        if self.all_ended() || self.stop_wanted || !self.asks.is_empty() || (self.spec.interval.is_some() && now >= due)
-        {
+        let is_asked = self.stop_wanted || self.checkpoint_wanted || !self.asks.is_empty();
+        if self.all_ended() || is_asked || (self.spec.interval.is_some() && now >= due) {
             self.begin(now)?;
         }
         Ok(())
@@ -328,6 +333,7 @@ impl Coordinator {
     fn begin(&mut self, now: Instant) -> Result<()> {
         let asks = std::mem::take(&mut self.asks);
         let kind = if self.stop_wanted { BarrierKind::Stop } else { ask::kind_of(&asks) };
+        self.checkpoint_wanted = false;
         self.last_epoch = self.last_epoch.next();
         let barrier = Barrier { epoch: self.last_epoch, kind };
         let farewells = std::mem::take(&mut self.farewells);

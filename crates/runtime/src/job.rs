@@ -13,7 +13,7 @@ use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
 use ruslo_core::operator::{Operator, Port, Subtask};
 use ruslo_core::plan::CompiledPlan;
-use ruslo_core::sink::{Sink, SinkContext};
+use ruslo_core::sink::{Guarantee, Sink, SinkContext};
 use ruslo_core::time::Timestamp;
 use ruslo_state::manifest::{Manifest, OperatorEntry};
 use ruslo_state::store::{CheckpointStore, Restored, RestoredRuns};
@@ -24,6 +24,7 @@ use crate::channel::{Credit, Gate};
 use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, SharedCommitter};
 use crate::discovery::Watch;
 use crate::exchange::{Outlet, OutputEdge, Outputs};
+use crate::held::HeldSink;
 use crate::input::Inputs;
 use crate::latency::Latency;
 use crate::layout::{ChainLayout, Layout};
@@ -50,6 +51,9 @@ pub struct JobConfig {
     pub checkpoint_interval: Option<Duration>,
     /// How long a split brings no row before the source's watermark does not wait for it; for ever, if none.
     pub source_idle_timeout: Option<Duration>,
+    /// At-most-once: what sinks that show rows at once would show is held until the checkpoint behind it is durable, and
+    /// shown by this process or by none.
+    pub holds_output: bool,
     /// Threads that run tasks.
     pub workers: usize,
 }
@@ -62,6 +66,7 @@ impl Default for JobConfig {
             memory_limit_bytes: u64::MAX,
             checkpoint_interval: Some(Duration::from_secs(10)),
             source_idle_timeout: None,
+            holds_output: false,
             workers: 1,
         }
     }
@@ -204,6 +209,7 @@ struct Builder<'a> {
     ledgers: BTreeMap<NodeIndex, SourceLedger>,
     watches: Vec<Watch>,
     committers: BTreeMap<NodeIndex, SharedCommitter>,
+    held: BTreeMap<NodeIndex, Arc<HeldSink>>,
     barriers: Vec<(TaskIndex, Barriers)>,
     metrics: Vec<Vec<Arc<OperatorMetrics>>>,
     latencies: Vec<Vec<Arc<Latency>>>,
@@ -240,6 +246,7 @@ impl<'a> Builder<'a> {
             ledgers: BTreeMap::new(),
             watches: Vec::new(),
             committers: BTreeMap::new(),
+            held: BTreeMap::new(),
             barriers: Vec::new(),
             layout,
             scheduler,
@@ -323,9 +330,21 @@ impl<'a> Builder<'a> {
         SinkContext { environment: self.spec.environment.clone(), run: self.run.clone() }
     }
 
+    /// What rows are written to: the sink itself, or what holds its rows until they are safe to show.
+    fn sink(&mut self, index: NodeIndex, node: &Node, sink: &Arc<dyn Sink>) -> Arc<dyn Sink> {
+        if !self.spec.config.holds_output || sink.guarantee() == Guarantee::ExactlyOnce {
+            return Arc::clone(sink);
+        }
+        let held = self.held.entry(index).or_insert_with(|| {
+            let memory = self.pool.reserve(format!("the rows that '{}' shows at the next checkpoint", node.name));
+            Arc::new(HeldSink::new(Arc::clone(sink), memory, Arc::clone(&self.mailbox)))
+        });
+        Arc::clone(held) as _
+    }
+
     /// The second phase of the checkpoint's epoch, again if need be; and what came after it goes.
     fn open_sink(&mut self, index: NodeIndex, node: &Node, sink: &Arc<dyn Sink>) -> Result<()> {
-        let mut committer = sink.committer(&self.sink_context())?;
+        let mut committer = self.sink(index, node, sink).committer(&self.sink_context())?;
         if let Start::Restore(Restored { manifest, .. }) = &self.spec.start {
             let entry = manifest.operators.get(&node.id);
             if !planted(Bug::NoRecommit) {
@@ -496,15 +515,21 @@ impl<'a> Builder<'a> {
         Ok(Head::Source { head, node: index, subtask, metrics })
     }
 
-    fn member(&self, index: NodeIndex, node: &Node, subtask: Subtask) -> Result<Option<MemberSpec>> {
+    fn member(&mut self, index: NodeIndex, node: &Node, subtask: Subtask) -> Result<Option<MemberSpec>> {
         let operator: Box<dyn Operator> = match &node.kind {
             NodeKind::Source(_) => return Ok(None),
             NodeKind::Operator(factory) => factory.create()?,
-            NodeKind::Sink(sink) => Box::new(SinkOperator::new(sink.writer(subtask, &self.sink_context())?)),
+            NodeKind::Sink(sink) => {
+                let sink = self.sink(index, node, sink);
+                Box::new(SinkOperator::new(sink.writer(subtask, &self.sink_context())?))
+            }
         };
         let restore = self.restore(node);
         let metrics = self.metrics(index, subtask.index);
         metrics.restore(restore.counts(subtask));
+        if let Some(held) = self.held.get(&index).filter(|_| subtask.index == 0) {
+            metrics.in_doubt_rows.add(usize::try_from(held.in_doubt_rows()).unwrap_or(usize::MAX));
+        }
         Ok(Some(MemberSpec {
             node: index,
             name: node.name.clone(),

@@ -20,6 +20,7 @@ pub mod coordinator;
 pub mod discovery;
 pub mod exchange;
 pub mod executor;
+pub mod held;
 mod idleness;
 pub mod input;
 pub mod job;

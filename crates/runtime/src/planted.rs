@@ -34,11 +34,15 @@ pub enum Bug {
     ForgetIdleSplits,
     /// Records that were left out or given aside are counted from 0 again after a restore.
     ForgetRejected,
+    /// At most once: rows are shown before the checkpoint behind them is durable.
+    ShownBeforeDurable,
+    /// At most once: rows that were prepared and may not have been shown are not counted.
+    ForgetInDoubt,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NoAlignment,
         Self::EndIsNoBarrier,
         Self::FlushAfterBarrier,
@@ -54,6 +58,8 @@ impl Bug {
         Self::RejoinsOnTime,
         Self::ForgetIdleSplits,
         Self::ForgetRejected,
+        Self::ShownBeforeDurable,
+        Self::ForgetInDoubt,
     ];
 }
 

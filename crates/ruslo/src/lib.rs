@@ -68,11 +68,12 @@ pub use ruslo_core::connector::{Connector, Registry};
 pub use ruslo_core::environment::Environment;
 pub use ruslo_core::epoch::Epoch;
 pub use ruslo_core::error::{Error, ErrorKind, Result};
+pub use ruslo_core::sink::Guarantee;
 pub use ruslo_runtime::activity::Spent;
 pub use ruslo_runtime::channel::Fill;
 pub use ruslo_runtime::coordinator::CheckpointReport;
 pub use ruslo_runtime::status::{ChannelStatus, EdgeStatus, JobStatus, OperatorStatus, Role};
-pub use ruslo_sql::{JobKind, SCRIPT_BYTES_MAX, SETTINGS, SettingSpec, parse_duration};
+pub use ruslo_sql::{Delivery, JobKind, SCRIPT_BYTES_MAX, SETTINGS, SettingSpec, parse_duration};
 
 pub use control::{Control, Ending, Report, Request};
 pub use decision::StartMode;

@@ -11,7 +11,7 @@ use ruslo_core::graph::{Graph, NodeKind};
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
 use ruslo_runtime::job::{JobConfig, Start};
-use ruslo_sql::{BatchLimits, JobKind, Planned, RestartKind, Settings};
+use ruslo_sql::{BatchLimits, Delivery, JobKind, Planned, RestartKind, Settings};
 use ruslo_state::store::CheckpointStore;
 
 use crate::batch::{self, BatchSpec};
@@ -37,7 +37,10 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    pub(crate) fn new(file: Option<&str>, planned: Planned, environment: Environment) -> Self {
+    pub(crate) fn new(file: Option<&str>, mut planned: Planned, environment: Environment) -> Self {
+        if let Some(delivery) = &planned.delivery {
+            planned.explain.push_str(&format!("\n== Delivery ==\n{delivery}\n"));
+        }
         let stem = || Some(Path::new(file?).file_stem()?.to_string_lossy().into_owned());
         let name = planned.settings.name.clone().or_else(stem);
         let name = name.unwrap_or_else(|| format!("sql-{}", planned.fingerprint));
@@ -84,14 +87,20 @@ impl Pipeline {
         self.planned.settings.checkpoint_interval.unwrap_or(CHECKPOINT_INTERVAL_DEFAULT)
     }
 
-    /// What the weakest of its sinks promises, and less if a source cannot be read again.
+    /// What holds if the process dies.
     pub fn guarantee(&self) -> Guarantee {
-        let promised = self.planned.graph.nodes.iter().filter_map(|node| match &node.kind {
-            NodeKind::Sink(sink) => Some(sink.guarantee()),
-            NodeKind::Source(source) if !source.source.is_replayable() => Some(Guarantee::AtMostOnce),
-            _ => None,
-        });
-        promised.min().unwrap_or(Guarantee::ExactlyOnce)
+        self.planned.delivery.as_ref().map_or(Guarantee::ExactlyOnce, |delivery| delivery.guarantee)
+    }
+
+    /// The same with the reason; none, if there is nothing to run.
+    pub fn delivery(&self) -> Option<&Delivery> {
+        self.planned.delivery.as_ref()
+    }
+
+    /// Whether rows are shown at a checkpoint at the earliest: at-most-once, where something could be read again.
+    fn holds_output(&self) -> bool {
+        let is_again = |kind: &NodeKind| matches!(kind, NodeKind::Source(source) if source.source.is_replayable());
+        self.guarantee() == Guarantee::AtMostOnce && self.planned.graph.nodes.iter().any(|node| is_again(&node.kind))
     }
 
     /// Where its checkpoints are kept if nobody says: see [the crate](crate#checkpoints-and-starting-again).
@@ -172,7 +181,10 @@ impl Pipeline {
 
     fn attempts(self, checkpoints: Arc<Checkpoints>, location: &Path) -> Attempts {
         Attempts {
-            config: config(&self.planned.settings, self.parallelism(), self.checkpoint_interval()),
+            config: JobConfig {
+                holds_output: self.holds_output(),
+                ..config(&self.planned.settings, self.parallelism(), self.checkpoint_interval())
+            },
             guarantee: self.guarantee(),
             graph: self.planned.graph,
             environment: self.environment,
@@ -247,5 +259,57 @@ mod tests {
     fn a_script_that_only_declares_cannot_be_started() {
         let error = Program::new("a.sql", "").plan().unwrap().start(StartMode::New, None).err().unwrap();
         assert_eq!(error.to_string(), "there is nothing to run: the script has neither INSERT nor SELECT");
+    }
+
+    const TABLES: &str = "
+        CREATE TABLE piped (a INT) WITH ('connector' = 'stdin', 'format' = 'csv');
+        CREATE TABLE made (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '3');
+        CREATE TABLE printed (a INT) WITH ('connector' = 'print');
+        CREATE TABLE dropped (a INT) WITH ('connector' = 'blackhole');";
+
+    fn planned(delivery: &str, query: &str) -> Result<Pipeline> {
+        let set = if delivery.is_empty() { String::new() } else { format!("SET 'execution.delivery' = '{delivery}';") };
+        Program::new("a.sql", format!("{set}{TABLES}\n{query}")).plan()
+    }
+
+    #[test]
+    fn a_pipeline_promises_what_its_tables_can_or_less() {
+        let told = |delivery, query| {
+            let pipeline = planned(delivery, query).unwrap();
+            (pipeline.delivery().unwrap().to_string(), pipeline.holds_output())
+        };
+        let said = |text: &str, holds| (text.to_owned(), holds);
+        assert_eq!(told("", "INSERT INTO dropped SELECT a FROM made"), said("exactly-once: every table can", false));
+        assert_eq!(told("", "SELECT a FROM made"), said("at-least-once: 'print' gives no more", false));
+        assert_eq!(
+            told("", "INSERT INTO printed SELECT a FROM piped"),
+            said("at-most-once: 'stdin' gives no more", false)
+        );
+        let both = "INSERT INTO printed SELECT a FROM piped UNION ALL SELECT a FROM made";
+        assert_eq!(told("", both), said("at-most-once: 'stdin' gives no more", true));
+        let asked = "at-most-once: as 'execution.delivery' says";
+        assert_eq!(told("at-most-once", "INSERT INTO printed SELECT a FROM made"), said(asked, true));
+        let explained = planned("", "EXPLAIN SELECT a FROM made").unwrap();
+        assert!(explained.explain().ends_with("\n== Delivery ==\nat-least-once: 'print' gives no more\n"));
+    }
+
+    #[test]
+    fn more_than_a_table_can_do_is_refused_with_who_can() {
+        let refused = |delivery, query| planned(delivery, query).err().unwrap().to_string();
+        let error = refused("exactly-once", "INSERT INTO printed SELECT a FROM made");
+        let sentence = "'execution.delivery' = 'exactly-once': the table 'printed' is written by 'print', which gives \
+                        at-least-once at most\n --> a.sql:1:5\n";
+        assert!(error.starts_with(sentence), "{error}");
+        let help = "= help: 'blackhole', 'filesystem' give exactly-once; or ask for 'at-least-once'";
+        assert!(error.ends_with(help), "{error}");
+        let error = refused("at-least-once", "INSERT INTO dropped SELECT a FROM piped");
+        assert!(error.contains("the table 'piped' is read by 'stdin', which gives at-most-once at most"), "{error}");
+        let help = "= help: 'datagen', 'filesystem', 'nexmark' give at-least-once; or ask for 'at-most-once'";
+        assert!(error.ends_with(help), "{error}");
+        let error = refused("exactly-once", "SELECT a FROM made");
+        assert!(error.contains("the rows of a SELECT are printed, which gives at-least-once at most"), "{error}");
+        let batch = "SET 'execution.runtime-mode' = 'batch'; INSERT INTO printed SELECT a FROM made";
+        let error = refused("at-most-once", batch);
+        assert!(error.contains("a batch job that failed starts over, and shows its rows again"), "{error}");
     }
 }

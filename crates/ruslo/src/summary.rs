@@ -55,6 +55,8 @@ pub struct OperatorSummary {
     pub dead_letter_rows: u64,
     /// Rows whose event time was too far ahead of the clock to move its watermark, a source.
     pub ahead_rows: u64,
+    /// Rows that it did not show again, a sink, whether they were shown before or not.
+    pub in_doubt_rows: u64,
 }
 
 /// What a job came to. Rows are counted over all restarts of the run, seconds since this start.
@@ -76,6 +78,8 @@ pub struct Summary {
     pub dead_letter_rows: u64,
     /// Rows whose event time was too far ahead of the clock to move the watermark.
     pub ahead_rows: u64,
+    /// Rows that were about to be shown when a process died, and are not shown again: at-most-once.
+    pub in_doubt_rows: u64,
     /// Seconds since it was started.
     pub seconds: f64,
     /// Its last checkpoint; none, if it has completed none.
@@ -96,9 +100,17 @@ pub struct Summary {
 
 impl OperatorSummary {
     fn new(name: &str, role: Role, counts: RowCounts) -> Self {
-        let RowCounts { rows_in, rows_out, late_rows, skipped_rows, dead_letter_rows, ahead_rows } = counts;
-        let name = name.to_owned();
-        Self { name, role, rows_in, rows_out, late_rows, skipped_rows, dead_letter_rows, ahead_rows }
+        Self {
+            name: name.to_owned(),
+            role,
+            rows_in: counts.rows_in,
+            rows_out: counts.rows_out,
+            late_rows: counts.late_rows,
+            skipped_rows: counts.skipped_rows,
+            dead_letter_rows: counts.dead_letter_rows,
+            ahead_rows: counts.ahead_rows,
+            in_doubt_rows: counts.in_doubt_rows,
+        }
     }
 }
 
@@ -152,6 +164,7 @@ impl Summary {
             skipped_rows: operators.iter().map(|operator| operator.skipped_rows).sum(),
             dead_letter_rows: operators.iter().map(|operator| operator.dead_letter_rows).sum(),
             ahead_rows: operators.iter().map(|operator| operator.ahead_rows).sum(),
+            in_doubt_rows: operators.iter().map(|operator| operator.in_doubt_rows).sum(),
             seconds: 0.0,
             checkpoint: None,
             checkpoint_dir: folder.to_owned(),

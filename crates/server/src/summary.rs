@@ -15,6 +15,7 @@ pub(crate) fn line(summary: &Summary) -> String {
         (summary.dead_letter_rows, "dead letter", "dead letters"),
         (summary.late_rows, "late row", "late rows"),
         (summary.ahead_rows, "row ahead of the clock", "rows ahead of the clock"),
+        (summary.in_doubt_rows, "row in doubt", "rows in doubt"),
     ];
     let told = told.into_iter().filter(|(rows, ..)| *rows > 0);
     let told = told.chain((summary.restarts > 0).then_some((summary.restarts, "restart", "restarts")));
@@ -41,6 +42,7 @@ pub(crate) fn json(ended: &Ended) -> Value {
         "skipped_rows": summary.skipped_rows,
         "dead_letter_rows": summary.dead_letter_rows,
         "ahead_rows": summary.ahead_rows,
+        "in_doubt_rows": summary.in_doubt_rows,
         "seconds": summary.seconds,
         "checkpoint": summary.checkpoint.map(|epoch| epoch.0),
         "checkpoint_dir": summary.checkpoint_dir.display().to_string(),
@@ -77,6 +79,7 @@ fn operator(operator: &OperatorSummary) -> Value {
         "skipped_rows": operator.skipped_rows,
         "dead_letter_rows": operator.dead_letter_rows,
         "ahead_rows": operator.ahead_rows,
+        "in_doubt_rows": operator.in_doubt_rows,
     })
 }
 
@@ -96,6 +99,7 @@ mod tests {
             skipped_rows: 0,
             dead_letter_rows: 0,
             ahead_rows: 0,
+            in_doubt_rows: 0,
         };
         let summary = Summary {
             name: "j".to_owned(),
@@ -106,6 +110,7 @@ mod tests {
             skipped_rows: 0,
             dead_letter_rows: 0,
             ahead_rows: 0,
+            in_doubt_rows: 0,
             seconds: 1.5,
             checkpoint: Some(Epoch(7)),
             checkpoint_dir: "c".into(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
-use ruslo::Pipeline;
+use ruslo::{Guarantee, Pipeline};
 
 /// `80,789`.
 pub(crate) fn count(n: u64) -> String {
@@ -41,8 +41,16 @@ pub(crate) fn shape(pipeline: &Pipeline) -> String {
         pipeline.name(),
         names.join(" → "),
         pipeline.parallelism(),
-        pipeline.guarantee()
+        delivery(pipeline)
     )
+}
+
+/// What holds if the process dies, and if that is not all that can be, why.
+fn delivery(pipeline: &Pipeline) -> String {
+    match pipeline.delivery().filter(|delivery| delivery.guarantee < Guarantee::ExactlyOnce) {
+        Some(delivery) => format!("{} ({})", delivery.guarantee, delivery.reason),
+        None => pipeline.guarantee().to_string(),
+    }
 }
 
 /// `text` as one word of a shell.

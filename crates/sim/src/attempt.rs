@@ -268,6 +268,11 @@ impl Attempt {
         }
     }
 
+    /// How many rows are not shown again, whether they were shown before or not.
+    pub fn in_doubt(&self) -> u64 {
+        self.job.status().operators.iter().map(|operator| operator.counts().in_doubt_rows).sum()
+    }
+
     /// What the job counted.
     pub fn counted(&self) -> Counted {
         let status = self.job.status();

@@ -57,6 +57,8 @@ pub enum Scenario {
     Aside,
     /// Two tables that fall idle again and again, united, as [`Scenario::Session`].
     Idle,
+    /// Sinks that show rows at once, of which none may be shown twice.
+    AtMostOnce,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -94,7 +96,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -113,6 +115,7 @@ impl Scenario {
         Self::TwoPhases,
         Self::Aside,
         Self::Idle,
+        Self::AtMostOnce,
     ];
 
     /// As it is written on the command line.
@@ -136,6 +139,7 @@ impl Scenario {
             Self::Sorted => "sorted",
             Self::Aside => "aside",
             Self::Idle => "idle",
+            Self::AtMostOnce => "at_most_once",
         }
     }
 
@@ -247,6 +251,9 @@ impl Scenario {
     }
 
     fn permanence(self, damage: bool, rng: &mut Rng) -> Permanence {
+        if self == Self::AtMostOnce {
+            return Permanence::AtOnce;
+        }
         // Falling back behind a commit is only for sinks that can take rows back.
         if (damage && self != Self::Files) || rng.one_in(4) { Permanence::Retractable } else { Permanence::Final }
     }
@@ -260,6 +267,7 @@ impl Scenario {
             credit: Credit { rows_max, bytes_max: 1 << 30 },
             batch_rows,
             checkpoint_interval: (!rng.one_in(16)).then(|| Duration::from_millis(1 + rng.below(interval_max) as u64)),
+            holds_output: self == Self::AtMostOnce,
             source_idle_timeout: (self == Self::Idle).then(|| Duration::from_millis(20 + rng.below(400) as u64)),
             ..JobConfig::default()
         }
@@ -288,6 +296,7 @@ impl Scenario {
                 let zombies: &[_] = if damage { &[] } else { &[Fault::Zombie; 3] };
                 [&files[..], &others, zombies].concat()
             }
+            Self::AtMostOnce => [&KILLS[..], &stops, &[Fault::Zombie, Fault::Outside]].concat(),
             _ => KILLS.to_vec(),
         }
     }

@@ -29,6 +29,8 @@ pub enum Permanence {
     Final,
     /// Rows of epochs after the restored one are removed.
     Retractable,
+    /// Rows are seen as they are written: there is no second phase.
+    AtOnce,
 }
 
 /// Rows that go together.
@@ -141,7 +143,10 @@ impl SimSink {
 
 impl Sink for SimSink {
     fn guarantee(&self) -> Guarantee {
-        Guarantee::ExactlyOnce
+        match self.permanence {
+            Permanence::AtOnce => Guarantee::AtLeastOnce,
+            Permanence::Final | Permanence::Retractable => Guarantee::ExactlyOnce,
+        }
     }
 
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
@@ -211,6 +216,21 @@ impl SimWriter {
     }
 }
 
+impl SimWriter {
+    /// Shows rows that nobody takes back.
+    fn show(&mut self, rows: Vec<OutRow>) -> Result<()> {
+        self.sink.pass(Point::BeforeCommit)?;
+        {
+            let mut store = self.sink.outside.store();
+            store.next += 1;
+            let token = store.next;
+            let (sink, run, process) = (self.sink.number, self.run.clone(), self.sink.process.id);
+            store.visible.insert(token, Parcel { sink, run, process, epoch: None, rows });
+        }
+        self.sink.pass(Point::InCommit)
+    }
+}
+
 impl SinkWriter for SimWriter {
     fn write(&mut self, batch: &RecordBatch) -> Result<Progress> {
         if self.sink.process.is_dead() {
@@ -219,7 +239,9 @@ impl SinkWriter for SimWriter {
         let rows = rows_of(batch);
         let first = rows.first().map_or(0, |row| row.iter().fold(0, |sum, value| sum * 31 + *value as u64 % 1000));
         self.sink.trace.event("write", &[self.sink.number as u64, self.subtask.index as u64, rows.len() as u64, first]);
-        if self.sink.buffered {
+        if self.sink.permanence == Permanence::AtOnce {
+            self.show(rows)?;
+        } else if self.sink.buffered {
             self.buffer.extend(rows)
         } else {
             self.stage(rows)

@@ -11,6 +11,7 @@ use ruslo_core::plan::CompiledPlan;
 use crate::batch::{BatchPlanning, BatchQuery, BatchShape};
 use crate::catalog::Table;
 use crate::compiled::compiled;
+use crate::delivery::Delivery;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::explain;
@@ -25,6 +26,7 @@ use crate::{batch, ids, insert, logical, parallelism, share};
 pub(crate) struct PlannedJob {
     pub(crate) graph: Graph,
     pub(crate) batch: Option<BatchQuery>,
+    pub(crate) delivery: Delivery,
     pub(crate) explain: String,
     pub(crate) fingerprint: String,
     pub(crate) compiled: Option<CompiledPlan>,
@@ -93,6 +95,7 @@ impl Program<'_> {
         };
         let planned = self.plan(flows, &settings);
         let Plans { graph, batch, explain, compiled, schema } = planned.map_err(|error| error.or_at(begin))?;
+        let delivery = self.delivery(&graph, &settings, is_insert)?;
         let text = match self.mode()? {
             RuntimeMode::Streaming | RuntimeMode::Automatic => job_text(job),
             // No engine goes on from the other's checkpoints.
@@ -104,7 +107,8 @@ impl Program<'_> {
             zone => format!("ZONE {zone} {text}"),
         };
         let fingerprint = ids::fingerprint(&text, &self.catalog);
-        self.job = Some(PlannedJob { graph, batch, explain, fingerprint, compiled, schema, is_insert, is_explain });
+        self.job =
+            Some(PlannedJob { graph, batch, delivery, explain, fingerprint, compiled, schema, is_insert, is_explain });
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `script`, `cursor`, `statement`, `ddl`, `interval`, `types` | our own parser over sqlparser's tokens |
 //! | `settings`, `restart`, `connect`, `care`, `catalog` | what SET, WITH and CREATE say |
+//! | `delivery` | what holds if the process dies, of what the tables can do and SET says |
 //! | `nested`, `unnest`, `values`, `weight` | arrays, maps, rows; UNNEST; VALUES; how large a query becomes |
 //! | `tvf`, `group_window`, `check`, `flink`, `forms`, `json`, `functions` | Flink's windows, refusals, meanings |
 //! | `typing`, `arithmetic`, `casts` | Flink's types |
@@ -34,6 +35,7 @@ mod compiled;
 mod connect;
 mod cursor;
 mod ddl;
+mod delivery;
 mod diagnostic;
 mod dialect;
 mod errors;
@@ -91,6 +93,7 @@ use ruslo_core::graph::{Graph, NodeKind};
 use ruslo_core::plan::CompiledPlan;
 
 pub use batch::{BatchEnd, BatchLimits, BatchQuery, BatchStop, Scratch};
+pub use delivery::Delivery;
 pub use diagnostic::Script;
 pub use restart::{RestartKind, RestartSettings};
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
@@ -142,6 +145,8 @@ pub struct Planned {
     pub settings: Settings,
     /// Which mode was chosen and why, if the script leaves it to the planner.
     pub choice: Option<String>,
+    /// What holds if the process dies; none for [`JobKind::Nothing`].
+    pub delivery: Option<Delivery>,
     /// The plan as text: what EXPLAIN shows; empty for [`JobKind::Nothing`].
     pub explain: String,
     /// What the query says, as 16 hexadecimal digits: a checkpoint of another fingerprint is another query's. Layout,
@@ -232,6 +237,7 @@ fn planned(program: Program<'_>) -> Planned {
             batch: None,
             settings,
             choice,
+            delivery: None,
             explain: String::new(),
             fingerprint: String::new(),
             compiled: None,
@@ -244,6 +250,7 @@ fn planned(program: Program<'_>) -> Planned {
         (false, true) => JobKind::Insert,
         (false, false) => JobKind::Select,
     };
-    let PlannedJob { graph, batch, explain, fingerprint, compiled, schema, .. } = job;
-    Planned { kind, graph, batch, settings, choice, explain, fingerprint, compiled, output, schema }
+    let PlannedJob { graph, batch, delivery, explain, fingerprint, compiled, schema, .. } = job;
+    let delivery = Some(delivery);
+    Planned { kind, graph, batch, settings, choice, delivery, explain, fingerprint, compiled, output, schema }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono_tz::{TZ_VARIANTS, Tz};
+use ruslo_core::sink::Guarantee;
 
 use crate::diagnostic::{Sql, SqlError, nearest};
 use crate::parallelism::PREFIX;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub parallelism: Option<usize>,
     /// `execution.checkpointing.interval`; none leaves it to the caller.
     pub checkpoint_interval: Option<Duration>,
+    /// `execution.delivery`; none is the most that every table of the pipeline can do.
+    pub delivery: Option<Guarantee>,
     /// `pipeline.memory-limit`, in bytes; none leaves it to the caller.
     pub memory_limit_bytes: Option<u64>,
     /// `pipeline.name`.
@@ -100,6 +103,13 @@ pub const SETTINGS: &[SettingSpec] = &[
         doc: "time between two checkpoints ('10 s'); default: the caller's",
         apply: |settings, value| positive(value).map(|every| settings.checkpoint_interval = Some(every)),
         reset: |settings| settings.checkpoint_interval = None,
+    },
+    SettingSpec {
+        key: "execution.delivery",
+        doc: "what holds if the process dies: 'exactly-once', 'at-least-once' or 'at-most-once'; default: the most that \
+              every table of the pipeline can do",
+        apply: |settings, value| delivery(value).map(|delivery| settings.delivery = Some(delivery)),
+        reset: |settings| settings.delivery = None,
     },
     SettingSpec {
         key: "execution.runtime-mode",
@@ -303,6 +313,14 @@ fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
     }
 }
 
+fn delivery(value: &str) -> Result<Guarantee, String> {
+    let all = [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce, Guarantee::AtMostOnce];
+    let named = value.to_ascii_lowercase().replace('_', "-");
+    all.into_iter().find(|guarantee| guarantee.to_string() == named).ok_or_else(|| {
+        format!("'{value}' is no delivery; there are 'exactly-once', 'at-least-once' and 'at-most-once'")
+    })
+}
+
 fn aggregate_phases(value: &str) -> Result<AggregatePhases, String> {
     match value.to_ascii_uppercase().as_str() {
         "AUTO" => Ok(AggregatePhases::Auto),
@@ -396,6 +414,7 @@ mod tests {
         let given = [
             ("parallelism.default", "3"),
             ("execution.checkpointing.interval", "10 s"),
+            ("execution.delivery", "AT_LEAST_ONCE"),
             ("execution.runtime-mode", "STREAMING"),
             ("table.exec.source.idle-timeout", "5 s"),
             ("table.local-time-zone", "Europe/Berlin"),
@@ -424,6 +443,7 @@ mod tests {
             runtime_mode: RuntimeMode::Streaming,
             parallelism: Some(3),
             checkpoint_interval: Some(Duration::from_secs(10)),
+            delivery: Some(Guarantee::AtLeastOnce),
             memory_limit_bytes: Some(512 << 20),
             name: Some("hourly delays".to_owned()),
             batch_rows: Some(7),
@@ -460,6 +480,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_says_what_would() {
         assert_eq!(refused("paralelism.default", "3"), "there is no setting 'paralelism.default'");
+        let there = "there are 'exactly-once', 'at-least-once' and 'at-most-once'";
+        assert_eq!(
+            refused("execution.delivery", "once"),
+            format!("'execution.delivery': 'once' is no delivery; {there}")
+        );
         assert_eq!(refused("parallelism.default", "0"), "'parallelism.default': 0 is not between 1 and 128");
         assert_eq!(refused("parallelism.default", "two"), "'parallelism.default': 'two' is not a whole number");
         assert_eq!(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 
 /// The connector; see the module.
@@ -22,6 +22,10 @@ impl Connector for Blackhole {
 
     fn options(&self, _given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         Ok(Vec::new())
+    }
+
+    fn sink_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::ExactlyOnce)
     }
 
     fn source(&self, _: &TableDefinition, _: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {

@@ -15,7 +15,7 @@ use ruslo_core::clock::Clock;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 
 use self::options::FieldOptions;
@@ -33,6 +33,10 @@ impl Connector for Datagen {
 
     fn options(&self, _given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         Ok(options::SPECS.to_vec())
+    }
+
+    fn source_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::ExactlyOnce)
     }
 
     fn source(

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Result;
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 use ruslo_formats::{FORMATS, Format};
 
@@ -65,6 +65,14 @@ impl Connector for Filesystem {
         let format = given.get(FORMAT).map(String::as_str);
         let of_format = FORMATS.iter().find(|spec| Some(spec.name) == format).map(|spec| spec.options);
         Ok(options::SPECS.iter().chain(of_format.unwrap_or_default()).copied().collect())
+    }
+
+    fn source_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::ExactlyOnce)
+    }
+
+    fn sink_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::ExactlyOnce)
     }
 
     fn source(&self, table: &TableDefinition, projection: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {

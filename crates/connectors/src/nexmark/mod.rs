@@ -17,7 +17,7 @@ use std::sync::Arc;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 
 use self::table::Events;
@@ -34,6 +34,10 @@ impl Connector for Nexmark {
 
     fn options(&self, _given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         Ok(options::SPECS.to_vec())
+    }
+
+    fn source_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::ExactlyOnce)
     }
 
     fn source(&self, table: &TableDefinition, projection: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 
 use self::options::PrintOptions;
@@ -37,6 +37,10 @@ impl Connector for Print {
 
     fn options(&self, _given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         Ok(options::SPECS.to_vec())
+    }
+
+    fn sink_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::AtLeastOnce)
     }
 
     fn source(&self, _: &TableDefinition, _: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {

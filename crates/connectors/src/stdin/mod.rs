@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 
 use self::source::InputSource;
@@ -32,6 +32,10 @@ impl Connector for Stdin {
 
     fn options(&self, given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         Ok([line_format::FORMAT_SPEC, option::RATE_SPEC].into_iter().chain(line_format::options(given)).collect())
+    }
+
+    fn source_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::AtMostOnce)
     }
 
     fn source(&self, table: &TableDefinition, projection: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {

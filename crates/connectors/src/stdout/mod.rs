@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Guarantee, Sink};
 use ruslo_core::source::Source;
 
 use self::sink::OutputSink;
@@ -29,6 +29,10 @@ impl Connector for Stdout {
 
     fn options(&self, given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
         Ok([line_format::FORMAT_SPEC].into_iter().chain(line_format::options(given)).collect())
+    }
+
+    fn sink_guarantee(&self) -> Option<Guarantee> {
+        Some(Guarantee::AtLeastOnce)
     }
 
     fn source(&self, _: &TableDefinition, _: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {

@@ -38,7 +38,7 @@ fn it_is_told_at_the_start_that_rows_can_be_lost() {
     for query in ["INSERT INTO o SELECT n, s FROM i;", &format!("{files}{into_files}")] {
         let answer = piped(&with_job(query), "echo 1,a", "").expect(0);
         let begun = answer.err.lines().next().unwrap_or_default();
-        assert!(begun.contains(", at-most-once, a checkpoint every 10 s"), "{}", answer.err);
+        assert!(begun.contains(", at-most-once ('stdin' gives no more), a checkpoint every 10 s"), "{}", answer.err);
     }
 }
 
