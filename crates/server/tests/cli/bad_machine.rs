@@ -6,7 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::home::{COPY, Home, numbers, sorted_numbers, until};
+use crate::http::{address_of, get};
 
 const ROWS: u64 = 20_000;
 
@@ -96,6 +99,44 @@ fn a_full_disk_under_the_checkpoints() {
     assert!(error.contains("c/"), "{error}");
     assert!(error.ends_with(": the disk is full; free some space, then resume"), "{error}");
     resumes_with_room(&home, &disk);
+}
+
+/// With a restart strategy the same job waits for room, and says so.
+fn waits_for_room(folder: &str, size: &str) {
+    let home = home();
+    let Some(disk) = SmallDisk::new(&home.path(folder), size) else { return };
+    let patient = ["restart-strategy.type=fixed-delay", "restart-strategy.fixed-delay.delay=100ms"];
+    let strategy = ["--set", patient[0], "--set", patient[1], "--set", "restart-strategy.fixed-delay.attempts=10000"];
+    let mut running = home.start(&[&ARGUMENTS[..], &SLOW, &strategy, &["--http", "127.0.0.1:0"]].concat());
+    let address = address_of(&mut running);
+    running.until_checkpoint(&home, 4);
+    until("the end of room", || {
+        disk.fill();
+        running.err().contains("goes on from its last checkpoint in 100 ms")
+    });
+    let jobs: Value = serde_json::from_str(&get(&address, "/api/v1/jobs").1).unwrap();
+    let failure = jobs["jobs"][0]["lastFailure"]["error"].as_str().unwrap();
+    assert!(failure.contains("the disk is full"), "{failure}");
+    fs::remove_file(disk.filler()).unwrap();
+    until("the new start", || {
+        let metrics = get(&address, "/metrics").1;
+        metrics.contains("ruslo_job_isRestarting{job=\"copy\"} 0.0")
+            && !metrics.contains("numRestarts{job=\"copy\"} 0.0")
+    });
+    let answer = running.end().expect(0);
+    assert!(answer.err.contains(": went on from its last checkpoint, "), "{}", answer.err);
+    assert!(answer.err.lines().last().unwrap().contains("restart"), "{}", answer.err);
+    assert_eq!(home.rows("out"), sorted_numbers(ROWS));
+}
+
+#[test]
+fn a_full_disk_under_the_sink_is_waited_for() {
+    waits_for_room("out", "2m");
+}
+
+#[test]
+fn a_full_disk_under_the_checkpoints_is_waited_for() {
+    waits_for_room("c", "1m");
 }
 
 #[test]

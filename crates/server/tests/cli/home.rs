@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -101,6 +101,12 @@ impl Home {
         self.spawn(self.command(arguments).envs(variables.iter().copied()))
     }
 
+    /// Starts another program.
+    pub(crate) fn start_program(&self, program: &Path, arguments: &[String]) -> Running {
+        let mut command = Command::new(program);
+        self.spawn(command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()))
+    }
+
     /// Starts the command with a standard output that nobody reads.
     pub(crate) fn start_unread(&self, arguments: &[&str]) -> Running {
         self.spawn_with(&mut self.command(arguments), Some(Stdio::piped()))
@@ -195,9 +201,30 @@ impl Running {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The standard output that nobody reads.
+    pub(crate) fn take_out(&mut self) -> ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
+    /// How it ended, once it has: none, if a signal ended it.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Ends it as a power cut would.
-    pub(crate) fn kill(mut self) -> Answer {
+    pub(crate) fn kill_now(&mut self) {
         self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The same, and what it had said.
+    pub(crate) fn kill(mut self) -> Answer {
+        self.kill_now();
         self.end()
     }
 

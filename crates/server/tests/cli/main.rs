@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_machine;
 mod checkpoint;
 mod commands;
+#[allow(dead_code, reason = "the proofs use the rest")]
 mod home;
 mod http;
 mod kill;
