@@ -139,6 +139,17 @@ impl Chain {
         Self { has_idleness: true, ..self }
     }
 
+    /// Operators inside of the chain begin with what a checkpoint had on its way to them.
+    #[must_use]
+    pub fn with_inside(mut self, inside: Vec<(NodeIndex, Vec<Event>)>) -> Self {
+        for (node, events) in inside {
+            if let Some(member) = self.members.iter_mut().find(|member| member.spec.node == node) {
+                member.inbox.extend(events);
+            }
+        }
+        self
+    }
+
     /// Rows of the first operator as it may see them.
     fn rejoined(&self, index: usize, batch: RecordBatch) -> Result<RecordBatch> {
         let watermark = self.members.get(index).map_or(Timestamp::MIN, |member| member.spec.watermark);

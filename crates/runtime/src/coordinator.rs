@@ -21,13 +21,15 @@ use ruslo_core::graph::{NodeIndex, OperatorId};
 use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Committable, Committer};
 use ruslo_core::source::Discovered;
-use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
+use ruslo_state::manifest::{InFlightRows, Manifest, OperatorEntry, RunRef, SubtaskEntry};
 use ruslo_state::savepoint::Saved;
 use ruslo_state::store::CheckpointStore;
 
 use crate::ask::{self, Answer, Ask, Then};
 use crate::chain::MemberSnapshot;
+use crate::channel::Gate;
 use crate::discovery::Watch;
+use crate::in_flight::{EdgeNames, InFlight};
 use crate::ledger::SourceLedger;
 use crate::panic::caught;
 use crate::planted::{Bug, planted};
@@ -54,6 +56,8 @@ pub struct Ack {
     pub members: Vec<MemberSnapshot>,
     /// What its source puts into the checkpoint.
     pub source: Option<(NodeIndex, SourceSnapshot)>,
+    /// What the barrier has overtaken before it.
+    pub in_flight: Vec<InFlight>,
     /// Why it ended, if it did.
     pub end: Option<EndReason>,
 }
@@ -66,7 +70,7 @@ pub enum Message {
     /// A task, or a job of the I/O pool, met an error.
     Failed(Error),
     /// The runs of one task are written.
-    Written(Vec<(NodeIndex, usize, SubtaskEntry)>),
+    Written(Written),
     /// The manifest is durable.
     Published,
     /// The output of the epoch is visible.
@@ -81,6 +85,15 @@ pub enum Message {
     Saved(Ask, Result<Saved>),
     /// Somebody holds more than is good until the next checkpoint.
     CheckpointWanted,
+}
+
+/// What one task has in the store.
+#[derive(Debug)]
+pub struct Written {
+    /// Its operators, each with its node and subtask.
+    entries: Vec<(NodeIndex, usize, SubtaskEntry)>,
+    /// What was overtaken before the first of them.
+    in_flight: Vec<InFlightRows>,
 }
 
 /// Where messages for the coordinator wait.
@@ -131,6 +144,14 @@ pub struct CheckpointReport {
     pub bytes: u64,
     /// How many checkpoints this start of the job has completed.
     pub completed: u64,
+    /// From the first barrier until the last task had passed it on: the longest that a barrier was under way.
+    pub acknowledged: Duration,
+    /// From then until every run was written.
+    pub written: Duration,
+    /// From then until the manifest was durable.
+    pub published: Duration,
+    /// Rows that the barrier has overtaken, and that it therefore has in flight.
+    pub rows_in_flight: u64,
 }
 
 /// A sink's committer, shared with the job that is committing.
@@ -152,6 +173,10 @@ pub struct CoordinatorSpec {
     pub operators: Vec<(OperatorId, String)>,
     /// The source tasks, and where each takes its barriers.
     pub barriers: Vec<(TaskIndex, Barriers)>,
+    /// The other tasks' gates, each with its senders; none, if no barrier may overtake anything.
+    pub gates: Vec<ReceivingGate>,
+    /// The graph's edges.
+    pub edges: EdgeNames,
     /// How far each source has been read at the start.
     pub ledgers: BTreeMap<NodeIndex, SourceLedger>,
     /// The inputs that are watched.
@@ -172,6 +197,16 @@ pub struct CoordinatorSpec {
     pub scheduler: Arc<dyn Scheduler>,
     /// Where the last checkpoint is told.
     pub report: Arc<Mutex<Option<CheckpointReport>>>,
+}
+
+/// Where a task's elements wait.
+pub struct ReceivingGate {
+    /// The task.
+    pub receiver: TaskIndex,
+    /// Who sends to it.
+    pub senders: Vec<TaskIndex>,
+    /// Where.
+    pub gate: Arc<Gate>,
 }
 
 /// The coordinator of one job.
@@ -204,20 +239,54 @@ struct Checkpoint {
     kind: BarrierKind,
     begun: Instant,
     acknowledged: BTreeSet<TaskIndex>,
+    /// Tasks whose senders have all ended, and that were told of the barrier by nobody else.
+    told: BTreeSet<TaskIndex>,
+    times: Times,
     /// Tasks whose runs are being written.
     writing: usize,
     subtasks: BTreeMap<(NodeIndex, usize), SubtaskEntry>,
+    in_flight: BTreeMap<NodeIndex, Vec<InFlightRows>>,
     committables: BTreeMap<NodeIndex, Vec<Committable>>,
     asks: Vec<Ask>,
     phase: Phase,
 }
 
+/// When a checkpoint came how far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    acknowledged: Instant,
+    written: Instant,
+    published: Instant,
+}
+
 impl Checkpoint {
     /// Bytes of state that were written for it, and of all that it refers to.
     fn bytes(&self) -> (u64, u64) {
-        let runs = || self.subtasks.values().flat_map(|entry| entry.tables.values().flatten());
+        let tables = || self.subtasks.values().flat_map(|entry| entry.tables.values().flatten());
+        let runs = || tables().chain(self.runs_in_flight());
         let own = runs().filter(|run| run.is_of(self.epoch)).map(|run| run.length).sum();
         (own, runs().map(|run| run.length).sum())
+    }
+
+    fn runs_in_flight(&self) -> impl Iterator<Item = &RunRef> {
+        self.in_flight.values().flatten().flat_map(|rows| &rows.batches)
+    }
+
+    fn report(&self, now: Instant, completed: u64) -> CheckpointReport {
+        let (bytes_written, bytes) = self.bytes();
+        let Times { acknowledged, written, published } = self.times;
+        CheckpointReport {
+            epoch: self.epoch,
+            took: now.saturating_sub(self.begun),
+            at: now,
+            bytes_written,
+            bytes,
+            completed,
+            acknowledged: acknowledged.saturating_sub(self.begun),
+            written: written.saturating_sub(acknowledged),
+            published: published.saturating_sub(written),
+            rows_in_flight: self.runs_in_flight().map(|run| run.rows).sum(),
+        }
     }
 }
 
@@ -299,11 +368,8 @@ impl Coordinator {
             Message::Saved(ask, saved) => return Ok(self.on_saved(ask, saved)),
             Message::CheckpointWanted => self.checkpoint_wanted = true,
             Message::Ack(ack) => self.on_ack(ack)?,
-            Message::Written(entries) => {
-                if let Some(current) = &mut self.current {
-                    current.writing -= 1;
-                    current.subtasks.extend(entries.into_iter().map(|(node, index, entry)| ((node, index), entry)));
-                }
+            Message::Written(written) => {
+                self.on_written(written);
                 self.publish_if_complete()?;
             }
             Message::Discovered(node, discovered) => self.on_discovered(node, discovered),
@@ -311,6 +377,15 @@ impl Coordinator {
             Message::Committed => return Ok(self.on_committed()),
         }
         Ok(None)
+    }
+
+    fn on_written(&mut self, Written { entries, in_flight }: Written) {
+        let Some(current) = &mut self.current else { return };
+        current.writing -= 1;
+        if let Some((head, ..)) = entries.first().filter(|_| !in_flight.is_empty()) {
+            current.in_flight.entry(*head).or_default().extend(in_flight);
+        }
+        current.subtasks.extend(entries.into_iter().map(|(node, index, entry)| ((node, index), entry)));
     }
 
     fn all_ended(&self) -> bool {
@@ -343,8 +418,11 @@ impl Coordinator {
             kind,
             begun: now,
             acknowledged: gone,
+            told: BTreeSet::new(),
+            times: Times::default(),
             writing: 0,
             subtasks: self.remains.clone(),
+            in_flight: BTreeMap::new(),
             committables: BTreeMap::new(),
             asks,
             phase: Phase::Collecting,
@@ -354,7 +432,21 @@ impl Coordinator {
             self.spec.scheduler.wake(*task);
         }
         farewells.into_iter().try_for_each(|ack| self.on_ack_of_current(ack))?;
+        self.tell_the_last();
         self.publish_if_complete()
+    }
+
+    /// To tasks whose senders have all ended nobody brings the barrier: they hear of it from here.
+    fn tell_the_last(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        let barrier = Barrier { epoch: current.epoch, kind: current.kind };
+        for gate in &self.spec.gates {
+            let is_last = gate.senders.iter().all(|sender| self.ended.contains_key(sender));
+            let is_waited_for = !current.acknowledged.contains(&gate.receiver);
+            if is_last && is_waited_for && current.told.insert(gate.receiver) {
+                gate.gate.announce(barrier);
+            }
+        }
     }
 
     fn on_ack(&mut self, ack: Ack) -> Result<()> {
@@ -363,7 +455,12 @@ impl Coordinator {
         }
         let current = self.current.as_ref().map(|current| current.epoch);
         if current == Some(ack.epoch) {
-            return self.on_ack_of_current(ack);
+            let has_ended = ack.end.is_some();
+            self.on_ack_of_current(ack)?;
+            if has_ended {
+                self.tell_the_last();
+            }
+            return Ok(());
         }
         if ack.end.is_some() && ack.epoch == self.last_epoch.next() {
             self.farewells.push(ack);
@@ -386,10 +483,11 @@ impl Coordinator {
             current.committables.entry(member.node).or_default().extend(member.committables.iter().cloned());
         }
         current.writing += 1;
+        current.times.acknowledged = self.spec.environment.clock.now();
         if ack.end.is_some() {
             self.keep_remains(&ack.members);
         }
-        self.write_runs(ack.epoch, ack.members);
+        self.write_runs(ack.epoch, ack.members, ack.in_flight);
         Ok(())
     }
 
@@ -401,15 +499,21 @@ impl Coordinator {
         }
     }
 
-    fn write_runs(&self, epoch: Epoch, members: Vec<MemberSnapshot>) {
-        let store = self.spec.store.clone();
+    fn write_runs(&self, epoch: Epoch, members: Vec<MemberSnapshot>, in_flight: Vec<InFlight>) {
+        let (store, edges) = (self.spec.store.clone(), self.spec.edges.clone());
         let ids: Vec<_> = self.spec.operators.iter().map(|(id, _)| *id).collect();
         self.submit(move || {
+            let id = |member: &MemberSnapshot| {
+                ids.get(member.node).copied().ok_or_else(|| Error::internal("an operator has no id"))
+            };
+            let in_flight = match members.first().filter(|_| !in_flight.is_empty()) {
+                Some(head) => edges.write(&store, epoch, id(head)?, head.subtask, &in_flight)?,
+                None => Vec::new(),
+            };
             let entries = members.iter().map(|member| {
-                let id = ids.get(member.node).copied().ok_or_else(|| Error::internal("an operator has no id"))?;
-                Ok((member.node, member.subtask.index, write_member(&store, epoch, id, member)?))
+                Ok((member.node, member.subtask.index, write_member(&store, epoch, id(member)?, member)?))
             });
-            Ok(Message::Written(entries.collect::<Result<_>>()?))
+            Ok(Message::Written(Written { entries: entries.collect::<Result<_>>()?, in_flight }))
         });
     }
 
@@ -429,6 +533,7 @@ impl Coordinator {
             return Ok(());
         }
         current.phase = Phase::Publishing;
+        current.times.written = self.spec.environment.clock.now();
         if planted(Bug::CommitBeforeDurable) {
             self.submit_commit(|| Ok(Message::Published));
             return Ok(());
@@ -441,6 +546,7 @@ impl Coordinator {
     fn on_published(&mut self) -> Result<()> {
         if let Some(current) = &mut self.current {
             current.phase = Phase::Committing;
+            current.times.published = self.spec.environment.clock.now();
         }
         let (store, epoch) = (self.spec.store.clone(), self.last_epoch);
         if planted(Bug::CommitBeforeDurable) {
@@ -475,12 +581,10 @@ impl Coordinator {
         let manifest = self.manifest();
         let current = self.current.take()?;
         let now = self.spec.environment.clock.now();
-        let took = now.saturating_sub(current.begun);
         self.completed += 1;
-        let (bytes_written, bytes) = current.bytes();
-        let (epoch, completed) = (current.epoch, self.completed);
-        *lock(&self.spec.report) = Some(CheckpointReport { epoch, took, at: now, bytes_written, bytes, completed });
-        tracing::debug!(epoch = current.epoch.0, took_ms = took.as_millis() as u64, "checkpoint");
+        let report = current.report(now, self.completed);
+        *lock(&self.spec.report) = Some(report);
+        tracing::debug!(epoch = current.epoch.0, took_ms = report.took.as_millis() as u64, "checkpoint");
         self.due = None;
         if self.is_finished() {
             self.over = Some(Outcome::Finished);
@@ -544,7 +648,9 @@ impl Coordinator {
             let of_node = subtasks.iter().filter(|((of, _), _)| *of == node).map(|(_, entry)| entry.clone());
             let committables = current.and_then(|current| current.committables.get(&node).cloned()).unwrap_or_default();
             let lineages = self.spec.ledgers.get(&node).map(SourceLedger::lineages).unwrap_or_default();
-            let entry = OperatorEntry { name: name.clone(), subtasks: of_node.collect(), lineages, committables };
+            let in_flight = current.and_then(|current| current.in_flight.get(&node).cloned()).unwrap_or_default();
+            let (name, subtasks) = (name.clone(), of_node.collect());
+            let entry = OperatorEntry { name, subtasks, lineages, committables, in_flight };
             operators.insert(*id, entry);
         }
         Manifest {

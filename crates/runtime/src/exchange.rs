@@ -63,6 +63,8 @@ struct OutputChannel {
     small_born: Instant,
     /// What there was no room for, in order.
     pending: VecDeque<Stamped>,
+    /// More was put into the gate than it has room for: nothing follows until it has again.
+    is_over: bool,
 }
 
 impl OutputEdge {
@@ -76,6 +78,7 @@ impl OutputEdge {
             small_rows: 0,
             small_born: Instant::ZERO,
             pending: VecDeque::new(),
+            is_over: false,
         });
         Self { outlet, partitioning, channels: channels.collect(), turn: 0 }
     }
@@ -148,7 +151,22 @@ impl OutputChannel {
         Ok(())
     }
 
+    /// Sends everything, whether there is room or not: a barrier stands behind it, which waits for nobody's credit.
+    fn force(&mut self) -> Result<()> {
+        if self.send_pending()? {
+            return Ok(());
+        }
+        self.is_over = true;
+        self.pending.drain(..).try_for_each(|stamped| self.gate.force(self.channel, stamped))
+    }
+
     fn send_pending(&mut self) -> Result<bool> {
+        if self.is_over {
+            self.is_over = !self.gate.has_room(self.channel);
+        }
+        if self.is_over {
+            return Ok(false);
+        }
         while let Some(stamped) = self.pending.pop_front() {
             if let Sent::Full(stamped) = self.gate.send(self.channel, stamped)? {
                 self.pending.push_front(stamped);
@@ -163,6 +181,8 @@ impl OutputChannel {
 pub struct Outputs {
     edges: Vec<OutputEdge>,
     memory: Reservation,
+    /// Whether barriers and ends take what stands before them into full gates.
+    forces: bool,
     /// When the oldest row that waits for company came.
     waiting_since: Option<Instant>,
 }
@@ -170,7 +190,13 @@ pub struct Outputs {
 impl Outputs {
     /// The edges that leave a chain.
     pub fn new(edges: Vec<OutputEdge>, memory: Reservation) -> Self {
-        Self { edges, memory, waiting_since: None }
+        Self { edges, memory, forces: false, waiting_since: None }
+    }
+
+    /// Barriers and ends pass full receivers, with everything that stands before them.
+    #[must_use]
+    pub fn forcing(self, forces: bool) -> Self {
+        Self { forces, ..self }
     }
 
     /// Routes rows that left at `outlet` at the time `now`, and that a source read at `born`.
@@ -191,13 +217,24 @@ impl Outputs {
     }
 
     /// Sends a control element to every channel, behind the rows that came before it.
+    ///
+    /// # Errors
+    /// `Resource`, if the pipeline's memory limit is reached.
     pub fn control(&mut self, element: &Element, born: Instant) -> Result<()> {
+        let forces = self.forces && matches!(element, Element::Barrier(_) | Element::End(_));
+        if forces {
+            // It moves to the gates.
+            self.memory.resize(0)?;
+        }
         for channel in self.edges.iter_mut().flat_map(|edge| &mut edge.channels) {
             let is_barrier = matches!(element, Element::Barrier(_));
             if !(is_barrier && planted(Bug::FlushAfterBarrier)) {
                 channel.flush_small()?;
             }
             channel.pending.push_back(Stamped { element: element.clone(), born });
+            if forces {
+                channel.force()?;
+            }
         }
         Ok(())
     }
@@ -234,7 +271,7 @@ impl Outputs {
 
     /// Whether something was refused by a full receiver.
     pub fn has_pending(&self) -> bool {
-        self.channels().any(|channel| !channel.pending.is_empty())
+        self.channels().any(|channel| channel.is_over || !channel.pending.is_empty())
     }
 
     fn channels(&self) -> impl Iterator<Item = &OutputChannel> {
@@ -293,7 +330,7 @@ mod tests {
     }
 
     fn received(gate: &(Arc<Gate>, usize)) -> Vec<Element> {
-        let received = std::iter::from_fn(|| gate.0.receive_if(gate.1, |_| true).unwrap());
+        let received = std::iter::from_fn(|| gate.0.receive_if(gate.1, usize::MAX, |_| true).unwrap());
         received.map(|stamped| stamped.element).collect()
     }
 
@@ -345,6 +382,30 @@ mod tests {
         assert!(outputs.send().unwrap());
         let rest = received(&gates[1]);
         assert_eq!((values(&rest), rest.last()), (vec![2], Some(&barrier)));
+    }
+
+    #[test]
+    fn a_barrier_that_may_passes_a_full_receiver_and_nothing_follows_it() {
+        let gates = gates(1, 1);
+        let mut outputs = outputs(Partitioning::Rebalance, &gates).forcing(true);
+        let mut send = |start: i64, barrier: Option<u64>| {
+            outputs.batch(Outlet::Main, &batch(start..start + 1), Duration::ZERO, Duration::ZERO).unwrap();
+            outputs.flush().unwrap();
+            if let Some(epoch) = barrier {
+                let barrier = Element::Barrier(Barrier { epoch: Epoch(epoch), kind: BarrierKind::Checkpoint });
+                outputs.control(&barrier, Duration::ZERO).unwrap();
+            }
+            outputs.send().unwrap()
+        };
+        assert!(send(0, None));
+        assert!(!send(1, None), "full");
+        assert!(!send(2, Some(1)), "the barrier has gone, and the gate is more than full");
+        assert_eq!(gates[0].0.barrier().map(|(barrier, _)| barrier.epoch), Some(Epoch(1)));
+        assert_eq!(gates[0].0.rows(), 3);
+        assert!(!send(3, None), "nothing follows");
+        assert_eq!(values(&received(&gates[0])), [0, 1, 2]);
+        assert!(!send(4, None), "room for one again");
+        assert_eq!(values(&received(&gates[0])), [3]);
     }
 
     #[test]

@@ -19,13 +19,15 @@ use ruslo_state::manifest::{Manifest, OperatorEntry};
 use ruslo_state::store::{CheckpointStore, Restored, RestoredRuns};
 use ruslo_state::table::{Run, RunState};
 
+use crate::alignment::{Alignment, Overtaken};
 use crate::chain::{Chain, MemberSpec};
 use crate::channel::{Credit, Gate};
-use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, SharedCommitter};
+use crate::coordinator::{Coordinator, CoordinatorSpec, IoPool, Mailbox, ReceivingGate, SharedCommitter};
 use crate::discovery::Watch;
 use crate::exchange::{Outlet, OutputEdge, Outputs};
 use crate::held::HeldSink;
-use crate::input::Inputs;
+use crate::in_flight::{Again, EdgeNames, again};
+use crate::input::{ChannelOrigin, Event, Inputs};
 use crate::latency::Latency;
 use crate::layout::{ChainLayout, Layout};
 use crate::ledger::SourceLedger;
@@ -47,6 +49,8 @@ pub struct JobConfig {
     pub batch_rows: usize,
     /// What the pipeline may hold in memory, in bytes.
     pub memory_limit_bytes: u64,
+    /// What tasks do about barriers.
+    pub alignment: Alignment,
     /// How often a checkpoint begins; none only at the end.
     pub checkpoint_interval: Option<Duration>,
     /// How long a split brings no row before the source's watermark does not wait for it; for ever, if none.
@@ -64,6 +68,7 @@ impl Default for JobConfig {
             credit: Credit::default(),
             batch_rows: 8_192,
             memory_limit_bytes: u64::MAX,
+            alignment: Alignment::default(),
             checkpoint_interval: Some(Duration::from_secs(10)),
             source_idle_timeout: None,
             holds_output: false,
@@ -150,13 +155,25 @@ struct Restore<'a> {
 }
 
 impl Restore<'_> {
+    /// The least of its subtasks: what is on its way to one of them may not be behind it.
     fn watermark(&self) -> Timestamp {
+        if planted(Bug::RestoredWatermarkIsMaximum) {
+            return self.promised();
+        }
         let watermarks = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|subtask| subtask.watermark);
         watermarks.min().unwrap_or(Timestamp::MIN)
     }
 
-    /// The most that one of its subtasks, which has not ended, had promised. Where inputs fall idle and rejoin, subtasks do
-    /// not agree: what one has fired must not be filled again after another's key groups have come to it.
+    /// What a subtask had promised where inputs fall idle and rejoin, and subtasks do not agree: its own watermark, if it has
+    /// the key groups that it had.
+    fn promised_of(&self, subtask: Subtask) -> Timestamp {
+        let subtasks = self.entry.map(|entry| entry.subtasks.as_slice()).unwrap_or_default();
+        let own = subtasks.get(subtask.index).filter(|_| subtasks.len() == subtask.parallelism);
+        own.map_or_else(|| self.promised(), |own| own.watermark)
+    }
+
+    /// The most that one of its subtasks, which has not ended, had promised: what one has fired must not be filled again after
+    /// another's key groups have come to it.
     fn promised(&self) -> Timestamp {
         let watermarks = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|subtask| subtask.watermark);
         let promised = watermarks.filter(|watermark| *watermark < Timestamp::MAX).max();
@@ -215,6 +232,10 @@ struct Builder<'a> {
     latencies: Vec<Vec<Arc<Latency>>>,
     edges: Vec<EdgeStatus>,
     statuses: Vec<Arc<TaskStatus>>,
+    overtaken: Arc<Overtaken>,
+    gates: Vec<ReceivingGate>,
+    /// Rows in flight for operators that stand behind others in their task, by node and subtask.
+    inside: HashMap<(NodeIndex, usize), Vec<Event>>,
 }
 
 impl<'a> Builder<'a> {
@@ -241,6 +262,9 @@ impl<'a> Builder<'a> {
                 .map(|node| (0..node.parallelism).map(|_| Arc::default()).collect())
                 .collect(),
             edges: Vec::new(),
+            overtaken: Arc::default(),
+            gates: Vec::new(),
+            inside: HashMap::new(),
             statuses: (0..layout.tasks()).map(|_| Arc::default()).collect(),
             books: BTreeMap::new(),
             ledgers: BTreeMap::new(),
@@ -270,6 +294,9 @@ impl<'a> Builder<'a> {
             self.publish_beginning()?;
         }
         let (mut gates, mut routes) = self.connect();
+        if let Start::Restore(restored) = &self.spec.start {
+            self.read_again(restored, &mut gates)?;
+        }
         self.edges = self.edge_statuses(&routes);
         let mut tasks = Vec::new();
         for chain in self.layout.chains.clone() {
@@ -388,10 +415,31 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// Puts what the checkpoint had in flight before anything else.
+    fn read_again(&mut self, restored: &Restored, inputs: &mut HashMap<TaskIndex, Inputs>) -> Result<()> {
+        let is_fixed = self.has_idleness();
+        let again = again(&self.spec.graph, &restored.manifest, &restored.runs, is_fixed)?;
+        for (node, rows) in again {
+            let chain = self.layout.chain_of(node).ok_or_else(|| Error::internal("an operator is in no chain"))?;
+            let is_head = chain.nodes.first() == Some(&node);
+            for Again { edge, sender, receiver, batch } in rows {
+                match inputs.get_mut(&(chain.first_task + receiver)).filter(|_| is_head) {
+                    Some(inputs) => inputs.restore(edge, sender, batch)?,
+                    None => {
+                        let input = self.spec.graph.edges.get(edge).map_or(0, |edge| edge.input);
+                        self.inside.entry((node, receiver)).or_default().push(Event::Batch(input, batch));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A gate for every task that is not a source, and a channel for every pair of subtasks that an edge connects.
-    fn connect(&self) -> (HashMap<TaskIndex, Inputs>, Routes) {
+    fn connect(&mut self) -> (HashMap<TaskIndex, Inputs>, Routes) {
         let mut inputs = HashMap::new();
         let mut routes = Routes::new();
+        let alignment = self.spec.config.alignment;
         for chain in &self.layout.chains {
             let Some(head) = chain.nodes.first().copied().filter(|head| !self.books.contains_key(head)) else {
                 continue;
@@ -404,16 +452,27 @@ impl<'a> Builder<'a> {
                 let gate =
                     Gate::new(self.spec.config.credit, task, Arc::clone(&self.scheduler), Arc::clone(clock), memory);
                 let gate = Arc::new(gate);
-                let ids = self.add_channels(head, index, &gate, &mut routes);
+                let (channels, senders) = self.add_channels(head, index, &gate, &mut routes).into_iter().unzip();
+                if alignment.overtakes() {
+                    self.gates.push(ReceivingGate { receiver: task, senders, gate: Arc::clone(&gate) });
+                }
                 let status = self.statuses.get(task).cloned().unwrap_or_default();
-                inputs.insert(task, Inputs::new(gate, ids, Arc::clone(clock), status));
+                let of_task = Inputs::new(gate, channels, Arc::clone(clock), status);
+                inputs.insert(task, of_task.with_alignment(alignment, Arc::clone(&self.overtaken)));
             }
         }
         (inputs, routes)
     }
 
-    fn add_channels(&self, head: NodeIndex, index: usize, gate: &Arc<Gate>, routes: &mut Routes) -> Vec<usize> {
-        let mut ids = Vec::new();
+    /// The channels of a gate: where each comes from, and the sending task.
+    fn add_channels(
+        &self,
+        head: NodeIndex,
+        index: usize,
+        gate: &Arc<Gate>,
+        routes: &mut Routes,
+    ) -> Vec<(ChannelOrigin, TaskIndex)> {
+        let mut channels = Vec::new();
         for (number, edge) in self.spec.graph.edges.iter().enumerate().filter(|(_, edge)| edge.to == head) {
             let Some(from) = self.layout.chain_of(edge.from) else { continue };
             for sender in 0..from.parallelism {
@@ -422,10 +481,11 @@ impl<'a> Builder<'a> {
                 }
                 let channel = gate.add_channel(from.first_task + sender);
                 routes.entry((number, sender)).or_default().push((Arc::clone(gate), channel));
-                ids.push(edge.input);
+                let origin = ChannelOrigin { input: edge.input, edge: number, sender };
+                channels.push((origin, from.first_task + sender));
             }
         }
-        ids
+        channels
     }
 
     fn edge_statuses(&self, routes: &Routes) -> Vec<EdgeStatus> {
@@ -459,6 +519,7 @@ impl<'a> Builder<'a> {
             None => self.source_head(task, subtask, nodes.first().copied())?,
         };
         let mut members = Vec::new();
+        let inside = nodes.iter().filter_map(|(node, _)| Some((*node, self.inside.remove(&(*node, index))?))).collect();
         for (node_index, node) in nodes {
             if let Some(member) = self.member(node_index, node, subtask).context(|| node.name.clone())? {
                 members.push(member);
@@ -478,8 +539,10 @@ impl<'a> Builder<'a> {
         let clock = Arc::clone(&environment.clock);
         let chain = Chain::open(members, environment, self.spec.config.batch_rows, self.last_epoch)?;
         let chain = if self.has_idleness() { chain.with_idleness() } else { chain };
+        let chain = chain.with_inside(inside);
         let coordinator = Arc::clone(&self.mailbox);
-        Ok(Task::new(TaskSpec { index: task, name, head, chain, outputs, clock, coordinator, status }))
+        let alignment = self.spec.config.alignment;
+        Ok(Task::new(TaskSpec { index: task, name, head, chain, outputs, clock, coordinator, status, alignment }))
     }
 
     fn metrics(&self, node: NodeIndex, index: usize) -> Arc<OperatorMetrics> {
@@ -536,7 +599,7 @@ impl<'a> Builder<'a> {
             subtask,
             operator,
             state: restore.state(subtask)?,
-            watermark: if self.has_idleness() { restore.promised() } else { restore.watermark() },
+            watermark: if self.has_idleness() { restore.promised_of(subtask) } else { restore.watermark() },
             memory: self.pool.reserve(format!("'{}' #{}", node.name, subtask.index)),
             metrics,
             latency: self.latencies.get(index).and_then(|of| of.get(subtask.index)).cloned().unwrap_or_default(),
@@ -574,6 +637,8 @@ impl<'a> Builder<'a> {
             tasks: self.layout.tasks(),
             operators: self.spec.graph.nodes.iter().map(|node| (node.id, node.name.clone())).collect(),
             barriers: self.barriers,
+            gates: self.gates,
+            edges: EdgeNames::of(&self.spec.graph),
             ledgers: self.ledgers,
             watches: self.watches,
             committers: self.committers,

@@ -13,20 +13,24 @@
 //! in an order that follows from a seed.
 
 pub mod activity;
+pub mod alignment;
 pub mod ask;
 pub mod chain;
 pub mod channel;
 pub mod coordinator;
+pub mod credit;
 pub mod discovery;
 pub mod exchange;
 pub mod executor;
 pub mod held;
 mod idleness;
+pub mod in_flight;
 pub mod input;
 pub mod job;
 pub mod latency;
 pub mod layout;
 pub mod ledger;
+pub mod pace;
 pub mod panic;
 pub mod planted;
 pub mod processing_time;

@@ -38,11 +38,23 @@ pub enum Bug {
     ShownBeforeDurable,
     /// At most once: rows that were prepared and may not have been shown are not counted.
     ForgetInDoubt,
+    /// Rows that a barrier has overtaken are not read again.
+    ForgetInFlight,
+    /// Rows that a barrier has overtaken are read twice on restore.
+    InFlightTwice,
+    /// Rows that a barrier has overtaken stay with the subtask that had them.
+    InFlightByTask,
+    /// Of a channel that has ended, the rows in flight are not in the checkpoint.
+    ForgetBeforeEnd,
+    /// A restored subtask begins with the greatest watermark of the old ones.
+    RestoredWatermarkIsMaximum,
+    /// Where barriers are not aligned, a watermark from behind one counts before it.
+    WatermarkAheadOfBarrier,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::NoAlignment,
         Self::EndIsNoBarrier,
         Self::FlushAfterBarrier,
@@ -60,6 +72,11 @@ impl Bug {
         Self::ForgetRejected,
         Self::ShownBeforeDurable,
         Self::ForgetInDoubt,
+        Self::ForgetInFlight,
+        Self::InFlightTwice,
+        Self::InFlightByTask,
+        Self::ForgetBeforeEnd,
+        Self::RestoredWatermarkIsMaximum,
     ];
 }
 

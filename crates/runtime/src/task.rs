@@ -16,9 +16,11 @@ use ruslo_core::operator::{Port, Subtask};
 use ruslo_core::time::Timestamp;
 
 use crate::activity::{Activity, Doing};
+use crate::alignment::Alignment;
 use crate::chain::{Chain, Leaving, MemberSnapshot};
 use crate::coordinator::{Ack, Mailbox, Message};
 use crate::exchange::{Outlet, Outputs, watermark};
+use crate::in_flight::InFlight;
 use crate::input::{Accept, Event, Inputs};
 use crate::scheduler::TaskIndex;
 use crate::source::{SourceHead, SourcePoll, SourceSnapshot};
@@ -129,8 +131,14 @@ pub struct Task {
     clock: Arc<dyn Clock>,
     coordinator: Arc<Mailbox>,
     status: Arc<TaskStatus>,
+    /// Whether it takes barriers while it waits for a full receiver.
+    passes_full: bool,
+    /// A barrier is on its way through the chain.
+    has_barrier: bool,
     /// Of the barrier or end that is on its way through the chain.
     source_snapshot: Option<SourceSnapshot>,
+    /// What that barrier has overtaken.
+    in_flight: Vec<InFlight>,
     /// When a source read the oldest row of what the chain is working on.
     born: Instant,
 }
@@ -153,15 +161,30 @@ pub struct TaskSpec {
     pub coordinator: Arc<Mailbox>,
     /// What others may see.
     pub status: Arc<TaskStatus>,
+    /// What it does about barriers.
+    pub alignment: Alignment,
 }
 
 impl Task {
     /// A task that has done nothing yet.
     pub fn new(spec: TaskSpec) -> Self {
-        let TaskSpec { index, name, head, chain, outputs, clock, coordinator, status } = spec;
-        let state = TaskState::Running;
-        let (source_snapshot, born) = (None, Instant::ZERO);
-        Self { index, name, state, head, chain, outputs, clock, coordinator, status, source_snapshot, born }
+        let TaskSpec { index, name, head, chain, outputs, clock, coordinator, status, alignment } = spec;
+        Self {
+            index,
+            name,
+            state: TaskState::Running,
+            head,
+            chain,
+            outputs: outputs.forcing(alignment.overtakes()),
+            clock,
+            coordinator,
+            status,
+            passes_full: alignment.overtakes(),
+            has_barrier: false,
+            source_snapshot: None,
+            in_flight: Vec::new(),
+            born: Instant::ZERO,
+        }
     }
 
     /// What a person calls it.
@@ -205,7 +228,7 @@ impl Task {
 
     fn try_step(&mut self) -> Result<Step> {
         if self.outputs.has_pending() && !self.send()? {
-            return Ok(Step::Blocked(None));
+            return self.pass_full();
         }
         if self.state == TaskState::Finishing {
             return self.transition(TaskState::Finished).map(|()| Step::Finished);
@@ -227,6 +250,21 @@ impl Task {
         }
     }
 
+    /// Before a full receiver a task does nothing but let a barrier pass, if it may.
+    fn pass_full(&mut self) -> Result<Step> {
+        if !self.passes_full || self.state != TaskState::Running {
+            return Ok(Step::Blocked(None));
+        }
+        if !self.has_barrier {
+            match self.poll_head(self.clock.now(), Accept::Barriers)? {
+                SourcePoll::Event(barrier) => self.take_in(barrier),
+                SourcePoll::Worked => return Ok(Step::Worked),
+                SourcePoll::Blocked(until) => return Ok(Step::Blocked(until)),
+            }
+        }
+        self.work()
+    }
+
     /// Nothing to do: what waited for company goes out alone.
     fn wait(&mut self, until: Option<Instant>) -> Result<Step> {
         if self.outputs.has_small() {
@@ -238,7 +276,7 @@ impl Task {
     }
 
     fn work(&mut self) -> Result<Step> {
-        if self.chain.is_head_busy() {
+        if !self.has_barrier && self.chain.is_head_busy() {
             let now = self.clock.now();
             if let SourcePoll::Event(barrier) = self.poll_head(now, Accept::Barriers)? {
                 self.take_in(barrier);
@@ -267,12 +305,18 @@ impl Task {
                     self.born = born;
                     SourcePoll::Event(event)
                 }
-                None => SourcePoll::Blocked(None),
+                None => SourcePoll::Blocked(inputs.deadline()),
             }),
         }
     }
 
     fn take_in(&mut self, event: Event) {
+        if let Event::Barrier(_) = event {
+            self.has_barrier = true;
+            if let Head::Inputs(inputs) = &mut self.head {
+                self.in_flight = inputs.take_in_flight();
+            }
+        }
         if let (Head::Source { head, .. }, Event::Barrier(_) | Event::End(..)) = (&mut self.head, &event) {
             // At this very point of the stream, not when the barrier has found its way through the chain.
             self.source_snapshot = Some(head.snapshot());
@@ -293,6 +337,7 @@ impl Task {
             }
             Leaving::Control(Event::Idle) => self.outputs.control(&Element::Watermark(Watermark::Idle), self.born),
             Leaving::Control(Event::Barrier(barrier)) => {
+                self.has_barrier = false;
                 self.outputs.control(&Element::Barrier(barrier), self.born)?;
                 let members = self.chain.take_snapshots();
                 self.acknowledge(barrier.epoch, members, None);
@@ -330,7 +375,8 @@ impl Task {
             Head::Inputs(_) => None,
         };
         let source = node.zip(source);
-        self.coordinator.post(Message::Ack(Ack { task: self.index, epoch, members, source, end }));
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.coordinator.post(Message::Ack(Ack { task: self.index, epoch, members, source, in_flight, end }));
     }
 
     fn transition(&mut self, to: TaskState) -> Result<()> {

@@ -10,8 +10,9 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{Graph, NodeKind};
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
+use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::job::{JobConfig, Start};
-use ruslo_sql::{BatchLimits, Delivery, JobKind, Planned, RestartKind, Settings};
+use ruslo_sql::{AlignmentTimeout, BatchLimits, Delivery, JobKind, Planned, RestartKind, Settings};
 use ruslo_state::store::CheckpointStore;
 
 use crate::batch::{self, BatchSpec};
@@ -204,6 +205,14 @@ fn config(settings: &Settings, parallelism: usize, interval: Duration) -> JobCon
         workers: available_parallelism().min(parallelism),
         ..JobConfig::default()
     };
+    match settings.alignment_timeout {
+        AlignmentTimeout::Runtime => {}
+        AlignmentTimeout::After(after) => config.alignment = Alignment::Overtaking { after },
+        AlignmentTimeout::Never => config.alignment = Alignment::Aligned,
+    }
+    if settings.delivery == Some(Guarantee::AtLeastOnce) {
+        config.alignment = Alignment::AtLeastOnce;
+    }
     if let Some(rows) = settings.batch_rows {
         config.batch_rows = rows;
     }

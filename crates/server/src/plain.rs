@@ -89,6 +89,10 @@ mod tests {
                 bytes_written: 0,
                 bytes: 0,
                 completed: 1,
+                acknowledged: second,
+                written: Duration::ZERO,
+                published: Duration::ZERO,
+                rows_in_flight: 0,
             })
         };
         let mut lines = Lines::default();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ruslo_core::rng::Rng;
+use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::channel::Credit;
 use ruslo_runtime::job::JobConfig;
 
@@ -264,12 +265,23 @@ impl Scenario {
         let batch_rows = if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(3)] };
         let interval_max = if self.is_of_one_operator() { 60 } else { 200 };
         JobConfig {
+            alignment: self.alignment(rng),
             credit: Credit { rows_max, bytes_max: 1 << 30 },
             batch_rows,
             checkpoint_interval: (!rng.one_in(16)).then(|| Duration::from_millis(1 + rng.below(interval_max) as u64)),
             holds_output: self == Self::AtMostOnce,
             source_idle_timeout: (self == Self::Idle).then(|| Duration::from_millis(20 + rng.below(400) as u64)),
             ..JobConfig::default()
+        }
+    }
+
+    fn alignment(self, rng: &mut Rng) -> Alignment {
+        let after = Duration::from_millis(rng.below(40) as u64);
+        match self {
+            // What is in flight where inputs fall idle fixes the parallelism, which is changed there at every restart.
+            Self::Idle => Alignment::Aligned,
+            _ if rng.one_in(3) => Alignment::Aligned,
+            _ => Alignment::Overtaking { after },
         }
     }
 

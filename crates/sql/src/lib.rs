@@ -97,7 +97,9 @@ pub use delivery::Delivery;
 pub use diagnostic::Script;
 pub use restart::{RestartKind, RestartSettings};
 pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
-pub use settings::{AggregatePhases, RuntimeMode, SETTINGS, SettingSpec, Settings, duration as parse_duration};
+pub use settings::{
+    AggregatePhases, AlignmentTimeout, RuntimeMode, SETTINGS, SettingSpec, Settings, duration as parse_duration,
+};
 
 use connect::Connections;
 use job::PlannedJob;

@@ -34,6 +34,18 @@ pub enum AggregatePhases {
     Two,
 }
 
+/// How long a barrier waits for the other channels before it overtakes what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AlignmentTimeout {
+    /// As long as the runtime thinks fit.
+    #[default]
+    Runtime,
+    /// So long; at once, if zero.
+    After(Duration),
+    /// However long it takes.
+    Never,
+}
+
 /// How a pipeline runs; every field but the name comes from a key in [`SETTINGS`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -41,6 +53,8 @@ pub struct Settings {
     pub runtime_mode: RuntimeMode,
     /// `parallelism.default`; none leaves it to the caller (one subtask per core).
     pub parallelism: Option<usize>,
+    /// `execution.checkpointing.aligned-checkpoint-timeout`.
+    pub alignment_timeout: AlignmentTimeout,
     /// `execution.checkpointing.interval`; none leaves it to the caller.
     pub checkpoint_interval: Option<Duration>,
     /// `execution.delivery`; none is the most that every table of the pipeline can do.
@@ -97,6 +111,13 @@ pub const SETTINGS: &[SettingSpec] = &[
         doc: "rows that wait on an edge at most; default: the runtime's",
         apply: |settings, value| number(value, 1, usize::MAX).map(|rows| settings.channel_rows = Some(rows)),
         reset: |settings| settings.channel_rows = None,
+    },
+    SettingSpec {
+        key: "execution.checkpointing.aligned-checkpoint-timeout",
+        doc: "how long a checkpoint's barrier waits for rows before it overtakes them and stores them ('500 ms'); '0' is at \
+              once, 'never' however long it takes; default: '1 s'",
+        apply: |settings, value| alignment_timeout(value).map(|timeout| settings.alignment_timeout = timeout),
+        reset: |settings| settings.alignment_timeout = AlignmentTimeout::default(),
     },
     SettingSpec {
         key: "execution.checkpointing.interval",
@@ -330,6 +351,16 @@ fn aggregate_phases(value: &str) -> Result<AggregatePhases, String> {
     }
 }
 
+fn alignment_timeout(value: &str) -> Result<AlignmentTimeout, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "never" => Ok(AlignmentTimeout::Never),
+        _ => match duration(value) {
+            Ok(after) => Ok(AlignmentTimeout::After(after)),
+            Err(sentence) => Err(format!("{sentence}, nor 'never'")),
+        },
+    }
+}
+
 fn zone(value: &str) -> Result<Tz, String> {
     let name = if matches!(value, "Z" | "+00:00") { "UTC" } else { value };
     name.parse().map_err(|_| match nearest(value, TZ_VARIANTS.iter().map(|zone| zone.name())) {
@@ -415,6 +446,7 @@ mod tests {
             ("parallelism.default", "3"),
             ("execution.checkpointing.interval", "10 s"),
             ("execution.delivery", "AT_LEAST_ONCE"),
+            ("execution.checkpointing.aligned-checkpoint-timeout", "500 ms"),
             ("execution.runtime-mode", "STREAMING"),
             ("table.exec.source.idle-timeout", "5 s"),
             ("table.local-time-zone", "Europe/Berlin"),
@@ -466,9 +498,12 @@ mod tests {
                 backoff_jitter_milli: 0,
                 backoff_attempts: Some(9),
             },
+            alignment_timeout: AlignmentTimeout::After(Duration::from_millis(500)),
             ..Settings::default()
         };
         assert_eq!(settings, expected);
+        settings.set("execution.checkpointing.aligned-checkpoint-timeout", "never").unwrap();
+        assert_eq!(settings.alignment_timeout, AlignmentTimeout::Never);
         settings.set("table.exec.source.idle-timeout", "0").unwrap();
         assert_eq!(settings.source_idle_timeout, None);
         settings.reset(Some("parallelism.default")).unwrap();
@@ -494,6 +529,11 @@ mod tests {
         assert_eq!(
             refused("execution.checkpointing.interval", "soon"),
             "'execution.checkpointing.interval': 'soon' is not a time such as '10 s', '500 ms' or '1 min'"
+        );
+        assert_eq!(
+            refused("execution.checkpointing.aligned-checkpoint-timeout", "soon"),
+            "'execution.checkpointing.aligned-checkpoint-timeout': 'soon' is not a time such as '10 s', '500 ms' or \
+             '1 min', nor 'never'"
         );
         assert_eq!(
             refused("pipeline.memory-limit", "0"),

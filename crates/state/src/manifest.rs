@@ -70,6 +70,26 @@ pub struct OperatorEntry {
     /// Sinks: what to commit once this manifest is durable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub committables: Vec<Committable>,
+    /// Rows on their way to it that the barrier has overtaken: read again before anything else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<InFlightRows>,
+}
+
+/// Rows that a barrier has overtaken on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightRows {
+    /// The operator that had sent them.
+    pub from: OperatorId,
+    /// By which of its outputs.
+    pub port: u8,
+    /// To which input.
+    pub input: usize,
+    /// Which subtask had sent them.
+    pub sender: usize,
+    /// Which subtask had not yet read them.
+    pub receiver: usize,
+    /// The batches, in order; bucket and key groups say nothing.
+    pub batches: Vec<RunRef>,
 }
 
 /// What one subtask put into a checkpoint.
@@ -190,7 +210,10 @@ impl Manifest {
 
     /// Every run that the checkpoint names.
     pub fn runs(&self) -> impl Iterator<Item = &RunRef> {
-        self.operators.values().flat_map(|operator| &operator.subtasks).flat_map(|task| task.tables.values().flatten())
+        self.operators.values().flat_map(|operator| {
+            let tables = operator.subtasks.iter().flat_map(|task| task.tables.values().flatten());
+            tables.chain(operator.in_flight.iter().flat_map(|rows| &rows.batches))
+        })
     }
 
     /// The bytes to store: a line with version, CRC-32 and length, then JSON.

@@ -18,6 +18,7 @@ use ruslo_core::disk::{Disk, DiskLock};
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_core::graph::OperatorId;
+use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::operator::Subtask;
 
 use crate::manifest::{Manifest, RunRef};
@@ -356,6 +357,29 @@ impl CheckpointStore {
         }
         fresh.into_iter().for_each(|(run, reference)| run.set_stored(reference));
         Ok(table.iter().filter_map(Run::stored).cloned().collect())
+    }
+
+    /// Writes batches that a barrier has overtaken before a subtask into one file, durably, and says where they are.
+    pub fn write_in_flight(
+        &self,
+        epoch: Epoch,
+        operator: OperatorId,
+        subtask: Subtask,
+        batches: &[RecordBatch],
+    ) -> Result<Vec<RunRef>> {
+        let name = format!("{epoch}-{operator}-{}-in-flight-{}.arrow", subtask.index, self.attempt);
+        let mut bytes = Vec::new();
+        let mut references = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let (offset, length) = run_file::encode(batch, &mut bytes)?;
+            let crc32 = crc32fast::hash(bytes.get(offset as usize..).unwrap_or_default());
+            let (file, rows, groups) = (name.clone(), batch.num_rows() as u64, 0..KEY_GROUPS);
+            references.push(RunRef { file, offset, length, crc32, rows, bucket: 0, groups });
+        }
+        if !batches.is_empty() {
+            self.storage.put(&run_key(&name), &bytes)?;
+        }
+        Ok(references)
     }
 
     /// Makes a checkpoint exist. Every run that it names must have been written.

@@ -126,6 +126,7 @@ impl World {
             _ => defaults.credit.rows_max,
         });
         let config = JobConfig {
+            alignment: Default::default(),
             credit: Credit { rows_max, ..defaults.credit },
             batch_rows: settings.batch_rows.unwrap_or(defaults.batch_rows),
             memory_limit_bytes: settings.memory_limit_bytes.unwrap_or(defaults.memory_limit_bytes),

@@ -91,6 +91,20 @@ const JOB_GAUGES: &[OfJob] = &[
     ("lastCheckpointDuration", "From its first barrier to its commit, in milliseconds", |job| {
         Some(job.checkpoint?.0.took.as_secs_f64() * 1e3)
     }),
+    (
+        "lastCheckpointAcknowledgeTime",
+        "From its first barrier until the last task had passed it on, in milliseconds",
+        |job| Some(job.checkpoint?.0.acknowledged.as_secs_f64() * 1e3),
+    ),
+    ("lastCheckpointUploadTime", "From then until its state was written, in milliseconds", |job| {
+        Some(job.checkpoint?.0.written.as_secs_f64() * 1e3)
+    }),
+    ("lastCheckpointPublishTime", "From then until its manifest was durable, in milliseconds", |job| {
+        Some(job.checkpoint?.0.published.as_secs_f64() * 1e3)
+    }),
+    ("lastCheckpointRecordsInFlight", "Rows that its barrier has overtaken, and that it stores", |job| {
+        Some(job.checkpoint?.0.rows_in_flight as f64)
+    }),
     ("lastCheckpointSize", "Bytes of state that it wrote", |job| Some(job.checkpoint?.0.bytes_written as f64)),
     ("lastCheckpointFullSize", "Bytes of state that it consists of", |job| Some(job.checkpoint?.0.bytes as f64)),
     ("numberOfCompletedCheckpoints", "Checkpoints since the job was started", |job| {
