@@ -10,6 +10,7 @@ mod bad_machine;
 mod checkpoint;
 mod commands;
 #[allow(dead_code, reason = "the proofs use the rest")]
+mod fixtures;
 mod home;
 mod http;
 mod kill;
