@@ -20,6 +20,7 @@ pub mod epoch;
 pub mod error;
 pub mod graph;
 pub mod key_group;
+pub mod keyed;
 pub mod memory;
 pub mod metrics;
 pub mod operator;

@@ -8,14 +8,16 @@ use ruslo_core::memory::human_bytes;
 use super::chain::FIRST_AT;
 use super::slab::{ABSENT, Slot, lost};
 use super::{
-    DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, REFERENCED, ResidentTable, STORED, group_of,
+    DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, ONE_USE, ResidentTable, STORED, USES, group_of,
 };
 use crate::runs::{Kind, place_of};
 
 /// Of the keys in memory, one in so many goes when room is made.
 const EVICTED_SHARE: usize = 8;
-/// Heads that leave together.
-const EVICTED_TOGETHER: usize = 4096;
+/// How often the hand goes around in search of room: uses are counted up to three.
+const ROUNDS_MAX: usize = 5;
+/// Keys that are looked for together: each may have a block in memory meanwhile.
+const FOUND_TOGETHER: usize = 1024;
 /// A batch whose keys push each other out so often does not fit.
 const LOADS_MAX: usize = 4;
 
@@ -84,21 +86,32 @@ impl ResidentTable {
     }
 
     fn make_room(&mut self, need: Need) -> Result<()> {
-        self.flush()?;
+        self.settle_pending()?;
+        if self.schema.kind != Kind::Value {
+            self.flush()?;
+        }
         let wanted_keys = self.heads.len() / EVICTED_SHARE;
         let enough = |table: &Self| {
             table.heads.room() >= need.keys
                 && table.chains.room() >= need.chained
                 && table.blobs.free_bytes() >= need.string_bytes
         };
-        let mut evicted = 0;
-        // Twice around at most: the first time the hand takes the marks away.
-        let mut steps_left = 2 * self.heads.end() as usize + 2;
-        while steps_left > 0 && !(enough(self) && evicted >= wanted_keys) {
-            // Never more than once around: a head leaves once.
-            let steps = steps_left.min(EVICTED_TOGETHER).min(self.heads.end().max(1) as usize);
-            evicted += self.sweep(steps)?;
-            steps_left -= steps;
+        // So often around at most: each time the hand takes a mark away.
+        let mut steps_left = ROUNDS_MAX * self.heads.end() as usize + 1;
+        while steps_left > 0 {
+            let keys = wanted_keys.max(need.keys.saturating_sub(self.heads.room()));
+            let (mut victims, steps) = self.sweep(keys, steps_left);
+            steps_left = steps_left.saturating_sub(steps.max(1));
+            self.flush_some(&victims)?;
+            // What was removed is gone once that is stored.
+            victims.retain(|slot| self.heads.word(*slot, 0) & FREE == 0);
+            self.evict(&victims)?;
+            if enough(self) {
+                break;
+            }
+        }
+        if let Some(lower) = &self.lower {
+            lower.compact(self.oldest)?;
         }
         let wanted = self.bytes_with(need);
         if wanted <= self.memory.bytes() {
@@ -117,31 +130,63 @@ impl ResidentTable {
         ))
     }
 
-    /// Moves the clock's hand over some heads: those that nobody asked for since the last time leave. How many did.
-    fn sweep(&mut self, steps: usize) -> Result<usize> {
+    /// Moves the clock's hand until it has found `count` heads that nobody asked for lately, once around at most. Those
+    /// heads, and how many it has seen.
+    fn sweep(&mut self, count: usize, steps_max: usize) -> (Vec<Slot>, usize) {
         let mut victims = Vec::new();
-        for _ in 0..steps {
+        // A head leaves once: never more than once around.
+        let steps_max = steps_max.min(self.heads.end() as usize);
+        for step in 0..steps_max {
+            if victims.len() >= count {
+                return (victims, step);
+            }
             if self.hand >= self.heads.end() {
                 self.hand = 0;
             }
             let slot = self.hand;
             self.hand += 1;
-            let Some(header) = self.heads.word_mut(slot, 0) else { break };
-            if *header & (FREE | DIRTY) != 0 {
-                continue;
-            }
-            if *header & REFERENCED != 0 {
-                *header &= !REFERENCED;
-            } else {
-                victims.push(slot);
+            match self.heads.word_mut(slot, 0) {
+                Some(header) if *header & FREE != 0 => {}
+                Some(header) if *header & USES == 0 => victims.push(slot),
+                Some(header) => *header -= ONE_USE,
+                None => {}
             }
         }
-        self.evict(&victims)?;
-        Ok(victims.len())
+        (victims, steps_max)
+    }
+
+    /// Makes a run of those heads that are dirty; of a table with chains everything has been flushed already.
+    fn flush_some(&mut self, heads: &[Slot]) -> Result<()> {
+        if self.schema.kind != Kind::Value {
+            return Ok(());
+        }
+        let Some(lower) = self.lower.clone() else { return Ok(()) };
+        let mut by_group = vec![Vec::new(); self.groups.len()];
+        for slot in heads {
+            let header = self.heads.word(*slot, 0);
+            if let Some(group) = by_group.get_mut(((header >> GROUP_SHIFT) & GROUP_MASK) as usize)
+                && header & DIRTY != 0
+            {
+                group.push(*slot);
+            }
+        }
+        if by_group.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let mut pieces = by_group.iter().filter_map(|slots| self.seal_slots(slots).transpose());
+        lower.add(&mut pieces)?;
+        let heads = &self.heads;
+        for group in &mut self.groups {
+            group.dirty.retain(|slot| heads.word(*slot, 0) & DIRTY != 0);
+        }
+        Ok(())
     }
 
     fn evict(&mut self, victims: &[Slot]) -> Result<()> {
         for (slot, hash) in victims.iter().zip(self.hashes_of(victims)?) {
+            if self.heads.word(*slot, 0) & DIRTY != 0 {
+                return Err(Error::internal("a key of a keyed table leaves memory before it is stored"));
+            }
             if self.schema.kind != Kind::Value {
                 self.drop_chain(*slot);
             }
@@ -168,31 +213,34 @@ impl ResidentTable {
             if missing.asked.is_empty() {
                 return Ok(slots);
             }
-            let found = self.find_below(keys, &missing)?;
             let mut is_found = vec![false; missing.asked.len()];
-            let dead = |bucket: &u32| *bucket < self.oldest;
-            let alive = found.requests.iter().zip(&found.buckets).filter(|(_, bucket)| !dead(bucket));
-            for (request, _) in alive {
-                if let Some(is_found) = is_found.get_mut(*request as usize) {
-                    *is_found = true;
+            for (first, asked) in (0..).step_by(FOUND_TOGETHER).zip(missing.asked.chunks(FOUND_TOGETHER)) {
+                let found = self.find_below(keys, asked)?;
+                for (request, bucket) in found.requests.iter().zip(&found.buckets) {
+                    if let Some(is_found) = is_found.get_mut(first + *request as usize) {
+                        *is_found |= *bucket >= self.oldest;
+                    }
                 }
+                self.reserve_found(&found, new_keys, chained, string_bytes)?;
+                self.take_in(&found)?;
             }
             for (row, request) in &missing.rows {
                 if let Some(is_nowhere) = is_nowhere.get_mut(*row as usize) {
                     *is_nowhere = !is_found.get(*request).copied().unwrap_or(false);
                 }
             }
-            let rows = found.rows.num_rows();
-            let (found_keys, found_chained) =
-                if chained == 0 && self.schema.kind == Kind::Value { (rows, 0) } else { (rows, rows) };
-            let bytes = ruslo_core::memory::batch_bytes(&found.rows) as u64;
-            let found_strings = if self.has_strings() { bytes } else { 0 };
-            self.reserve(new_keys + found_keys, chained + found_chained, string_bytes + found_strings)?;
-            self.take_in(&found)?;
             slots = self.locate(keys);
         }
         let wanted = self.bytes_with(Need { keys: new_keys, chained, string_bytes });
         Err(self.minimum(2 * wanted, &Error::resource("its keys push each other out")))
+    }
+
+    /// Makes room for rows that were found, beside what was asked for already.
+    fn reserve_found(&mut self, found: &LowerRows, new_keys: usize, chained: usize, string_bytes: u64) -> Result<()> {
+        let rows = found.rows.num_rows();
+        let found_chained = if self.schema.kind == Kind::Value { 0 } else { rows };
+        let found_strings = if self.has_strings() { ruslo_core::memory::batch_bytes(&found.rows) as u64 } else { 0 };
+        self.reserve(new_keys + rows, chained + found_chained, string_bytes + found_strings)
     }
 
     fn has_strings(&self) -> bool {
@@ -225,14 +273,14 @@ impl ResidentTable {
         missing
     }
 
-    fn find_below(&self, keys: &Keys, missing: &Missing) -> Result<LowerRows> {
+    fn find_below(&self, keys: &Keys, asked: &[u32]) -> Result<LowerRows> {
         let lower =
             self.lower.as_ref().ok_or_else(|| Error::internal("a keyed table without runs looks for keys there"))?;
         for sealed in &self.pending {
             sealed.settle()?;
         }
-        let hashes: Vec<u64> = missing.asked.iter().filter_map(|row| keys.hashes.get(*row as usize).copied()).collect();
-        let places = UInt32Array::from(missing.asked.clone());
+        let hashes: Vec<u64> = asked.iter().filter_map(|row| keys.hashes.get(*row as usize).copied()).collect();
+        let places = UInt32Array::from(asked.to_vec());
         let columns = keys.columns.iter().map(|column| Ok(take(column, &places, None)?)).collect::<Result<Vec<_>>>()?;
         lower.find(&hashes, &columns)
     }
@@ -254,7 +302,7 @@ impl ResidentTable {
             let (head, is_new) = self.find_or_insert(&keys, row)?;
             let bucket = u64::from(found.buckets.get(row).copied().unwrap_or(0));
             let group = keys.hashes.get(row).map_or(0, |hash| group_of(*hash) as u64);
-            let header = STORED | REFERENCED | group << GROUP_SHIFT | bucket;
+            let header = STORED | group << GROUP_SHIFT | bucket;
             if self.schema.kind == Kind::Value {
                 self.set_value(head, &values, row)?;
             } else {
@@ -307,4 +355,4 @@ fn same_key(keys: &Keys, a: u32, b: u32) -> bool {
         && keys.encoded.strings.iter().all(|strings| strings.get(a) == strings.get(b))
 }
 
-const _: () = assert!(GROUP_MASK << GROUP_SHIFT & (FREE | DIRTY | REFERENCED | DELETED | STORED) == 0);
+const _: () = assert!(GROUP_MASK << GROUP_SHIFT & (FREE | DIRTY | USES | DELETED | STORED) == 0);

@@ -1,57 +1,18 @@
 //! The verbs of tables that have many rows a key.
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::ArrayRef;
 use ruslo_core::error::{Error, Result};
+use ruslo_core::keyed::{Cursor, Piece, Rows};
 
 use super::chain::SUB_KEY_AT;
 use super::layout::Encoded;
 use super::slab::{ABSENT, Slot, lost};
-use super::value::Rows;
-use super::{BLOCK, DELETED, GROUP_MASK, GROUP_SHIFT, Keys, REFERENCED, ResidentTable, drop_strings, keep_strings};
+use super::{BLOCK, DELETED, GROUP_MASK, GROUP_SHIFT, Keys, ResidentTable, drop_strings, keep_strings, used};
 use crate::runs::Kind;
-
-/// Where reading the rows of some keys stands; good until the next call that changes the table other than sealing.
-#[derive(Debug)]
-pub struct Cursor {
-    /// Requests, and the next row of each, backwards.
-    waiting: Vec<(u32, Slot)>,
-    /// Those that are being read.
-    active: Vec<(u32, Slot)>,
-    generation: u64,
-}
-
-/// Some rows of some keys.
-#[derive(Debug, Clone)]
-pub struct Piece {
-    /// Which of the keys each row is of. The rows of one key come in order.
-    pub requests: UInt32Array,
-    /// Sub-key and value columns.
-    pub columns: Vec<ArrayRef>,
-    /// The rows themselves, by which they can be removed.
-    pub rows: Rows,
-}
 
 impl ResidentTable {
     /// Adds a row to each of `keys`, behind those that are there.
-    ///
-    /// # Errors
-    /// `Internal`, if the table is no list or the columns are not its own; `Resource`, if the keys of one batch and their
-    /// rows do not fit in memory; the disk's.
-    pub fn append(&mut self, keys: &[ArrayRef], values: &[ArrayRef]) -> Result<()> {
-        self.want(Kind::List)?;
-        self.append_rows(keys, None, values)
-    }
-
-    /// Adds a row to each of `keys` of a time-ordered table.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::append`].
-    pub fn append_at(&mut self, keys: &[ArrayRef], times: &[i64], values: &[ArrayRef]) -> Result<()> {
-        self.want(Kind::Time)?;
-        self.append_rows(keys, Some(times), values)
-    }
-
-    fn append_rows(&mut self, keys: &[ArrayRef], times: Option<&[i64]>, values: &[ArrayRef]) -> Result<()> {
+    pub(super) fn append_rows(&mut self, keys: &[ArrayRef], times: Option<&[i64]>, values: &[ArrayRef]) -> Result<()> {
         let keys = self.keys(keys)?;
         let encoded = self.value.encode(values, keys.len())?;
         self.make_resident(&keys, keys.encoded.string_bytes() + encoded.string_bytes())?;
@@ -76,10 +37,7 @@ impl ResidentTable {
     }
 
     /// Writes a row of each of `keys` of a map, whether its sub-key was there or not; of one that comes twice the last.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::append`].
-    pub fn put(&mut self, keys: &[ArrayRef], sub_keys: &[ArrayRef], values: &[ArrayRef]) -> Result<()> {
+    pub(super) fn put_rows(&mut self, keys: &[ArrayRef], sub_keys: &[ArrayRef], values: &[ArrayRef]) -> Result<()> {
         self.want(Kind::Map)?;
         let keys = self.keys(keys)?;
         let sub_keys = self.sub_key.encode(sub_keys, keys.len())?;
@@ -88,7 +46,7 @@ impl ResidentTable {
         for (row, head) in self.locate(&keys).into_iter().enumerate() {
             let head = self.head_of(&keys, row, head)?;
             let header = self.touched_header(head)?;
-            let slot = match self.find_row(head, &sub_keys, row) {
+            let slot = match self.find_in_chain(head, &sub_keys, row) {
                 ABSENT => self.link(head, &sub_keys, &values, row, header)?,
                 slot => {
                     self.overwrite_row(slot, header, &values, row)?;
@@ -103,10 +61,7 @@ impl ResidentTable {
 
     /// The rows of a map under `keys` and `sub_keys`, one each, as handles to be read with
     /// [`ResidentTable::read_rows`] or removed.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::append`].
-    pub fn load_rows(&mut self, keys: &[ArrayRef], sub_keys: &[ArrayRef]) -> Result<Rows> {
+    pub(super) fn find_rows(&mut self, keys: &[ArrayRef], sub_keys: &[ArrayRef]) -> Result<Rows> {
         self.want(Kind::Map)?;
         let keys = self.keys(keys)?;
         let sub_keys = self.sub_key.encode(sub_keys, keys.len())?;
@@ -114,28 +69,16 @@ impl ResidentTable {
         for (row, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| **slot != ABSENT) {
             let head = *slot;
             self.touched_header(head)?;
-            *slot = self.find_row(head, &sub_keys, row);
+            *slot = self.find_in_chain(head, &sub_keys, row);
             if *slot != ABSENT && !self.is_alive(self.chains.word(*slot, 0)) {
                 *slot = ABSENT;
             }
         }
-        Ok(Rows { slots, generation: self.generation })
-    }
-
-    /// Sub-key and value columns of rows; NULL where there is none.
-    ///
-    /// # Errors
-    /// `Internal`, if the handles are out of date.
-    pub fn read_rows(&self, rows: &Rows) -> Result<Vec<ArrayRef>> {
-        self.check(rows)?;
-        self.columns_of(&rows.slots)
+        Ok(Rows::new(slots, self.generation))
     }
 
     /// Begins to read the rows of `keys`.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::append`].
-    pub fn rows(&mut self, keys: &[ArrayRef]) -> Result<Cursor> {
+    pub(super) fn begin_rows(&mut self, keys: &[ArrayRef]) -> Result<Cursor> {
         if self.schema.kind == Kind::Value {
             return Err(Error::internal(format!("'{}' has one row a key", self.name)));
         }
@@ -150,10 +93,7 @@ impl ResidentTable {
     }
 
     /// The next rows, `rows_max` at most; `None` if there are no more.
-    ///
-    /// # Errors
-    /// `Internal`, if the table has changed since the cursor was made.
-    pub fn next(&self, cursor: &mut Cursor, rows_max: usize) -> Result<Option<Piece>> {
+    pub(super) fn next_rows(&self, cursor: &mut Cursor, rows_max: usize) -> Result<Option<Piece>> {
         if cursor.generation != self.generation {
             return Err(Error::internal(format!("a cursor over '{}' is out of date", self.name)));
         }
@@ -172,7 +112,7 @@ impl ResidentTable {
             return Ok(None);
         }
         let columns = self.columns_of(&slots)?;
-        Ok(Some(Piece { requests: requests.into(), columns, rows: Rows { slots, generation: self.generation } }))
+        Ok(Some(Piece { requests: requests.into(), columns, rows: Rows::new(slots, self.generation) }))
     }
 
     /// One row of each key that is being read: rows that do not wait for each other.
@@ -189,12 +129,9 @@ impl ResidentTable {
     }
 
     /// Removes rows that were read or found; those that are absent or removed already are fine.
-    ///
-    /// # Errors
-    /// `Internal`, if the handles are out of date.
-    pub fn remove_rows(&mut self, rows: &Rows) -> Result<()> {
+    pub(super) fn remove_chained(&mut self, rows: &Rows) -> Result<()> {
         self.check(rows)?;
-        for slot in rows.slots.iter().filter(|slot| **slot != ABSENT) {
+        for slot in rows.slots().iter().filter(|slot| **slot != ABSENT) {
             self.mark_dirty(*slot)?;
             *self.chains.word_mut(*slot, 0).ok_or_else(lost)? |= DELETED;
         }
@@ -202,10 +139,7 @@ impl ResidentTable {
     }
 
     /// Removes every row of `keys`.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::append`].
-    pub fn remove_keys(&mut self, keys: &[ArrayRef]) -> Result<()> {
+    pub(super) fn remove_chains(&mut self, keys: &[ArrayRef]) -> Result<()> {
         let keys = self.keys(keys)?;
         for head in self.resident(&keys, 0, 0)?.into_iter().filter(|head| *head != ABSENT) {
             let mut row = self.first_row(head);
@@ -250,12 +184,12 @@ impl ResidentTable {
     /// Marks a head as asked for. The header of a new row of it.
     fn touched_header(&mut self, head: Slot) -> Result<u64> {
         let header = self.heads.word_mut(head, 0).ok_or_else(lost)?;
-        *header |= REFERENCED;
+        *header = used(*header);
         Ok((*header & GROUP_MASK << GROUP_SHIFT) | u64::from(self.bucket))
     }
 
     /// The row of a key with a sub-key, dead or alive.
-    fn find_row(&self, head: Slot, sub_keys: &Encoded, row: usize) -> Slot {
+    fn find_in_chain(&self, head: Slot, sub_keys: &Encoded, row: usize) -> Slot {
         let mut slot = self.first_row(head);
         while slot != ABSENT {
             let found =

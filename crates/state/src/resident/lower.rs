@@ -6,6 +6,9 @@ use ruslo_core::error::Result;
 
 use crate::runs::{DirtyRows, RunSet};
 
+/// As many runs a table that makes room leaves to those who merge behind checkpoints.
+const RUNS_MAX: usize = 16;
+
 /// Rows that were flushed or sealed, by key.
 pub trait Lower: Send + Sync + std::fmt::Debug {
     /// Makes a run of rows: pieces in order of key group, each of one group.
@@ -19,6 +22,12 @@ pub trait Lower: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The disk's; `Corrupt`, if a run is damaged.
     fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows>;
+
+    /// Sees to it that there are not too many runs; rows of buckets before `oldest_bucket` may go.
+    ///
+    /// # Errors
+    /// The disk's; `Corrupt`, if a run is damaged.
+    fn compact(&self, oldest_bucket: u32) -> Result<()>;
 }
 
 /// Rows of some keys.
@@ -45,5 +54,12 @@ impl Lower for RunSet {
     fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows> {
         let found = RunSet::find(self, hashes, keys)?;
         Ok(LowerRows { requests: found.requests, buckets: found.rows.buckets, rows: found.rows.rows })
+    }
+
+    fn compact(&self, oldest_bucket: u32) -> Result<()> {
+        if self.len() <= RUNS_MAX {
+            return Ok(());
+        }
+        RunSet::compact(self, oldest_bucket).map(drop)
     }
 }

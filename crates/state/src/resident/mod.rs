@@ -12,8 +12,8 @@
 //!         row:  header │ next, previous │ head │ sub-key │ value
 //! ```
 //!
-//! The unit of residency is the key: all its rows are in memory, or none. A handle to a row ([`Rows`]) is good until the
-//! next call that changes the table.
+//! The unit of residency is the key: all its rows are in memory, or none. A handle to a row is good until the next call
+//! that changes the table.
 
 mod blobs;
 mod chain;
@@ -27,6 +27,7 @@ mod model;
 mod seal;
 mod slab;
 mod value;
+mod verbs;
 
 use std::sync::Arc;
 
@@ -39,19 +40,19 @@ use ruslo_core::time::Timestamp;
 use self::blobs::Blobs;
 use self::index::{Index, tag_of};
 use self::layout::{Encoded, INLINE_MAX, Part, length_of};
-pub use self::list::{Cursor, Piece};
 pub use self::lower::{Lower, LowerRows};
 pub use self::seal::Sealed;
 use self::slab::{ABSENT, Slab, Slot, lost};
-pub use self::value::{Rows, Values};
 use crate::runs::{Kind, TableSchema};
 
 /// The words of a header: flags above, the time bucket of the last write below.
 const FREE: u64 = 1 << 63;
 /// Not yet sealed or flushed.
 const DIRTY: u64 = 1 << 62;
-/// Asked for since the clock's hand came by.
-const REFERENCED: u64 = 1 << 61;
+/// How often it was asked for since the clock's hand came by, up to three times.
+const USES: u64 = 3 << USES_SHIFT;
+const USES_SHIFT: u32 = 57;
+const ONE_USE: u64 = 1 << USES_SHIFT;
 /// Removed; stays until that is sealed.
 const DELETED: u64 = 1 << 60;
 /// A run may have an older version.
@@ -159,18 +160,12 @@ impl ResidentTable {
         })
     }
 
-    /// What its rows look like.
-    pub fn schema(&self) -> &TableSchema {
-        &self.schema
-    }
-
     /// Keys in memory, those that were removed since the last barrier among them.
     pub fn resident_keys(&self) -> usize {
         self.heads.len()
     }
 
-    /// Says what time it is, for rows that live for a time only; never goes back.
-    pub fn set_time(&mut self, now: Timestamp) {
+    fn move_time(&mut self, now: Timestamp) {
         if let Some(ttl) = self.schema.ttl {
             let units = u64::try_from(now.millis()).unwrap_or(0) / ttl.unit_ms.max(1);
             self.bucket = self.bucket.max(u32::try_from(units).unwrap_or(u32::MAX));
@@ -324,6 +319,12 @@ impl ResidentTable {
     fn is_partial(&self, hash: u64) -> bool {
         self.groups.get(group_of(hash)).is_some_and(|group| group.is_partial)
     }
+}
+
+/// A header that was asked for once more.
+#[inline]
+fn used(header: u64) -> u64 {
+    if header & USES == USES { header } else { header + ONE_USE }
 }
 
 #[inline]

@@ -12,6 +12,7 @@ use arrow::util::display::array_value_to_string;
 use ruslo_core::disk::LocalDisk;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::KEY_GROUPS;
+use ruslo_core::keyed::{KeyedTable as _, Rows};
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::rng::Rng;
 use ruslo_core::time::Timestamp;
@@ -88,6 +89,10 @@ impl Lower for Below {
             }
         }
         Ok(LowerRows { requests, buckets, rows: concat_batches(&self.schema.rows(), &found)? })
+    }
+
+    fn compact(&self, _: u32) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -315,14 +320,14 @@ fn check_list(seed: u64, limit_bytes: Option<u64>, universe: usize) -> bool {
                     .for_each(|(row, key)| model.entry(key.clone()).or_default().push(value_of(&values, row)));
             }
             4 if rng.one_in(3) => {
-                table.remove_keys(&keys).unwrap();
+                table.remove(&keys).unwrap();
                 texts.iter().for_each(|key| drop(model.remove(key)));
             }
             5 | 6 => bench.barrier(&mut rng),
             choice => {
                 let mut cursor = table.rows(&keys).unwrap();
                 let mut found = vec![Vec::new(); rows];
-                let mut gone: Vec<super::Rows> = Vec::new();
+                let mut gone: Vec<Rows> = Vec::new();
                 while let Some(piece) = table.next(&mut cursor, 1 + rng.below(60)).unwrap() {
                     for (row, request) in piece.requests.values().iter().enumerate() {
                         found[*request as usize].push(value_of(&piece.columns[1..], row));

@@ -84,9 +84,7 @@ impl ResidentTable {
     /// Makes a run of what is dirty, outside of a checkpoint; and of what was sealed before.
     pub(super) fn flush(&mut self) -> Result<()> {
         let Some(lower) = self.lower.clone() else { return Ok(()) };
-        for sealed in std::mem::take(&mut self.pending) {
-            sealed.settle()?;
-        }
+        self.settle_pending()?;
         if self.groups.iter().all(|group| group.dirty.is_empty()) {
             return Ok(());
         }
@@ -94,16 +92,26 @@ impl ResidentTable {
         lower.add(&mut std::iter::from_fn(|| groups.find_map(|group| self.seal_group(group).transpose())))
     }
 
+    /// Makes runs of what was sealed and is not in one yet.
+    pub(super) fn settle_pending(&mut self) -> Result<()> {
+        std::mem::take(&mut self.pending).into_iter().try_for_each(|sealed| sealed.settle())
+    }
+
     /// The dirty rows of one key group; they are clean afterwards, and those that were removed are gone.
     fn seal_group(&mut self, group: usize) -> Result<Option<DirtyRows>> {
         let dirty = self.groups.get_mut(group).map(|group| std::mem::take(&mut group.dirty)).unwrap_or_default();
+        self.seal_slots(&dirty)
+    }
+
+    /// Copies dirty rows of one key group; they are clean afterwards, and those that were removed are gone.
+    pub(super) fn seal_slots(&mut self, dirty: &[Slot]) -> Result<Option<DirtyRows>> {
         if dirty.is_empty() {
             return Ok(None);
         }
         let is_value = self.schema.kind == Kind::Value;
         let slab = if is_value { &mut self.heads } else { &mut self.chains };
         let (mut slots, mut buckets, mut ops, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for slot in dirty {
+        for slot in dirty.iter().copied() {
             let header = slab.word_mut(slot, 0).ok_or_else(lost)?;
             if *header & DELETED != 0 {
                 gone.push(slot);

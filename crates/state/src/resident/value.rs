@@ -1,45 +1,17 @@
 //! The verbs of tables that have one row a key.
 
 use arrow::array::{ArrayRef, Int64Array};
-use arrow::buffer::NullBuffer;
 use ruslo_core::error::{Error, Result};
+use ruslo_core::keyed::Rows;
 
 use super::blobs::Blobs;
 use super::layout::{Encoded, Part};
 use super::slab::{ABSENT, Slot, lost};
 use super::{
-    BLOCK, DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, KEY_AT, Keys, REFERENCED, ResidentTable, STORED,
-    drop_strings, keep_strings,
+    BLOCK, DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, KEY_AT, Keys, ResidentTable, STORED, USES, drop_strings,
+    keep_strings, used,
 };
 use crate::runs::Kind;
-
-/// Handles to the rows of some keys, one each; good until the next call that changes the table.
-#[derive(Debug, Clone)]
-pub struct Rows {
-    pub(super) slots: Vec<Slot>,
-    pub(super) generation: u64,
-}
-
-impl Rows {
-    /// Whether the key of row `row` is in the table.
-    pub fn is_present(&self, row: usize) -> bool {
-        self.slots.get(row).is_some_and(|slot| *slot != ABSENT)
-    }
-
-    /// The keys that are in the table; `None` if all are.
-    pub fn present(&self) -> Option<NullBuffer> {
-        self.slots.contains(&ABSENT).then(|| self.slots.iter().map(|slot| *slot != ABSENT).collect())
-    }
-}
-
-/// The values of some keys.
-#[derive(Debug, Clone)]
-pub struct Values {
-    /// Which keys are in the table; `None` if all are.
-    pub present: Option<NullBuffer>,
-    /// The value columns; NULL where the key is not in the table.
-    pub columns: Vec<ArrayRef>,
-}
 
 impl ResidentTable {
     pub(super) fn want(&self, kind: Kind) -> Result<()> {
@@ -48,11 +20,7 @@ impl ResidentTable {
     }
 
     /// The rows of `keys`, one key a row: those that are there.
-    ///
-    /// # Errors
-    /// `Internal`, if the columns are not the table's keys; `Resource`, if the keys of one batch do not fit in memory;
-    /// the disk's.
-    pub fn load(&mut self, keys: &[ArrayRef]) -> Result<Rows> {
+    pub(super) fn load_values(&mut self, keys: &[ArrayRef]) -> Result<Rows> {
         self.want(Kind::Value)?;
         let keys = self.keys(keys)?;
         let mut slots = self.resident(&keys, 0, 0)?;
@@ -60,7 +28,7 @@ impl ResidentTable {
             let header = self.heads.word_mut(*slot, 0);
             match header {
                 Some(header) if *slot != ABSENT => {
-                    *header |= REFERENCED;
+                    *header = used(*header);
                     if *header & DELETED != 0 || (*header as u32) < self.oldest {
                         *slot = ABSENT;
                     }
@@ -68,15 +36,12 @@ impl ResidentTable {
                 _ => *slot = ABSENT,
             }
         }
-        Ok(Rows { slots, generation: self.generation })
+        Ok(Rows::new(slots, self.generation))
     }
 
     /// The rows of `keys`, those that were absent added: NULL where a value may be NULL, else zero or empty. Says which
     /// were added; a key that comes twice is added once.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::load`].
-    pub fn load_or_insert(&mut self, keys: &[ArrayRef]) -> Result<(Rows, Vec<bool>)> {
+    pub(super) fn load_or_insert_values(&mut self, keys: &[ArrayRef]) -> Result<(Rows, Vec<bool>)> {
         self.want(Kind::Value)?;
         let keys = self.keys(keys)?;
         let mut slots = self.resident(&keys, keys.len(), keys.encoded.string_bytes())?;
@@ -88,36 +53,29 @@ impl ResidentTable {
             *added = self.revive(*slot, false)?;
         }
         self.account();
-        Ok((Rows { slots, generation: self.generation }, added))
+        Ok((Rows::new(slots, self.generation), added))
     }
 
     /// The value columns of rows; NULL where a key was absent.
-    ///
-    /// # Errors
-    /// `Internal`, if the handles are out of date.
-    pub fn read(&self, rows: &Rows) -> Result<Vec<ArrayRef>> {
+    pub(super) fn read_values(&self, rows: &Rows) -> Result<Vec<ArrayRef>> {
         self.check(rows)?;
         let (from, width) = (KEY_AT + self.key.words(), self.value.words());
-        let mut words = vec![0; rows.slots.len() * width];
-        for (slot, place) in rows.slots.iter().zip(words.chunks_exact_mut(width.max(1))) {
+        let mut words = vec![0; rows.slots().len() * width];
+        for (slot, place) in rows.slots().iter().zip(words.chunks_exact_mut(width.max(1))) {
             if let Some(value) = self.heads.row(*slot).and_then(|head| head.get(from..from + width)) {
                 place.copy_from_slice(value);
             }
         }
-        self.value.decode(&words, rows.slots.len(), rows.present().as_ref(), &self.blobs)
+        self.value.decode(&words, rows.slots().len(), rows.present().as_ref(), &self.blobs)
     }
 
     /// Writes the values of rows, all of which are there.
-    ///
-    /// # Errors
-    /// `Internal`, if the handles are out of date, a row is absent or the columns are not the table's values;
-    /// `Resource`, if the strings of one batch do not fit in memory.
-    pub fn write(&mut self, rows: &Rows, values: &[ArrayRef]) -> Result<()> {
+    pub(super) fn write_values(&mut self, rows: &Rows, values: &[ArrayRef]) -> Result<()> {
         self.check(rows)?;
-        let encoded = self.value.encode(values, rows.slots.len())?;
+        let encoded = self.value.encode(values, rows.slots().len())?;
         // Rows must not go away under the handles, so room for longer strings is asked for without evicting.
         self.reserve_only(encoded.string_bytes())?;
-        for (row, slot) in rows.slots.iter().enumerate() {
+        for (row, slot) in rows.slots().iter().enumerate() {
             self.revive(*slot, true)?;
             self.set_value(*slot, &encoded, row)?;
         }
@@ -126,26 +84,14 @@ impl ResidentTable {
     }
 
     pub(super) fn check(&self, rows: &Rows) -> Result<()> {
-        if rows.generation != self.generation {
+        if rows.generation() != self.generation {
             return Err(Error::internal(format!("handles to rows of '{}' are out of date", self.name)));
         }
         Ok(())
     }
 
-    /// The values of `keys`.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::load`].
-    pub fn get(&mut self, keys: &[ArrayRef]) -> Result<Values> {
-        let rows = self.load(keys)?;
-        Ok(Values { columns: self.read(&rows)?, present: rows.present() })
-    }
-
     /// Writes the values of `keys`, whether they were there or not; of a key that comes twice the last.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::load`], and if the columns are not the table's values.
-    pub fn upsert(&mut self, keys: &[ArrayRef], values: &[ArrayRef]) -> Result<()> {
+    pub(super) fn upsert_values(&mut self, keys: &[ArrayRef], values: &[ArrayRef]) -> Result<()> {
         self.want(Kind::Value)?;
         let keys = self.keys(keys)?;
         let encoded = self.value.encode(values, keys.len())?;
@@ -173,11 +119,7 @@ impl ResidentTable {
     }
 
     /// Adds to a BIGINT column of `keys`; a key that was absent, and NULL, count as 0.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::load`]; `Internal`, if the column is no BIGINT; `Data`, if a sum leaves its range: then some
-    /// keys have been added to.
-    pub fn add(&mut self, keys: &[ArrayRef], column: usize, deltas: &Int64Array) -> Result<()> {
+    pub(super) fn add_values(&mut self, keys: &[ArrayRef], column: usize, deltas: &Int64Array) -> Result<()> {
         self.want(Kind::Value)?;
         let (at, null) = self.value.integer(column)?;
         let keys = self.keys(keys)?;
@@ -215,7 +157,7 @@ impl ResidentTable {
             }
             let head = self.heads.row_mut(slot).ok_or_else(lost)?;
             if let Some(header) = head.first_mut() {
-                *header = (*header & !u64::from(u32::MAX)) | REFERENCED | bucket;
+                *header = used(*header & !u64::from(u32::MAX)) | bucket;
             }
             if let Some((word, bit)) = null
                 && let Some(nulls) = head.get_mut(word)
@@ -230,10 +172,7 @@ impl ResidentTable {
     }
 
     /// Removes `keys`, those that are there.
-    ///
-    /// # Errors
-    /// As [`ResidentTable::load`].
-    pub fn remove(&mut self, keys: &[ArrayRef]) -> Result<()> {
+    pub(super) fn remove_values(&mut self, keys: &[ArrayRef]) -> Result<()> {
         self.want(Kind::Value)?;
         let keys = self.keys(keys)?;
         self.reserve(keys.len(), 0, keys.encoded.string_bytes())?;
@@ -290,7 +229,7 @@ impl ResidentTable {
         let is_new = header & (DIRTY | STORED) == 0;
         let was_dead = is_new || header & DELETED != 0 || (header as u32) < oldest;
         if let Some(word) = head.first_mut() {
-            *word = (header & (DIRTY | STORED | GROUP_MASK << GROUP_SHIFT)) | REFERENCED | u64::from(bucket);
+            *word = used(header & (DIRTY | STORED | USES | GROUP_MASK << GROUP_SHIFT)) | u64::from(bucket);
         }
         if was_dead && !is_overwritten || is_new {
             let value = head.get_mut(from..from + width).ok_or_else(lost)?;

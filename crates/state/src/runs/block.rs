@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 
 use crate::runs::rows::{Op, SubKeys, hash_at, place_of};
-use crate::runs::schema::TableSchema;
+use crate::runs::schema::{StoredSchema as _, TableSchema};
 
 /// Bytes that a block aims at.
 pub(crate) const BLOCK_TARGET_BYTES: usize = 8 << 10;

@@ -17,7 +17,7 @@ use crate::runs::block::BLOCK_TARGET_BYTES;
 use crate::runs::filter::FilterBuilder;
 use crate::runs::footer::{self, Index, Summary};
 use crate::runs::rows::{CHUNK_ROWS, Op, SortedRows, batch_of, place_of};
-use crate::runs::schema::TableSchema;
+use crate::runs::schema::{StoredSchema as _, TableSchema};
 use crate::runs::work::WorkFolder;
 
 /// Bytes gathered before they are written.
