@@ -1,4 +1,4 @@
-//! State as an operator sees it: tables of buckets, filled and read in batches.
+//! State as an operator sees it: keyed tables ([`crate::keyed`]), and tables of buckets, filled and read in batches.
 //!
 //! A [`BucketTable`] holds rows under a *bucket* (a time that the operator chooses: for a window its end) and a key
 //! group. What is written between two barriers becomes an immutable run when the barrier comes; runs, not rows, are
@@ -6,8 +6,9 @@
 
 use arrow::record_batch::RecordBatch;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key_group::KeyGroup;
+use crate::keyed::{KeyedTable, TableSchema};
 
 /// Rows under (bucket, key group): of windows, sessions, Top-N and sort, which keep and forget them by time.
 pub trait BucketTable: Send {
@@ -34,4 +35,13 @@ pub trait BucketTable: Send {
 pub trait OperatorState: Send {
     /// The bucket table `name`, empty if it was never written.
     fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable;
+
+    /// The keyed table `name`, whose rows look like `schema`: empty if it was never written. Its types are stored, too:
+    /// they never change.
+    ///
+    /// # Errors
+    /// `Usage`, if a column's type cannot be kept; `Corrupt`, if what was restored is damaged; the disk's.
+    fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
+        Err(Error::internal(format!("the {} table '{name}' cannot be kept here", schema.kind.name())))
+    }
 }

@@ -8,6 +8,7 @@
 //! result types are Flink's: [`sum_udaf`], [`avg_udaf`].
 
 mod aggregate;
+mod deduplicate;
 mod event_time;
 mod expression;
 mod filter;
@@ -28,6 +29,7 @@ mod window;
 pub type StateTable = (&'static str, arrow::datatypes::SchemaRef);
 
 pub use aggregate::{avg_udaf, collecting_udafs, is_ordered, sum_udaf};
+pub use deduplicate::{DeduplicateSpec, FirstBy};
 pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use guard::guarded;

@@ -26,7 +26,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind, Result};
-use ruslo_core::key_group::KeyGroup;
+use ruslo_core::key_group::{KeyGroup, key_groups};
 use ruslo_core::memory::batch_bytes;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 use ruslo_core::schema::{split_watermarks, visible};
@@ -62,6 +62,8 @@ pub struct EventTimeSortSpec {
     schema: SchemaRef,
     keys: Arc<[SortKey]>,
     time_column: usize,
+    /// The columns whose key group a row is kept under; none, if one subtask has all rows.
+    partition: Arc<[usize]>,
 }
 
 impl EventTimeSortSpec {
@@ -74,11 +76,20 @@ impl EventTimeSortSpec {
             return Err(Error::internal("a column to sort by does not exist"));
         }
         match keys.first() {
-            Some(SortKey { column, descending: false, .. }) => {
-                Ok(Self { schema: Arc::new(schema.clone()), time_column: *column, keys: keys.into() })
-            }
+            Some(SortKey { column, descending: false, .. }) => Ok(Self {
+                schema: Arc::new(schema.clone()),
+                time_column: *column,
+                keys: keys.into(),
+                partition: Arc::default(),
+            }),
             _ => Err(Error::internal("a stream is sorted by its event time first, ascending")),
         }
+    }
+
+    /// The same for rows that are spread over the subtasks by the columns `partition`.
+    #[must_use]
+    pub(crate) fn of_keys(self, partition: Vec<usize>) -> Self {
+        Self { partition: partition.into(), ..self }
     }
 
     /// The columns that come out: those that come in.
@@ -119,6 +130,15 @@ impl EventTimeSortSpec {
         Ok(take_record_batch(rows, &lexsort_to_indices(&columns, None)?)?)
     }
 
+    /// The key group that each row is kept under; `first` without a partition.
+    fn groups(&self, rows: &RecordBatch, first: KeyGroup) -> Result<Vec<KeyGroup>> {
+        if self.partition.is_empty() {
+            return Ok(vec![first; rows.num_rows()]);
+        }
+        let columns: Vec<_> = self.partition.iter().filter_map(|column| rows.columns().get(*column)).cloned().collect();
+        key_groups(&columns, rows.num_rows())
+    }
+
     fn run(&self, rows: &RecordBatch) -> Result<Run> {
         let rows = self.sorted(rows)?;
         let times = self.times(&rows)?;
@@ -146,7 +166,7 @@ impl Run {
     }
 }
 
-struct EventTimeSort {
+pub(crate) struct EventTimeSort {
     spec: EventTimeSortSpec,
     runs: Vec<Run>,
     /// Buckets of the table that have been read into `runs`: a part of each may be out.
@@ -160,7 +180,7 @@ struct EventTimeSort {
 }
 
 impl EventTimeSort {
-    fn new(spec: EventTimeSortSpec) -> Self {
+    pub(crate) fn new(spec: EventTimeSortSpec) -> Self {
         let (runs, read, unread) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         Self { spec, runs, read, unread, target: i64::MIN, firing: None, runs_bytes: 0 }
     }
@@ -259,7 +279,7 @@ impl EventTimeSort {
         let firing = state.buckets(FIRING);
         firing.expire(0);
         if let Some(rows) = &self.firing {
-            firing.append(0, &vec![group; rows.num_rows()], rows)?;
+            firing.append(0, &self.spec.groups(rows, group)?, rows)?;
         }
         for bucket in std::mem::take(&mut self.read) {
             state.buckets(TABLE).expire(bucket);
@@ -271,7 +291,7 @@ impl EventTimeSort {
                 let Some(rows) = run.take_before(bucket.saturating_add(BUCKET_MS)) else {
                     return Err(Error::internal("a row is in no bucket"));
                 };
-                state.buckets(TABLE).append(bucket, &vec![group; rows.num_rows()], &rows)?;
+                state.buckets(TABLE).append(bucket, &self.spec.groups(&rows, group)?, &rows)?;
                 self.unread.insert(bucket);
             }
         }

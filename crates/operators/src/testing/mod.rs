@@ -11,12 +11,14 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
+use ruslo_core::keyed::{KeyedTable, TableSchema};
 use ruslo_core::memory::{MemoryPool, Reservation};
 use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::operator::{Operator, OperatorContext, Output, Progress, Subtask};
 use ruslo_core::sink::Committable;
 use ruslo_core::state::{BucketTable, OperatorState};
 use ruslo_core::time::Timestamp;
+use ruslo_state::resident::ResidentTable;
 
 pub use self::subtasks::{Manners, Subtasks};
 
@@ -123,6 +125,9 @@ pub fn drain(
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
     tables: BTreeMap<&'static str, MemoryTable>,
+    keyed: BTreeMap<&'static str, MemoryKeyed>,
+    /// All of them, if none.
+    owned: Option<KeyGroupRange>,
 }
 
 impl MemoryState {
@@ -130,7 +135,8 @@ impl MemoryState {
     #[must_use]
     pub fn restricted(&self, range: KeyGroupRange) -> Self {
         let tables = self.tables.iter().map(|(name, table)| (*name, table.restricted(&range)));
-        Self { tables: tables.collect() }
+        let keyed = self.keyed.iter().map(|(name, table)| (*name, table.restricted(&range)));
+        Self { tables: tables.collect(), keyed: keyed.collect(), owned: Some(range.clone()) }
     }
 
     /// Both together.
@@ -142,6 +148,11 @@ impl MemoryState {
                 mine.buckets.entry(*bucket).or_default().extend(appended.iter().cloned());
             }
         }
+        for (name, table) in &other.keyed {
+            let whole = || MemoryKeyed::new(table.0.schema(), 0..KEY_GROUPS);
+            self.keyed.entry(name).or_insert_with(whole).add(table, &(0..KEY_GROUPS));
+        }
+        self.owned = None;
         self
     }
 }
@@ -149,6 +160,48 @@ impl MemoryState {
 impl OperatorState for MemoryState {
     fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable {
         self.tables.entry(name).or_default()
+    }
+
+    fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
+        let owned = self.owned.clone().unwrap_or(0..KEY_GROUPS);
+        Ok(&mut self.keyed.entry(name).or_insert_with(|| MemoryKeyed::new(schema, owned)).0)
+    }
+}
+
+/// A keyed table without runs.
+#[derive(Debug)]
+struct MemoryKeyed(ResidentTable);
+
+#[allow(clippy::expect_used, reason = "for tests")]
+impl MemoryKeyed {
+    fn new(schema: &TableSchema, owned: KeyGroupRange) -> Self {
+        let memory = MemoryPool::unbounded().reserve("keyed table under test");
+        Self(ResidentTable::new("test", schema.clone(), owned, memory, None).expect("a table that can be kept"))
+    }
+
+    fn restricted(&self, range: &KeyGroupRange) -> Self {
+        let mut part = Self::new(self.0.schema(), range.clone());
+        part.add(self, range);
+        part
+    }
+
+    /// Adds what another one has of some key groups.
+    fn add(&mut self, other: &Self, range: &KeyGroupRange) {
+        let all = other.0.contents().expect("rows that can be read");
+        let groups = all.hashes.iter().map(|hash| (hash % u64::from(KEY_GROUPS)) as KeyGroup);
+        let keep: BooleanArray = groups.map(|group| Some(range.contains(&group))).collect();
+        let buckets =
+            all.buckets.iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(bucket, _)| *bucket).collect();
+        for rows in &all.rows {
+            let rows = filter_record_batch(rows, &keep).expect("as many rows as hashes");
+            self.0.restore(Vec::clone(&buckets), rows).expect("rows of the same table");
+        }
+    }
+}
+
+impl Clone for MemoryKeyed {
+    fn clone(&self) -> Self {
+        self.restricted(&(0..KEY_GROUPS))
     }
 }
 

@@ -9,7 +9,7 @@ use ruslo_core::key_group::hash_rows;
 
 use super::chain::{OWNER_AT, SUB_KEY_AT};
 use super::slab::{ABSENT, Slot, lost};
-use super::{DELETED, DIRTY, KEY_AT, Lower, ResidentTable, STORED};
+use super::{DELETED, DIRTY, FREE, KEY_AT, Lower, ResidentTable, STORED};
 use crate::runs::{DirtyRows, Kind, Op};
 
 /// Rows that a barrier took out of a table, on their way into a run.
@@ -133,6 +133,33 @@ impl ResidentTable {
             emptied.into_iter().zip(hashes).for_each(|(slot, hash)| self.forget(slot, hash));
         }
         Ok((!sealed.is_empty()).then_some(sealed))
+    }
+
+    /// Every row in memory that is alive, rows of a key in order: all of the table, as long as nothing was evicted.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub fn contents(&self) -> Result<DirtyRows> {
+        let is_value = self.schema.kind == Kind::Value;
+        let mut slots = Vec::new();
+        for head in 0..self.heads.end() {
+            let header = self.heads.word(head, 0);
+            if header & FREE != 0 {
+                continue;
+            }
+            if is_value {
+                slots.extend(self.is_alive(header).then_some(head));
+                continue;
+            }
+            let mut row = self.first_row(head);
+            while row != ABSENT {
+                slots.extend(self.is_alive(self.chains.word(row, 0)).then_some(row));
+                row = self.next_row(row);
+            }
+        }
+        let slab = if is_value { &self.heads } else { &self.chains };
+        let buckets = slots.iter().map(|slot| slab.word(*slot, 0) as u32).collect();
+        self.gather(&slots, vec![Op::Put; slots.len()], buckets)
     }
 
     /// Copies rows: heads, or rows of chains.
