@@ -314,17 +314,14 @@ impl CheckpointStore {
     }
 
     fn load_runs(&self, manifest: &Manifest) -> Result<RestoredRuns> {
-        let mut files: HashMap<&str, Vec<u8>> = HashMap::new();
+        let names: BTreeSet<_> = manifest.runs().map(|run| run.file.as_str()).collect();
+        let keys: Vec<_> = names.iter().map(|file| run_key(file)).collect();
+        let files: HashMap<_, _> = names.into_iter().zip(self.storage.get_all(&keys)?).collect();
         let mut runs = RestoredRuns::default();
         for reference in manifest.runs() {
-            let key = run_key(&reference.file);
-            let path = self.storage.describe(&key);
-            if !files.contains_key(reference.file.as_str()) {
-                let bytes = self.storage.get(&key)?;
-                let bytes = bytes.ok_or_else(|| Error::corrupt(format!("{path}: the file is missing")))?;
-                files.insert(&reference.file, bytes);
-            }
-            let bytes = files.get(reference.file.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let path = self.run_address(&reference.file);
+            let bytes = files.get(reference.file.as_str()).and_then(Option::as_deref);
+            let bytes = bytes.ok_or_else(|| Error::corrupt(format!("{path}: the file is missing")))?;
             let batch = run_file::decode(reference, Path::new(&path), bytes)?;
             runs.0.insert((reference.file.clone(), reference.offset), batch);
         }

@@ -11,6 +11,7 @@ mod checkpoint;
 mod commands;
 #[allow(dead_code, reason = "the proofs use the rest")]
 mod fixtures;
+#[allow(dead_code, reason = "shared with the proofs, and each uses a part")]
 mod home;
 mod http;
 mod kill;

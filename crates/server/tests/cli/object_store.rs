@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::home::{Home, Running, until};
+use crate::home::{COPY, Home, Running, numbers, sorted_numbers, until};
 use crate::kill::Pipeline;
 use crate::moto::{BUCKET, Fault, Moto, Proxy};
 
@@ -135,11 +135,30 @@ fn a_store_that_is_down_is_named_and_the_job_goes_on_later() {
     first.kill();
     let choose = |line: &str| if line.starts_with("PUT") { Fault::Refused } else { Fault::None };
     let proxy = Proxy::before(&server, Box::new(choose));
-    let failed = start(&home, proxy.address(), &["--resume"]).end().expect(7);
+    let none = ["--set", "restart-strategy.type=none"];
+    let failed = start(&home, proxy.address(), &[&none[..], &["--resume"]].concat()).end().expect(7);
     let error = failed.error();
     assert!(error.contains(&format!("{PLACE}/")) && error.contains("500 Internal Server Error"), "{error}");
     start(&home, server.address(), &["--resume"]).end().expect(0);
     departures.check(&home);
+}
+
+#[test]
+fn a_batch_job_keeps_its_checkpoints_there_too() {
+    let Some(server) = Moto::start() else { return };
+    let home = Home::new();
+    home.write("in.csv", numbers(30_000));
+    // More groups than fit are spilled, and a bucket is no place for that.
+    let copy = COPY.replace("SELECT n FROM numbers", "SELECT n FROM numbers GROUP BY n");
+    home.write("copy.sql", copy);
+    let batch = ["--set", "execution.runtime-mode=batch", "--set", "pipeline.memory-limit=1 mb"];
+    let place = ["run", "copy.sql", "--checkpoint-dir", PLACE, "--output", "json", "--parallelism", "1"];
+    let done = ask(&home, &server, &[&place[..], &batch].concat()).expect(0);
+    assert!(done.summary()["spilled_bytes"].as_u64().unwrap() > 0, "{}", done.out);
+    assert_eq!(home.rows("out"), sorted_numbers(30_000));
+    assert!(!manifests(&server).is_empty());
+    let left = std::fs::read_dir(home.path(".ruslo/spill")).map_or(0, |entries| entries.count());
+    assert_eq!(left, 0, "nothing spilled is left");
 }
 
 #[test]

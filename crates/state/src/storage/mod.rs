@@ -30,13 +30,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// lock that excludes nobody, once it is sure of [`Storage::create`].
     fn lock(&self) -> Result<Option<Box<dyn DiskLock>>>;
 
-    /// Stores `bytes` under a name that nobody has used. They are durable; their name is after [`Storage::settle`].
+    /// Stores `bytes` under a name that nobody has used. They are durable, and can be read, after [`Storage::settle`].
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()>;
 
     /// Stores a finished, synced local file as [`Storage::put`] does, without reading it into memory; the file stays.
     fn import(&self, key: &str, disk: &dyn Disk, file: &Path) -> Result<()>;
 
-    /// Makes the names in `folder` durable.
+    /// Returns once all that was put into `folder` is durable.
     fn settle(&self, folder: &str) -> Result<()>;
 
     /// Stores `bytes` durably unless the name is taken: whether they stand there now. Of several callers one is told so.
@@ -45,6 +45,11 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// All bytes of an object; `None` if there is none.
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>>;
+
+    /// All bytes of several objects, in their order.
+    fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
 
     /// Some bytes of an object.
     ///

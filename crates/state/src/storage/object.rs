@@ -1,16 +1,21 @@
 //! Objects in an object store: any [`object_store::ObjectStore`], asked from a runtime of its own.
 //!
+//! What is put goes on its way at once, several objects at a time; [`Storage::settle`] waits until all have arrived. So
+//! a checkpoint of many subtasks takes about as long as one of one.
+//!
 //! Requests are repeated by the store's client, with growing pauses, for about half a minute; then an error says so. A
 //! create-only write is the one that must not be believed blindly: its answer may be lost although it was applied, and
 //! the client's second try then meets its own object. So whatever is not a plain yes is settled by reading back: the
 //! bytes of a manifest name the process that wrote them.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{StreamExt, TryStreamExt};
@@ -25,8 +30,11 @@ use super::Storage;
 /// What is larger is sent and fetched in parts of this size, several at a time.
 const PART_BYTES: usize = 8 << 20;
 
-/// How many parts are under way at once.
+/// How many parts of an object are under way at once.
 const PARTS: usize = 4;
+
+/// How many objects are on their way at once.
+const OBJECTS: usize = 16;
 
 /// How often a create-only write begins anew once it is certain that it was not applied.
 const CREATE_TRIES: u32 = 3;
@@ -43,8 +51,16 @@ pub struct ObjectStorage {
     /// How the place is written, without a slash at its end.
     address: String,
     prefix: String,
+    /// What has been put and may not have arrived, oldest first.
+    under_way: Mutex<VecDeque<UnderWay>>,
     /// Gone only while it is dropped.
     runtime: Option<Runtime>,
+}
+
+/// An object on its way to the store.
+struct UnderWay {
+    key: String,
+    arrived: Receiver<Answer<()>>,
 }
 
 impl ObjectStorage {
@@ -60,7 +76,8 @@ impl ObjectStorage {
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("ruslo-store").enable_all().build();
         let runtime = runtime.map_err(|error| Error::io("threads for the object store", &error))?;
         let address = address.trim_end_matches('/').to_owned();
-        Ok(Self { store, address, prefix: prefix.to_owned(), runtime: Some(runtime) })
+        let prefix = prefix.to_owned();
+        Ok(Self { store, address, prefix, under_way: Mutex::default(), runtime: Some(runtime) })
     }
 
     fn key(&self, key: &str) -> Result<Key> {
@@ -73,11 +90,11 @@ impl ObjectStorage {
         Err(Error::internal(format!("{}: this cannot be the name of an object", self.describe(key))))
     }
 
-    /// Does `work` on the runtime and waits for it; what goes wrong is about the object `key`.
-    fn wait<T, F>(&self, key: &str, work: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> Result<T>
+    /// Begins `work` on the runtime; where its answer comes.
+    fn begin<T, F>(&self, work: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> Result<Receiver<T>>
     where
         T: Send + 'static,
-        F: Future<Output = Answer<T>> + Send + 'static,
+        F: Future<Output = T> + Send + 'static,
     {
         let (done, answer) = mpsc::sync_channel(1);
         let work = work(Arc::clone(&self.store));
@@ -86,8 +103,32 @@ impl ObjectStorage {
             // Nobody waits any more only if its thread is gone.
             let _ = done.send(work.await);
         });
-        let answer = answer.recv().map_err(|_| Error::internal(format!("{}: no answer", self.describe(key))))?;
+        Ok(answer)
+    }
+
+    /// Waits for an answer about the object `key`.
+    fn answer<T>(&self, key: &str, answer: &Receiver<T>) -> Result<T> {
+        answer.recv().map_err(|_| Error::internal(format!("{}: no answer", self.describe(key))))
+    }
+
+    /// Does `work` on the runtime and waits for it; what goes wrong is about the object `key`.
+    fn wait<T, F>(&self, key: &str, work: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Answer<T>> + Send + 'static,
+    {
+        let answer = self.answer(key, &self.begin(work)?)?;
         answer.map_err(|error| self.failure(key, &error))
+    }
+
+    /// Waits until at most `left` of what was put is under way.
+    fn arrive(&self, left: usize) -> Result<()> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        while under_way.len() > left {
+            let Some(UnderWay { key, arrived }) = under_way.pop_front() else { break };
+            self.answer(&key, &arrived)?.map_err(|error| self.failure(&key, &error))?;
+        }
+        Ok(())
     }
 
     fn failure(&self, key: &str, error: &object_store::Error) -> Error {
@@ -171,11 +212,25 @@ async fn read(store: &Arc<dyn ObjectStore>, key: &Key, range: Range<u64>) -> Ans
     Ok(bytes)
 }
 
+/// In one request, if it is small.
 async fn read_whole(store: &Arc<dyn ObjectStore>, key: &Key) -> Answer<Option<Vec<u8>>> {
-    match size(store.as_ref(), key).await? {
-        None => Ok(None),
-        Some(bytes) => read(store, key, 0..bytes).await.map(Some),
+    let found = match store.get(key).await {
+        Ok(found) => found,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match found.meta.size {
+        large if large > PART_BYTES as u64 => read(store, key, 0..large).await.map(Some),
+        _ => found.bytes().await.map(|bytes| Some(Vec::from(bytes))),
     }
+}
+
+/// An object that is being fetched; what goes wrong, with its place among the others.
+type Whole = Pin<Box<dyn Future<Output = std::result::Result<Option<Vec<u8>>, (usize, object_store::Error)>> + Send>>;
+
+fn fetch_whole(store: &Arc<dyn ObjectStore>, index: usize, key: Key) -> Whole {
+    let store = Arc::clone(store);
+    Box::pin(async move { read_whole(&store, &key).await.map_err(|error| (index, error)) })
 }
 
 async fn write(store: Arc<dyn ObjectStore>, key: Key, bytes: Vec<u8>) -> Answer<()> {
@@ -239,7 +294,11 @@ impl Storage for ObjectStorage {
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let (path, bytes) = (self.key(key)?, bytes.to_vec());
-        self.wait(key, |store| write(store, path, bytes))
+        self.arrive(OBJECTS - 1)?;
+        let arrived = self.begin(|store| write(store, path, bytes))?;
+        let under_way = UnderWay { key: key.to_owned(), arrived };
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).push_back(under_way);
+        Ok(())
     }
 
     fn import(&self, key: &str, disk: &dyn Disk, file: &Path) -> Result<()> {
@@ -265,7 +324,7 @@ impl Storage for ObjectStorage {
     }
 
     fn settle(&self, _folder: &str) -> Result<()> {
-        Ok(())
+        self.arrive(0)
     }
 
     fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
@@ -276,6 +335,19 @@ impl Storage for ObjectStorage {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let path = self.key(key)?;
         self.wait(key, |store| async move { read_whole(&store, &path).await })
+    }
+
+    fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+        let paths = keys.iter().map(|key| self.key(key)).collect::<Result<Vec<_>>>()?;
+        let answer = self.begin(|store| async move {
+            let wanted: Vec<_> =
+                paths.into_iter().enumerate().map(|(index, path)| fetch_whole(&store, index, path)).collect();
+            futures::stream::iter(wanted).buffered(OBJECTS).try_collect::<Vec<_>>().await
+        })?;
+        self.answer("", &answer)?.map_err(|(index, error)| {
+            let key = keys.get(index).map(String::as_str).unwrap_or_default();
+            self.failure(key, &error)
+        })
     }
 
     fn get_range(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>> {
@@ -359,6 +431,7 @@ mod tests {
         assert!(storage.create("m/1", b"one").unwrap(), "the same bytes are ours, however often they were sent");
         assert!(!storage.create("m/1", b"two").unwrap());
         storage.put("m/2", b"0123456789").unwrap();
+        storage.settle("m").unwrap();
         assert_eq!(storage.list("m").unwrap(), ["1", "2"]);
         assert_eq!(storage.get("m/1").unwrap().unwrap(), b"one");
         assert_eq!(storage.get_range("m/2", 3..6).unwrap(), b"345");
@@ -375,6 +448,7 @@ mod tests {
         let storage = storage();
         let bytes: Vec<u8> = (0..3 * PART_BYTES as u32 + 5).map(|i| ((i * 7) >> 3) as u8).collect();
         storage.put("r/1", &bytes).unwrap();
+        storage.settle("r").unwrap();
         assert!(storage.get("r/1").unwrap().unwrap() == bytes);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("run");
@@ -384,6 +458,19 @@ mod tests {
         let across = PART_BYTES as u64 - 2..2 * PART_BYTES as u64 + 2;
         let expected = &bytes[across.start as usize..across.end as usize];
         assert!(storage.get_range("r/2", across).unwrap() == expected);
+    }
+
+    #[test]
+    fn many_objects_arrive_and_come_back_in_order() {
+        let storage = storage();
+        let keys: Vec<_> = (0..3 * OBJECTS).map(|i| format!("r/{i}")).collect();
+        keys.iter().for_each(|key| storage.put(key, key.as_bytes()).unwrap());
+        storage.settle("r").unwrap();
+        let missing = "r/none".to_owned();
+        let asked: Vec<_> = keys.iter().rev().chain([&missing]).cloned().collect();
+        let found = storage.get_all(&asked).unwrap();
+        let expected: Vec<_> = keys.iter().rev().map(|key| Some(key.clone().into_bytes())).chain([None]).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
