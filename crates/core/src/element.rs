@@ -70,10 +70,31 @@ pub struct Barrier {
 pub enum BarrierKind {
     /// The stream goes on.
     Checkpoint,
+    /// The stream goes on; the checkpoint becomes a savepoint.
+    Savepoint,
     /// Sources end with [`EndReason::Stop`] right behind the barrier.
     Stop,
+    /// As `Stop`; the checkpoint becomes a savepoint.
+    StopAtSavepoint,
     /// Sources end with [`EndReason::Drain`] right behind the barrier, though there may be more to read: windows fire.
     Drain,
+}
+
+impl BarrierKind {
+    /// Whether the barrier may overtake rows, which are part of the checkpoint then. Not of a savepoint: whoever begins from
+    /// it may have other edges.
+    pub fn may_overtake(self) -> bool {
+        matches!(self, Self::Checkpoint | Self::Stop)
+    }
+
+    /// Why sources end right behind the barrier, if they do.
+    pub fn end(self) -> Option<EndReason> {
+        match self {
+            Self::Checkpoint | Self::Savepoint => None,
+            Self::Stop | Self::StopAtSavepoint => Some(EndReason::Stop),
+            Self::Drain => Some(EndReason::Drain),
+        }
+    }
 }
 
 /// Why an input ended.

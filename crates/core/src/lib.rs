@@ -33,3 +33,4 @@ pub mod source;
 pub mod standard_input;
 pub mod state;
 pub mod time;
+pub mod upgrade;

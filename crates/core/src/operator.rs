@@ -170,6 +170,12 @@ pub trait Operator: Send {
 pub trait OperatorFactory: Send + Sync {
     /// A new operator.
     fn create(&self) -> Result<Box<dyn Operator>>;
+
+    /// The columns of its state that follow from the plan, with one row: what is kept of a group that has had no rows.
+    /// None where there is no such thing. State that gets a column more gets it from here.
+    fn fresh_state(&self) -> Result<Option<RecordBatch>> {
+        Ok(None)
+    }
 }
 
 impl<F, O> OperatorFactory for F

@@ -78,7 +78,11 @@ impl CompiledPlan {
         }
     }
 
-    fn operators(&self) -> Result<Vec<PlannedOperator>> {
+    /// Its operators, inputs first.
+    ///
+    /// # Errors
+    /// `Corrupt`, if a line has no meaning.
+    pub fn operators(&self) -> Result<Vec<PlannedOperator>> {
         let mut operators: Vec<PlannedOperator> = Vec::new();
         for line in &self.lines {
             let read = match line.strip_prefix("operator ") {

@@ -62,11 +62,14 @@ impl Ask {
 
 /// The barrier that serves all of `asks`: a stop keeps more than a drain, so that nothing is fired that somebody wants to
 /// go on with.
-pub(crate) fn kind_of(asks: &[Ask]) -> BarrierKind {
+pub(crate) fn kind_of(asks: &[Ask], is_stop_wanted: bool) -> BarrierKind {
     let wants = |then| asks.iter().any(|ask| ask.then == then);
-    match (wants(Then::Stop), wants(Then::Drain)) {
+    let is_savepoint = asks.iter().any(|ask| ask.target.is_some());
+    match (is_stop_wanted || wants(Then::Stop), wants(Then::Drain)) {
+        (true, _) if is_savepoint => BarrierKind::StopAtSavepoint,
         (true, _) => BarrierKind::Stop,
         (false, true) => BarrierKind::Drain,
+        (false, false) if is_savepoint => BarrierKind::Savepoint,
         (false, false) => BarrierKind::Checkpoint,
     }
 }

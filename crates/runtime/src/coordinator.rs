@@ -407,7 +407,7 @@ impl Coordinator {
 
     fn begin(&mut self, now: Instant) -> Result<()> {
         let asks = std::mem::take(&mut self.asks);
-        let kind = if self.stop_wanted { BarrierKind::Stop } else { ask::kind_of(&asks) };
+        let kind = ask::kind_of(&asks, self.stop_wanted);
         self.checkpoint_wanted = false;
         self.last_epoch = self.last_epoch.next();
         let barrier = Barrier { epoch: self.last_epoch, kind };
@@ -588,7 +588,7 @@ impl Coordinator {
         self.due = None;
         if self.is_finished() {
             self.over = Some(Outcome::Finished);
-        } else if current.kind == BarrierKind::Stop {
+        } else if current.kind.end() == Some(EndReason::Stop) {
             self.over = Some(Outcome::Stopped(current.epoch));
         }
         self.answer(current.asks, manifest);

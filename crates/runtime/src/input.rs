@@ -360,7 +360,9 @@ impl Inputs {
     /// Lets the barrier overtake what it waits for, if it has waited for long enough and is in the gate on every channel.
     fn overtake_if_due(&mut self) {
         let Alignment::Overtaking { after } = self.alignment else { return };
-        let Some((barrier, since)) = self.gate.barrier() else { return };
+        let Some((barrier, since)) = self.gate.barrier().filter(|(barrier, _)| barrier.kind.may_overtake()) else {
+            return;
+        };
         let is_due = self.overtaken.is(barrier.epoch) || self.clock.now() >= since + after;
         if !is_due || self.channels.iter().all(|state| state.ended.is_some()) {
             return;

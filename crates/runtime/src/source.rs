@@ -20,7 +20,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::clock::{Clock, Instant};
 use ruslo_core::dead_letter::{OnError, Origins, Rejected};
-use ruslo_core::element::{Barrier, BarrierKind, EndReason};
+use ruslo_core::element::{Barrier, EndReason};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::{Reservation, batch_bytes};
 use ruslo_core::metrics::OperatorMetrics;
@@ -254,11 +254,7 @@ impl SourceHead {
         if self.ending.is_none()
             && let Some(barrier) = lock(&self.barriers).pop_front()
         {
-            self.ending = match barrier.kind {
-                BarrierKind::Checkpoint => None,
-                BarrierKind::Stop => Some(EndReason::Stop),
-                BarrierKind::Drain => Some(EndReason::Drain),
-            };
+            self.ending = barrier.kind.end();
             return Ok(SourcePoll::Event(Event::Barrier(barrier)));
         }
         if only_barriers {

@@ -87,6 +87,7 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     pub(crate) fn lock(store: CheckpointStore, sinks: Sinks, fingerprint: String, is_default: bool) -> Result<Self> {
+        refuse_savepoint(&store)?;
         let lock = store.lock()?;
         Ok(Self { store, sinks, fingerprint, is_default, _lock: lock })
     }
@@ -166,6 +167,19 @@ impl Checkpoints {
         disk.remove(&folder.join("lock"))?;
         remove_empty(folder);
         Ok(())
+    }
+}
+
+/// Nobody writes into a savepoint.
+fn refuse_savepoint(store: &CheckpointStore) -> Result<()> {
+    let Some(epoch) = store.epochs()?.into_iter().next_back() else { return Ok(()) };
+    match store.load(epoch) {
+        Ok(manifest) if manifest.savepoint.is_some() => Err(Error::usage(format!(
+            "{}: this is a savepoint; say --from-savepoint to begin from it, and give the run another --checkpoint-dir",
+            store.folder().display()
+        ))),
+        // What is wrong with it is told by who needs it.
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use ruslo_core::sink::Guarantee;
 use ruslo_runtime::job::Start;
 use ruslo_state::manifest::Manifest;
 
+use crate::begin::Beginning;
 use crate::checkpoints::{Checkpoints, Newest, is_beginning};
 
 /// What to do about checkpoints of an earlier run; the table stands in [the crate](crate#checkpoints-and-starting-again).
@@ -34,18 +35,31 @@ pub(crate) enum Decision {
     Finished(Manifest),
 }
 
-/// Decides; `run` is the name of a run that begins. Leaves no output of an earlier run half committed.
-pub(crate) fn decide(at: &Checkpoints, mode: StartMode, guarantee: Guarantee, run: String) -> Result<Decided> {
-    let fresh = || Decided { decision: Decision::Run(Start::Fresh { run }), resumed_from: None, notices: Vec::new() };
+/// Decides; `run` is the name of a run that begins, from the beginning or from a savepoint. Leaves no output of an earlier
+/// run half committed.
+pub(crate) fn decide(
+    at: &Checkpoints,
+    mode: StartMode,
+    guarantee: Guarantee,
+    run: String,
+    beginning: Option<Beginning>,
+) -> Result<Decided> {
+    let fresh = || {
+        let (start, notices) = match beginning {
+            None => (Start::Fresh { run }, Vec::new()),
+            Some(beginning) => (Start::Restore(beginning.begin(at.store(), run)?), beginning.notices),
+        };
+        Ok(Decided { decision: Decision::Run(start), resumed_from: None, notices })
+    };
     match mode {
-        StartMode::Resume => Ok(resume(at, guarantee)?.unwrap_or_else(fresh)),
+        StartMode::Resume => resume(at, guarantee)?.map_or_else(fresh, Ok),
         StartMode::Fresh => {
             if let Newest::Readable(manifest) = at.newest()? {
                 at.abandon(&manifest)?;
             }
-            Ok(fresh())
+            fresh()
         }
-        StartMode::New => begin(at).map(|()| fresh()),
+        StartMode::New => begin(at).and_then(|()| fresh()),
     }
 }
 

@@ -47,6 +47,7 @@
 //! had committed stays; what it had not is removed.
 
 mod batch;
+mod begin;
 mod checkpoints;
 mod control;
 mod decision;
@@ -55,6 +56,7 @@ mod job;
 mod pipeline;
 mod program;
 mod restart;
+pub mod state;
 mod summary;
 mod supervise;
 #[cfg(test)]
@@ -69,12 +71,15 @@ pub use ruslo_core::environment::Environment;
 pub use ruslo_core::epoch::Epoch;
 pub use ruslo_core::error::{Error, ErrorKind, Result};
 pub use ruslo_core::sink::Guarantee;
+pub use ruslo_core::upgrade::Upgrade;
+pub use ruslo_formats as formats;
 pub use ruslo_runtime::activity::Spent;
 pub use ruslo_runtime::channel::Fill;
 pub use ruslo_runtime::coordinator::CheckpointReport;
 pub use ruslo_runtime::status::{ChannelStatus, EdgeStatus, JobStatus, OperatorStatus, Role};
 pub use ruslo_sql::{Delivery, JobKind, SCRIPT_BYTES_MAX, SETTINGS, SettingSpec, parse_duration};
 
+pub use begin::FromSavepoint;
 pub use control::{Control, Ending, Report, Request};
 pub use decision::StartMode;
 pub use job::{Ended, Job, StopHandle};

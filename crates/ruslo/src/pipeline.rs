@@ -10,12 +10,14 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{Graph, NodeKind};
 use ruslo_core::rng::Rng;
 use ruslo_core::sink::Guarantee;
+use ruslo_core::upgrade::Upgrade;
 use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::job::{JobConfig, Start};
 use ruslo_sql::{AlignmentTimeout, BatchLimits, Delivery, JobKind, Planned, RestartKind, Settings};
 use ruslo_state::store::CheckpointStore;
 
 use crate::batch::{self, BatchSpec};
+use crate::begin::{self, Beginning, FromSavepoint};
 use crate::checkpoints::{self, Checkpoints, Sinks};
 use crate::decision::{Decision, StartMode, decide};
 use crate::job::{Job, Run};
@@ -35,6 +37,7 @@ pub struct Pipeline {
     name: String,
     planned: Planned,
     environment: Environment,
+    from: Option<FromSavepoint>,
 }
 
 impl Pipeline {
@@ -45,7 +48,7 @@ impl Pipeline {
         let stem = || Some(Path::new(file?).file_stem()?.to_string_lossy().into_owned());
         let name = planned.settings.name.clone().or_else(stem);
         let name = name.unwrap_or_else(|| format!("sql-{}", planned.fingerprint));
-        Self { name, planned, environment }
+        Self { name, planned, environment, from: None }
     }
 
     /// What the job is called.
@@ -104,6 +107,40 @@ impl Pipeline {
         self.guarantee() == Guarantee::AtMostOnce && self.planned.graph.nodes.iter().any(|node| is_again(&node.kind))
     }
 
+    /// The same, to begin from a savepoint where it would begin from the beginning.
+    #[must_use]
+    pub fn from_savepoint(self, from: FromSavepoint) -> Self {
+        Self { from: Some(from), ..self }
+    }
+
+    /// What would become of the state in the savepoint `folder` if this pipeline began from it.
+    ///
+    /// # Errors
+    /// `Usage`, if there is no savepoint, or this is a batch job.
+    pub fn upgrade_from(&self, folder: &Path) -> Result<Upgrade> {
+        Ok(begin::upgrade(&self.environment.disk, folder, &self.planned)?.1)
+    }
+
+    /// Refuses a savepoint that this very query has not made.
+    ///
+    /// # Errors
+    /// `Usage`, if there is no savepoint, or it is of another query.
+    pub fn check_savepoint(&self, folder: &Path) -> Result<()> {
+        let savepoint = ruslo_state::savepoint::open(Arc::clone(&self.environment.disk), folder)?;
+        if savepoint.manifest.fingerprint == self.planned.fingerprint {
+            return Ok(());
+        }
+        Err(Error::usage(format!("the savepoint in {} was made by another query", folder.display())))
+    }
+
+    /// What would become of the state of `old` if this pipeline began from a savepoint of it.
+    ///
+    /// # Errors
+    /// `Usage`, if one of the two is a batch job.
+    pub fn upgrade_of(&self, old: &Self) -> Result<Upgrade> {
+        Upgrade::between(&begin::kept_by(&old.planned)?, &begin::kept_by(&self.planned)?)
+    }
+
     /// Where its checkpoints are kept if nobody says: see [the crate](crate#checkpoints-and-starting-again).
     pub fn default_checkpoint_dir(&self) -> PathBuf {
         checkpoints::default_folder(&self.name)
@@ -124,11 +161,13 @@ impl Pipeline {
         let mut rng = Rng::from_os();
         let mut name = || format!("{:016x}", rng.next_u64());
         let folder = checkpoint_dir.map_or_else(|| self.default_checkpoint_dir(), Path::to_owned);
+        let beginning = self.from.as_ref().map(|from| Beginning::new(&self.environment.disk, from, &self.planned));
+        let beginning = beginning.transpose()?;
         let store = CheckpointStore::at(Arc::clone(&self.environment.disk), &folder, name())?;
         let sinks = Sinks::of(&self.planned.graph, &self.environment);
         let is_default = checkpoint_dir.is_none();
         let checkpoints = Arc::new(Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?);
-        let mut decided = decide(&checkpoints, mode, self.guarantee(), name())?;
+        let mut decided = decide(&checkpoints, mode, self.guarantee(), name(), beginning)?;
         decided.notices.extend(self.planned.choice.clone());
         let (name, clock) = (self.name.clone(), Arc::clone(&self.environment.clock));
         let run = match decided.decision {

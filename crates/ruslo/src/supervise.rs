@@ -306,7 +306,7 @@ impl Attempts {
     /// As `--resume` does; none, if all that was missing was the commit of the last checkpoint.
     fn restart(&self) -> Result<Option<(RunningJob, Vec<String>)>> {
         let name = format!("{:016x}", Rng::from_os().next_u64());
-        let decided = decide(&self.checkpoints, StartMode::Resume, self.guarantee, name.clone())?;
+        let decided = decide(&self.checkpoints, StartMode::Resume, self.guarantee, name.clone(), None)?;
         match decided.decision {
             Decision::Finished(_) => Ok(None),
             Decision::Run(Start::Fresh { .. }) => Err(Error::corrupt(format!(

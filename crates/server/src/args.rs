@@ -1,5 +1,6 @@
 //! What can be asked of the command.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,14 @@ pub(crate) enum Command {
     /// Stop a running job at a checkpoint, from which it can go on
     #[command(after_help = exit::HELP)]
     Stop(Stop),
+    /// Tell what would become of a job's state if its query changed
+    #[command(after_help = exit::HELP)]
+    Upgrade(Upgrade),
+    /// Look at the rows that operators keep, in a checkpoint or a savepoint
+    State {
+        #[command(subcommand)]
+        what: StateCommand,
+    },
     /// Measure how fast this machine runs a benchmark
     Bench {
         #[command(subcommand)]
@@ -77,6 +86,98 @@ pub(crate) struct CheckpointPlace {
     /// Tables for people, or one JSON object
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Which tables operators have, with their columns
+    List {
+        #[command(flatten)]
+        place: StatePlace,
+
+        /// A table, or one line of JSON
+        #[arg(long, value_name = "FORM", default_value = "text")]
+        output: Output,
+    },
+    /// The rows under a key, as JSON, one object a line
+    Get {
+        #[command(flatten)]
+        place: StatePlace,
+
+        #[command(flatten)]
+        of: StateOf,
+
+        /// The value of a key column; once for each, in their order; NULL is none
+        #[arg(long, value_name = "VALUE", required = true, allow_hyphen_values = true)]
+        key: Vec<String>,
+    },
+    /// All rows of a table: to a Parquet file, or as JSON or CSV
+    Dump {
+        #[command(flatten)]
+        place: StatePlace,
+
+        #[command(flatten)]
+        of: StateOf,
+
+        /// A file that is not there yet [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+
+        /// Its form [default: parquet into a file, json to standard output]
+        #[arg(long = "format", value_name = "FORM")]
+        form: Option<DumpForm>,
+    },
+}
+
+/// Which checkpoint.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatePlace {
+    /// A checkpoint folder, a savepoint, or an address as s3://bucket/prefix
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Which checkpoint [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: Option<u64>,
+}
+
+/// Which table.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StateOf {
+    /// The operator, by its name or its id
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: Option<String>,
+
+    /// The table
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+}
+
+/// The form of rows that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DumpForm {
+    Parquet,
+    Json,
+    Csv,
+}
+
+impl DumpForm {
+    /// The format's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
+
+    /// Its options: a CSV file says what its columns are.
+    pub(crate) fn options(self) -> BTreeMap<String, String> {
+        match self {
+            Self::Csv => [("csv.header".to_owned(), "true".to_owned())].into(),
+            Self::Parquet | Self::Json => BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -164,6 +265,14 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) fresh: bool,
 
+    /// Begin from a savepoint: its sources go on where they were, its state is carried over
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from_savepoint: Option<PathBuf>,
+
+    /// Leave behind what the savepoint has and the query has no use for
+    #[arg(long, requires = "from_savepoint")]
+    pub(crate) allow_dropped_state: bool,
+
     /// Serve /metrics, /api/v1/jobs and /healthz on this address, such as 127.0.0.1:9249, while the job runs
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<SocketAddr>,
@@ -179,6 +288,29 @@ pub(crate) struct Run {
     /// How the summary is told: text on standard error, or one line of JSON, the last one on standard output
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Upgrade {
+    /// Only tell: what is kept, begun, dropped; exit code 0 if it fits, 2 if not
+    #[arg(long, required = true)]
+    pub(crate) dry_run: bool,
+
+    /// The script that made the state
+    #[arg(value_name = "OLD.sql")]
+    pub(crate) old: PathBuf,
+
+    /// The script that is to go on with it
+    #[arg(value_name = "NEW.sql")]
+    pub(crate) new: PathBuf,
+
+    /// Compare with what this savepoint holds
+    #[arg(long, value_name = "DIR")]
+    pub(crate) savepoint: Option<PathBuf>,
+
+    /// It fits even if something is dropped
+    #[arg(long)]
+    pub(crate) allow_dropped_state: bool,
 }
 
 #[derive(Debug, Clone, Args)]

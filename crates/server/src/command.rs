@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use ruslo::{Environment, Error, JobKind, Pipeline, Program, Result, SCRIPT_BYTES_MAX};
+use ruslo::{Environment, Error, FromSavepoint, JobKind, Pipeline, Program, Result, SCRIPT_BYTES_MAX};
 
-use crate::args::{Benchmark, Cli, Command, Run, Sql};
+use crate::args::{Benchmark, Cli, Command, Run, Sql, Upgrade};
 use crate::screen::Screen;
-use crate::{bench, checkpoint, control, exit, log, run, text};
+use crate::{bench, checkpoint, control, exit, log, run, state, text};
 
 /// What messages call a script that comes by the pipe.
 const STDIN: &str = "standard input";
@@ -22,6 +22,8 @@ pub(crate) fn execute(cli: &Cli) -> ExitCode {
         Command::Check(sql) => plan(&program(sql), &screen).and_then(|pipeline| say(&checked(&pipeline))),
         Command::Explain(sql) => plan(&program(sql), &screen).and_then(|pipeline| say(&explained(&pipeline))),
         Command::Checkpoint { what } => return checkpoint::run(what, &screen),
+        Command::State { what } => state::run(what),
+        Command::Upgrade(arguments) => upgrade(arguments, &screen),
         Command::Savepoint(arguments) => control::savepoint(arguments),
         Command::Stop(arguments) => control::stop(arguments),
         Command::Bench { benchmark: Benchmark::Nexmark(arguments) } => return bench::run(arguments, &screen),
@@ -41,6 +43,13 @@ fn run(arguments: &Run, screen: &Screen) -> ExitCode {
         Ok(pipeline) => pipeline,
         Err(error) => return finish(Err(error), screen),
     };
+    let pipeline = match arguments.from_savepoint.clone() {
+        Some(folder) => {
+            let allow_dropped_state = arguments.allow_dropped_state;
+            pipeline.from_savepoint(FromSavepoint { folder, allow_dropped_state })
+        }
+        None => pipeline,
+    };
     if let Err(error) = say(pipeline.output()) {
         return finish(Err(error), screen);
     }
@@ -53,6 +62,21 @@ fn run(arguments: &Run, screen: &Screen) -> ExitCode {
         }
         JobKind::Insert | JobKind::Select => run::run(arguments, pipeline, screen),
     }
+}
+
+/// Tells what would become of the state of a job.
+fn upgrade(arguments: &Upgrade, screen: &Screen) -> Result<()> {
+    let script = |path: &Path| Ok(Program::new(path.display().to_string(), read_script(path)?));
+    let (old, new) = (plan(&script(&arguments.old), screen)?, plan(&script(&arguments.new), screen)?);
+    let upgrade = match &arguments.savepoint {
+        None => new.upgrade_of(&old)?,
+        Some(folder) => {
+            old.check_savepoint(folder).map_err(|error| error.context(arguments.old.display()))?;
+            new.upgrade_from(folder)?
+        }
+    };
+    say(&upgrade.to_string())?;
+    upgrade.check(arguments.allow_dropped_state)
 }
 
 fn finish(done: Result<()>, screen: &Screen) -> ExitCode {

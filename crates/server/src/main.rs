@@ -23,6 +23,7 @@ mod resume;
 mod run;
 mod screen;
 mod signals;
+mod state;
 mod summary;
 mod table;
 mod text;

@@ -1,5 +1,6 @@
 //! `ruslo run`: starts a job, follows it, tells what it came to.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
     for notice in job.notices() {
         screen.line(&format!("warning: {notice}"));
     }
-    screen.line(&begun(&job, &heading));
+    screen.line(&begun(&job, &heading, arguments.from_savepoint.as_deref()));
     let export = match outlets.open(&job, screen) {
         Ok(export) => export,
         Err(error) => return fail(&error, screen),
@@ -92,11 +93,14 @@ fn fail(error: &Error, screen: &Screen) -> ExitCode {
     exit::of(Err(error.kind()))
 }
 
-fn begun(job: &Job, heading: &str) -> String {
+fn begun(job: &Job, heading: &str, savepoint: Option<&Path>) -> String {
     match job.resumed_from() {
         Some(epoch) if job.is_already_finished() => format!("{}: already finished at checkpoint {epoch}", job.name()),
         Some(epoch) => format!("{heading}, resumed from checkpoint {epoch}"),
-        None => heading.to_owned(),
+        None => match savepoint {
+            Some(folder) => format!("{heading}, begun from the savepoint {}", folder.display()),
+            None => heading.to_owned(),
+        },
     }
 }
 

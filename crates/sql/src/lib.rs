@@ -100,6 +100,7 @@ pub use script::{NESTING_MAX, OPERATORS_MAX, SCRIPT_BYTES_MAX};
 pub use settings::{
     AggregatePhases, AlignmentTimeout, RuntimeMode, SETTINGS, SettingSpec, Settings, duration as parse_duration,
 };
+pub use types::sql_name;
 
 use connect::Connections;
 use job::PlannedJob;

@@ -285,7 +285,7 @@ fn timestamp(numbers: &[u8], local_zone: bool) -> Result<DataType, String> {
 }
 
 /// What a message calls an Arrow type.
-pub(crate) fn sql_name(data_type: &DataType) -> String {
+pub fn sql_name(data_type: &DataType) -> String {
     let digits = |unit: &TimeUnit| match unit {
         TimeUnit::Second => 0,
         TimeUnit::Millisecond => 3,

@@ -85,6 +85,11 @@ impl Target {
     /// # Errors
     /// `Corrupt`, if a run is not as it was written; `Fenced`, if somebody else made a savepoint there meanwhile.
     pub fn save(&self, from: &CheckpointStore, manifest: &Manifest) -> Result<Saved> {
+        if manifest.operators.values().any(|entry| !entry.in_flight.is_empty()) {
+            return Err(Error::internal(
+                "a savepoint was to be made of a checkpoint that a barrier has overtaken rows for",
+            ));
+        }
         let note = SavepointNote { job: self.job.clone() };
         let mut manifest = Manifest { repeats: None, attempt: None, savepoint: Some(note), ..manifest.clone() };
         manifest.operators.values_mut().for_each(|entry| entry.committables.clear());

@@ -67,6 +67,11 @@ impl Run {
         self.bucket
     }
 
+    /// The key group of each row, ascending.
+    pub fn groups(&self) -> &[KeyGroup] {
+        self.groups.values()
+    }
+
     /// Where the run is stored, if it is.
     pub fn stored(&self) -> Option<&RunRef> {
         self.stored.get()

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int8Array, new_empty_array};
+use arrow::array::{ArrayRef, Int8Array, new_empty_array, new_null_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::Result as DfResult;
@@ -191,6 +191,15 @@ impl GroupPlan {
     /// The key columns of rows of the input.
     pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         self.keys.iter().map(|key| evaluate(key, batch)).collect()
+    }
+
+    /// One row of a sealed batch: no keys, and what the aggregates are before the first row.
+    pub(super) fn fresh(self: &Arc<Self>) -> Result<RecordBatch> {
+        let mut accumulators = Accumulators::new(self)?;
+        accumulators.merge(&RecordBatch::new_empty(self.sealed_schema.clone()), &[], 1)?;
+        let keys = self.key_schema.fields().iter().map(|field| new_null_array(field.data_type(), 1));
+        let columns = keys.chain(accumulators.seal(1)?).collect();
+        Ok(RecordBatch::try_new(self.sealed_schema.clone(), columns)?)
     }
 
     /// The columns of [`Self::keys`].

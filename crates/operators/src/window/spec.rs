@@ -126,6 +126,10 @@ struct WindowAggregateFactory {
 }
 
 impl OperatorFactory for WindowAggregateFactory {
+    fn fresh_state(&self) -> Result<Option<RecordBatch>> {
+        self.spec.plan.fresh().map(Some)
+    }
+
     fn create(&self) -> Result<Box<dyn Operator>> {
         if self.spec.shape.is_one_window_a_slice() {
             return Ok(Box::new(TumbleAggregate::new(self.spec.clone())));

@@ -21,4 +21,5 @@ mod otlp;
 mod pipes;
 mod resume;
 mod savepoint;
+mod upgrade;
 mod watched;

@@ -40,7 +40,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
+use ruslo_core::operator::{InputId, Operator, OperatorContext, OperatorFactory, Output, Progress, SharedFactory};
 use ruslo_core::schema::{split_watermarks, visible};
 use ruslo_core::time::Timestamp;
 
@@ -115,7 +115,7 @@ impl SessionSpec {
 
     /// Makes the operator of each subtask.
     pub fn factory(self) -> SharedFactory {
-        Arc::new(move || SessionAggregate::new(self.clone()))
+        Arc::new(SessionFactory { spec: self })
     }
 
     /// Result rows of sessions as they are stored.
@@ -130,6 +130,20 @@ impl SessionSpec {
         columns.push(Arc::new(TimestampMillisecondArray::from_iter_values(ends)));
         columns.push(self.clock.time_array(times));
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+struct SessionFactory {
+    spec: SessionSpec,
+}
+
+impl OperatorFactory for SessionFactory {
+    fn create(&self) -> Result<Box<dyn Operator>> {
+        Ok(Box::new(SessionAggregate::new(self.spec.clone())?))
+    }
+
+    fn fresh_state(&self) -> Result<Option<RecordBatch>> {
+        self.spec.plan.fresh().map(Some)
     }
 }
 
