@@ -3,12 +3,13 @@
 use arrow::array::UInt32Array;
 use arrow::compute::take;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::memory::human_bytes;
+use ruslo_core::memory::{batch_bytes, human_bytes};
 
 use super::chain::FIRST_AT;
 use super::slab::{ABSENT, Slot, lost};
 use super::{
     DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, ONE_USE, ResidentTable, STORED, USES, group_of,
+    used,
 };
 use crate::runs::{Kind, place_of};
 
@@ -19,7 +20,7 @@ const ROUNDS_MAX: usize = 5;
 /// Keys that are looked for together: each may have a block in memory meanwhile.
 const FOUND_TOGETHER: usize = 1024;
 /// A batch whose keys push each other out so often does not fit.
-const LOADS_MAX: usize = 4;
+const LOADS_MAX: usize = 8;
 
 /// What a batch may need.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +177,8 @@ impl ResidentTable {
         let mut pieces = by_group.iter().filter_map(|slots| self.seal_slots(slots).transpose());
         lower.add(&mut pieces)?;
         let heads = &self.heads;
-        for group in &mut self.groups {
+        let touched = self.groups.iter_mut().zip(&by_group).filter(|(_, slots)| !slots.is_empty());
+        for (group, _) in touched {
             group.dirty.retain(|slot| heads.word(*slot, 0) & DIRTY != 0);
         }
         Ok(())
@@ -202,45 +204,68 @@ impl ResidentTable {
     /// and as many rows, and their strings.
     pub(super) fn resident(&mut self, keys: &Keys, new_keys: usize, string_bytes: u64) -> Result<Vec<Slot>> {
         let chained = if self.schema.kind == Kind::Value { 0 } else { new_keys };
-        self.reserve(new_keys, chained, string_bytes)?;
-        let mut slots = self.locate(keys);
         if !self.has_evicted() {
-            return Ok(slots);
+            self.reserve(new_keys, chained, string_bytes)?;
+            // Making room may have been the first time that anything was evicted.
+            if !self.has_evicted() {
+                return Ok(self.locate(keys));
+            }
         }
         let mut is_nowhere = vec![false; keys.len()];
         for _ in 0..LOADS_MAX {
+            let slots = self.locate_used(keys);
             let missing = self.missing(keys, &slots, &is_nowhere);
+            // A missing key is found or new; one that is here needs nothing.
+            let absent = slots.iter().filter(|slot| **slot == ABSENT).count();
+            let coming = if new_keys > 0 { absent } else { missing.asked.len() };
+            let generation = self.generation;
+            self.reserve(coming, chained, string_bytes)?;
+            if generation != self.generation {
+                // Keys of this batch may have left.
+                continue;
+            }
             if missing.asked.is_empty() {
                 return Ok(slots);
             }
-            let mut is_found = vec![false; missing.asked.len()];
-            for (first, asked) in (0..).step_by(FOUND_TOGETHER).zip(missing.asked.chunks(FOUND_TOGETHER)) {
-                let found = self.find_below(keys, asked)?;
-                for (request, bucket) in found.requests.iter().zip(&found.buckets) {
-                    if let Some(is_found) = is_found.get_mut(first + *request as usize) {
-                        *is_found |= *bucket >= self.oldest;
-                    }
-                }
-                self.reserve_found(&found, new_keys, chained, string_bytes)?;
-                self.take_in(&found)?;
-            }
+            let is_found = self.load_missing(keys, &missing, chained, string_bytes)?;
             for (row, request) in &missing.rows {
                 if let Some(is_nowhere) = is_nowhere.get_mut(*row as usize) {
                     *is_nowhere = !is_found.get(*request).copied().unwrap_or(false);
                 }
             }
-            slots = self.locate(keys);
         }
-        let wanted = self.bytes_with(Need { keys: new_keys, chained, string_bytes });
-        Err(self.minimum(2 * wanted, &Error::resource("its keys push each other out")))
+        let wanted = self.bytes_with(Need { keys: keys.len(), chained, string_bytes });
+        Err(self.minimum(wanted, &Error::resource("its keys push each other out")))
     }
 
-    /// Makes room for rows that were found, beside what was asked for already.
-    fn reserve_found(&mut self, found: &LowerRows, new_keys: usize, chained: usize, string_bytes: u64) -> Result<()> {
-        let rows = found.rows.num_rows();
-        let found_chained = if self.schema.kind == Kind::Value { 0 } else { rows };
-        let found_strings = if self.has_strings() { ruslo_core::memory::batch_bytes(&found.rows) as u64 } else { 0 };
-        self.reserve(new_keys + rows, chained + found_chained, string_bytes + found_strings)
+    /// The slots of keys that are here, which had better stay.
+    fn locate_used(&mut self, keys: &Keys) -> Vec<Slot> {
+        let slots = self.locate(keys);
+        for slot in slots.iter().filter(|slot| **slot != ABSENT) {
+            if let Some(header) = self.heads.word_mut(*slot, 0) {
+                *header = used(*header);
+            }
+        }
+        slots
+    }
+
+    /// Brings keys into memory, for whose heads there is room. Which of those that were asked for exist.
+    fn load_missing(&mut self, keys: &Keys, missing: &Missing, chained: usize, string_bytes: u64) -> Result<Vec<bool>> {
+        let mut is_found = vec![false; missing.asked.len()];
+        for (first, asked) in (0..).step_by(FOUND_TOGETHER).zip(missing.asked.chunks(FOUND_TOGETHER)) {
+            let found = self.find_below(keys, asked)?;
+            for (request, bucket) in found.requests.iter().zip(&found.buckets) {
+                if let Some(is_found) = is_found.get_mut(first + *request as usize) {
+                    *is_found |= *bucket >= self.oldest;
+                }
+            }
+            let rows = found.rows.num_rows();
+            let strings = if self.has_strings() { batch_bytes(&found.rows) as u64 } else { 0 };
+            let found_chained = if self.schema.kind == Kind::Value { 0 } else { rows };
+            self.reserve(rows.min(asked.len()), chained + found_chained, string_bytes + strings)?;
+            self.take_in(&found)?;
+        }
+        Ok(is_found)
     }
 
     fn has_strings(&self) -> bool {
@@ -322,7 +347,7 @@ impl ResidentTable {
     /// `Resource`, if they do not fit in memory; `Internal`, if they are not the table's.
     pub fn restore(&mut self, buckets: Vec<u32>, rows: arrow::record_batch::RecordBatch) -> Result<()> {
         let count = rows.num_rows();
-        let strings = if self.has_strings() { ruslo_core::memory::batch_bytes(&rows) as u64 } else { 0 };
+        let strings = if self.has_strings() { batch_bytes(&rows) as u64 } else { 0 };
         let chained = if self.schema.kind == Kind::Value { 0 } else { count };
         let wanted = self.bytes_with(Need { keys: count, chained, string_bytes: strings });
         if wanted > self.memory.bytes() {

@@ -154,9 +154,10 @@ impl ResidentTable {
 
     /// Sees to it that absent keys are new ones, and that there is room for them, and for a row each.
     pub(super) fn make_resident(&mut self, keys: &Keys, string_bytes: u64) -> Result<()> {
-        let chained = if self.schema.kind == Kind::Value { 0 } else { keys.len() };
-        self.reserve(keys.len(), chained, string_bytes)?;
-        // Making room may have been the first time that anything was evicted.
+        if !self.has_evicted() {
+            let chained = if self.schema.kind == Kind::Value { 0 } else { keys.len() };
+            self.reserve(keys.len(), chained, string_bytes)?;
+        }
         if self.has_evicted() { self.resident(keys, keys.len(), string_bytes).map(drop) } else { Ok(()) }
     }
 

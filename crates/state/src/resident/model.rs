@@ -435,6 +435,26 @@ fn a_limit_below_one_batch_says_the_minimum() {
     assert!(error.to_string().contains("below the minimum: the rows of one batch in table 't' need"), "{error}");
 }
 
+/// Each batch asks for many of the keys that fit, few of which are there.
+#[test]
+fn a_batch_that_fits_is_never_pushed_out_by_itself() {
+    let schema = TableSchema::value(vec![field("k", DataType::Int64)], vec![field("v", DataType::Int64)]);
+    let mut table = Bench::new(schema, Some(400 << 10)).table;
+    let (mut rng, mut model) = (Rng::seeded(9), HashMap::new());
+    for _ in 0..60 {
+        let keys: Vec<i64> = (0..1500).map(|_| rng.below(12_000) as i64).collect();
+        let deltas: Int64Array = keys.iter().map(|key| Some(key % 7)).collect();
+        keys.iter().for_each(|key| *model.entry(*key).or_insert(0) += key % 7);
+        table.add(&[Arc::new(Int64Array::from(keys))], 0, &deltas).unwrap();
+    }
+    assert!(table.has_evicted() && table.resident_keys() < 6_000, "{}", table.resident_keys());
+    for keys in model.keys().copied().collect::<Vec<_>>().chunks(1000) {
+        let found = table.get(&[Arc::new(Int64Array::from(keys.to_vec()))]).unwrap();
+        let sums = found.columns[0].as_primitive::<Int64Type>();
+        assert!(keys.iter().zip(sums.values()).all(|(key, sum)| model[key] == *sum));
+    }
+}
+
 #[test]
 fn a_sum_beyond_bigint_is_the_datas_fault_and_old_handles_are_refused() {
     let schema = TableSchema::value(vec![field("k", DataType::Int64)], vec![field("v", DataType::Int64)]);
