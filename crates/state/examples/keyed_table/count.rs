@@ -37,7 +37,11 @@ pub(crate) fn run(keys: usize, rows: usize) {
         assert!(some.iter().zip(counts.values()).all(|(key, count)| raw[key] == *count), "counts differ");
     }
     assert_eq!(all.len(), bench.table.resident_keys());
-    let share = ours.rate() / theirs.rate() * 100.0;
-    println!("count: {:.1} M rows/s, raw {:.1} M rows/s: {share:.0} %", ours.rate(), theirs.rate());
+    let share = ours.cpu_rate() / theirs.cpu_rate() * 100.0;
+    println!(
+        "count: {:.1} M rows/s, raw {:.1} M rows/s of a processor's time: {share:.0} %",
+        ours.cpu_rate(),
+        theirs.cpu_rate()
+    );
     println!("  {} keys, table {} MiB, peak {} MiB with both", all.len(), bench.table.bytes() >> 20, peak_mib());
 }

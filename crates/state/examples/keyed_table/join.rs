@@ -45,8 +45,12 @@ pub(crate) fn run(keys: usize, rows: usize) {
         }
     }
     assert_eq!(sum, raw_sum, "the joins differ");
-    let share = ours.rate() / theirs.rate() * 100.0;
-    println!("join: {:.1} M rows/s, raw {:.1} M rows/s: {share:.0} %", ours.rate(), theirs.rate());
+    let share = ours.cpu_rate() / theirs.cpu_rate() * 100.0;
+    println!(
+        "join: {:.1} M rows/s, raw {:.1} M rows/s of a processor's time: {share:.0} %",
+        ours.cpu_rate(),
+        theirs.cpu_rate()
+    );
     let bytes: u64 = tables.iter().map(|side| side.table.bytes()).sum();
     println!("  {results} results, tables {} MiB, peak {} MiB with both", bytes >> 20, peak_mib());
 }
