@@ -157,11 +157,9 @@ struct Restore<'a> {
 impl Restore<'_> {
     /// The least of its subtasks: what is on its way to one of them may not be behind it.
     fn watermark(&self) -> Timestamp {
-        if planted(Bug::RestoredWatermarkIsMaximum) {
-            return self.promised();
-        }
         let watermarks = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|subtask| subtask.watermark);
-        watermarks.min().unwrap_or(Timestamp::MIN)
+        let restored = if planted(Bug::RestoredWatermarkIsMaximum) { watermarks.max() } else { watermarks.min() };
+        restored.unwrap_or(Timestamp::MIN)
     }
 
     /// What a subtask had promised where inputs fall idle and rejoin, and subtasks do not agree: its own watermark, if it has

@@ -54,7 +54,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoAlignment,
         Self::EndIsNoBarrier,
         Self::FlushAfterBarrier,
@@ -77,6 +77,7 @@ impl Bug {
         Self::InFlightByTask,
         Self::ForgetBeforeEnd,
         Self::RestoredWatermarkIsMaximum,
+        Self::WatermarkAheadOfBarrier,
     ];
 }
 

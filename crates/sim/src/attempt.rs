@@ -72,6 +72,8 @@ pub struct Attempt {
     last_epoch: Option<Epoch>,
     /// Checkpoints completed by this attempt.
     pub checkpoints: u64,
+    /// Of those, with rows that a barrier had overtaken.
+    pub overtaken: u64,
 }
 
 /// What becomes of what is read, in rows: `read = rows + skipped + letters`, and of the rows some are late.
@@ -137,6 +139,7 @@ pub fn ends(
             number,
             permanence: setup.permanence,
             buffered: setup.buffered,
+            delay: setup.slow_sink.map(|row| (Arc::clone(&world.clock), row)),
             process: Arc::clone(process),
             trace: world.trace.clone(),
         }) as _)
@@ -184,6 +187,7 @@ impl Attempt {
             seen: 0,
             last_epoch: None,
             checkpoints: 0,
+            overtaken: 0,
         };
         Ok((attempt, origin))
     }
@@ -261,10 +265,12 @@ impl Attempt {
         self.trace.step([now, u64::from(ended), self.process.id].into_iter());
         self.idle = if now == self.seen { self.idle + 1 } else { 0 };
         self.seen = now;
-        let epoch = status.last_checkpoint().map(|report| report.epoch);
+        let report = status.last_checkpoint();
+        let epoch = report.map(|report| report.epoch);
         if epoch != self.last_epoch {
             self.last_epoch = epoch;
             self.checkpoints += 1;
+            self.overtaken += u64::from(report.is_some_and(|report| report.rows_in_flight > 0));
         }
     }
 

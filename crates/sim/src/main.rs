@@ -127,8 +127,8 @@ fn print_table(table: &Table, wall: Duration) -> u64 {
     }
     println!("{}", line("all", &all, wall.as_secs_f64()));
     println!(
-        "{} of {} crashes came after a completed checkpoint; {} steps",
-        all.crashes_after_checkpoint, all.crashes, all.steps
+        "{} of {} crashes came after a completed checkpoint; {} checkpoints have rows in flight; {} steps",
+        all.crashes_after_checkpoint, all.crashes, all.overtaken, all.steps
     );
     all.failures
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ruslo_core::error::ErrorKind;
 use ruslo_core::rng::Rng;
+use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::channel::Credit;
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::job::JobConfig;
@@ -51,6 +52,7 @@ fn setup(shape: Shape, data: Vec<Arc<Dataset>>) -> Setup {
         manners: Manners { rows_max: 3, ..Manners::default() },
         permanence: Permanence::Final,
         buffered: false,
+        slow_sink: None,
         config: JobConfig {
             credit: Credit { rows_max: 4, bytes_max: 1 << 30 },
             batch_rows: 4,
@@ -149,7 +151,8 @@ impl Stage {
 
 #[test]
 fn end_during_alignment() {
-    let setup = short_and_long();
+    let mut setup = short_and_long();
+    setup.config.alignment = Alignment::Aligned;
     hold(&setup, 40);
     let stuck = |report: &Report| {
         let failure = report.failure.as_ref();
@@ -200,6 +203,71 @@ fn watermark_burst_blocks_barrier() {
         }
     }
     assert!(caught > 10, "a checkpoint was taken in the middle of a firing in {caught} of 30 runs");
+}
+
+/// Three hundred rows to a sink that takes a second for each.
+fn slow_sink(alignment: Alignment) -> Setup {
+    let mut shape = Shape::new(None);
+    let source = shape.add(Kind::Source(0), &[]);
+    let passed = shape.add(Kind::Pass(0), &[keyed(source)]);
+    shape.add(Kind::Sink(0), &[keyed(passed)]);
+    let mut setup = setup(shape, vec![dataset(vec![plain_rows(1, 300)])]);
+    setup.manners.rows_max = 64;
+    setup.config.credit.rows_max = 100;
+    setup.config.batch_rows = 64;
+    setup.config.checkpoint_interval = Some(Duration::from_secs(5));
+    setup.config.alignment = alignment;
+    setup.slow_sink = Some(Duration::from_secs(1));
+    setup
+}
+
+/// The longest checkpoint of a run, and how many have rows in flight.
+fn longest_checkpoint(setup: Setup, seed: u64) -> (Duration, u64) {
+    let mut stage = Stage::new(setup, seed);
+    let mut attempt = stage.start(1).unwrap();
+    let longest = std::cell::Cell::new(Duration::ZERO);
+    stage.run_until(&mut attempt, |_, attempt| {
+        let report = attempt.status().last_checkpoint();
+        longest.set(longest.get().max(report.map_or(Duration::ZERO, |report| report.took)));
+        false
+    });
+    (longest.get(), attempt.overtaken)
+}
+
+#[test]
+fn a_sink_at_a_row_a_second_checkpoints_within_three_timeouts() {
+    let timeout = Duration::from_secs(20);
+    for seed in 0..5 {
+        let (longest, overtaken) = longest_checkpoint(slow_sink(Alignment::Overtaking { after: timeout }), seed);
+        assert!(longest < 3 * timeout, "seed {seed}: {longest:?}");
+        assert!(overtaken > 0, "seed {seed}");
+        let (longest, overtaken) = longest_checkpoint(slow_sink(Alignment::Aligned), seed);
+        assert!(longest > 3 * timeout, "seed {seed}, aligned: {longest:?}");
+        assert_eq!(overtaken, 0);
+    }
+}
+
+#[test]
+fn rows_in_flight_survive_kills_and_any_parallelism() {
+    for seed in 0..10 {
+        let mut stage = Stage::new(slow_sink(Alignment::Overtaking { after: Duration::from_secs(1) }), seed);
+        for parallelism in [1, 3, 2] {
+            let mut attempt = stage.start(parallelism).unwrap();
+            assert!(stage.run_until(&mut attempt, |_, attempt| attempt.overtaken >= 2));
+            stage.kill(attempt);
+        }
+        let last = stage.start(1).unwrap();
+        stage.finish(last);
+    }
+}
+
+#[test]
+fn timers_pending_at_end() {
+    // Nothing fires before the end; all of it must, once, whoever is killed while it does.
+    let mut setup = window_over(vec![plain_rows(1, 90), plain_rows(2, 40)], 100_000);
+    setup.config.batch_rows = 1;
+    setup.rescale = true;
+    hold(&setup, 40);
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct Stats {
     pub steps: u64,
     /// Checkpoints completed, by all jobs.
     pub checkpoints: u64,
+    /// Of those, with rows that a barrier had overtaken.
+    pub overtaken: u64,
     /// Processes killed, and of those by a power cut.
     pub crashes: u64,
     /// Crashes by power cut.
@@ -86,12 +88,13 @@ pub struct Stats {
 }
 
 impl Stats {
-    fn fields(&mut self) -> [&mut u64; 13] {
+    fn fields(&mut self) -> [&mut u64; 14] {
         [
             &mut self.seeds,
             &mut self.failures,
             &mut self.steps,
             &mut self.checkpoints,
+            &mut self.overtaken,
             &mut self.crashes,
             &mut self.power_cuts,
             &mut self.crashes_after_checkpoint,

@@ -60,6 +60,10 @@ pub enum Scenario {
     Idle,
     /// Sinks that show rows at once, of which none may be shown twice.
     AtMostOnce,
+    /// Sinks that are slow, so that barriers overtake rows; rescaled every other time.
+    SlowSink,
+    /// Barriers are not aligned: rows may count twice.
+    AtLeastOnce,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -77,6 +81,8 @@ pub struct Setup {
     pub permanence: Permanence,
     /// Whether writers keep rows to themselves until the barrier.
     pub buffered: bool,
+    /// How long sinks take for a row.
+    pub slow_sink: Option<Duration>,
     /// How jobs run.
     pub config: JobConfig,
     /// Throttles sources.
@@ -97,7 +103,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -117,6 +123,8 @@ impl Scenario {
         Self::Aside,
         Self::Idle,
         Self::AtMostOnce,
+        Self::SlowSink,
+        Self::AtLeastOnce,
     ];
 
     /// As it is written on the command line.
@@ -141,6 +149,8 @@ impl Scenario {
             Self::Aside => "aside",
             Self::Idle => "idle",
             Self::AtMostOnce => "at_most_once",
+            Self::SlowSink => "slow_sink",
+            Self::AtLeastOnce => "at_least_once",
         }
     }
 
@@ -162,12 +172,15 @@ impl Scenario {
             manners: self.manners(rng),
             permanence: self.permanence(damage, rng),
             buffered: rng.one_in(2),
+            slow_sink: (self == Self::SlowSink).then(|| Duration::from_millis(1 + rng.below(30) as u64)),
             config: self.config(rng),
             rows_per_second: rng.one_in(6).then(|| 50 + rng.below(500) as u64),
             faults: self.faults(damage),
             plans: Vec::new(),
             faulty_attempts: 2 + rng.below(6),
-            rescale: matches!(self, Self::Rescale | Self::Stop) || self.is_of_one_operator() || rng.one_in(4),
+            rescale: matches!(self, Self::Rescale | Self::Stop)
+                || self.is_of_one_operator()
+                || rng.one_in(if self == Self::SlowSink { 2 } else { 4 }),
             damage,
             to_files: self == Self::Files,
             shape,
@@ -188,7 +201,7 @@ impl Scenario {
 
     fn event_time(self, rng: &mut Rng) -> EventTime {
         let delay_ms = match self {
-            Self::LateRows => rng.below(20),
+            Self::LateRows | Self::AtLeastOnce => rng.below(20),
             // Half of the runs have late rows, and half of those many.
             scenario if scenario.is_of_one_operator() => rng.below(120),
             _ => 20 + rng.below(100),
@@ -196,6 +209,7 @@ impl Scenario {
         let window_ms = match self {
             Self::LongWork => 400,
             Self::Session => [2, 10, 40][rng.below(3)],
+            Self::AtLeastOnce => [3, 7, 50][rng.below(3)],
             Self::TopN => [50, 200, 400][rng.below(3)],
             _ => [7, 50, 200][rng.below(3)],
         };
@@ -225,6 +239,10 @@ impl Scenario {
             Self::Idle => idle_shape(event_time, rng),
             Self::Diamond => diamond_shape(rng.one_in(2).then_some(event_time), rng),
             Self::RandomGraph => random_shape(event_time, rng),
+            // Rows that went through more than one window cannot be told to be as many as they must, or more.
+            Self::AtLeastOnce if rng.one_in(3) => diamond_shape(rng.one_in(2).then_some(event_time), rng),
+            Self::AtLeastOnce if rng.one_in(3) => window_shape(Windows::Tumble, event_time, rng),
+            Self::AtLeastOnce => Shape { falls_idle: false, ..idle_shape(event_time, rng) },
             _ => match rng.below(4) {
                 0 => diamond_shape(rng.one_in(2).then_some(event_time), rng),
                 1 => random_shape(event_time, rng),
@@ -252,6 +270,9 @@ impl Scenario {
     }
 
     fn permanence(self, damage: bool, rng: &mut Rng) -> Permanence {
+        if self == Self::AtLeastOnce && rng.one_in(2) {
+            return Permanence::AtOnce;
+        }
         if self == Self::AtMostOnce {
             return Permanence::AtOnce;
         }
@@ -261,9 +282,12 @@ impl Scenario {
 
     fn config(self, rng: &mut Rng) -> JobConfig {
         let rows_max = if self == Self::RandomGraph { 1 } else { [1, 8, 10_000][rng.below(3)] };
-        let is_long = self == Self::LongWork || self.is_half_out() || (self.is_of_one_operator() && rng.one_in(2));
+        let is_long = matches!(self, Self::LongWork | Self::AtLeastOnce)
+            || self.is_half_out()
+            || (self.is_of_one_operator() && rng.one_in(2));
         let batch_rows = if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(3)] };
-        let interval_max = if self.is_of_one_operator() { 60 } else { 200 };
+        let is_frequent = self.is_of_one_operator() || self == Self::AtLeastOnce;
+        let interval_max = if is_frequent { 60 } else { 200 };
         JobConfig {
             alignment: self.alignment(rng),
             credit: Credit { rows_max, bytes_max: 1 << 30 },
@@ -278,6 +302,8 @@ impl Scenario {
     fn alignment(self, rng: &mut Rng) -> Alignment {
         let after = Duration::from_millis(rng.below(40) as u64);
         match self {
+            Self::AtLeastOnce => Alignment::AtLeastOnce,
+            Self::SlowSink => Alignment::Overtaking { after: after * 4 },
             // What is in flight where inputs fall idle fixes the parallelism, which is changed there at every restart.
             Self::Idle => Alignment::Aligned,
             _ if rng.one_in(3) => Alignment::Aligned,

@@ -161,6 +161,12 @@ impl Shape {
         node.kind == Kind::Sort || (matches!(node.kind, Kind::Sink(_)) && node.inputs.iter().any(is_sorted))
     }
 
+    /// Whether windows are what a sink brings out.
+    pub fn shows_windows(&self, number: usize) -> bool {
+        let sink = self.nodes.iter().find(|node| node.kind == Kind::Sink(number)).unwrap();
+        matches!(self.nodes[sink.inputs[0].from].kind, Kind::Window(_))
+    }
+
     /// Every path by which rows come to a node: the dataset, and the way that is written into the rows.
     pub fn ways_to(&self, node: usize) -> Vec<(usize, i64)> {
         if let Kind::Source(dataset) = self.nodes[node].kind {
@@ -403,7 +409,15 @@ mod tests {
                 let process = Arc::new(crate::process::Process::new(1, Vec::new()));
                 let permanence = crate::sink::Permanence::Final;
                 let (outside, trace) = Default::default();
-                Arc::new(crate::sink::SimSink { outside, number, permanence, buffered: false, process, trace }) as _
+                Arc::new(crate::sink::SimSink {
+                    outside,
+                    number,
+                    permanence,
+                    buffered: false,
+                    delay: None,
+                    process,
+                    trace,
+                }) as _
             };
             let ends = Ends {
                 sources: (0..2).map(|_| source()).collect(),

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Int64Type, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
+use ruslo_core::clock::VirtualClock;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{Progress, Subtask};
@@ -113,6 +115,8 @@ pub struct SimSink {
     pub permanence: Permanence,
     /// Whether writers keep rows to themselves until the barrier.
     pub buffered: bool,
+    /// How long it takes for a row, and the clock that goes on meanwhile.
+    pub delay: Option<(Arc<VirtualClock>, Duration)>,
     /// Whose sink it is.
     pub process: Arc<Process>,
     /// Where calls are noted.
@@ -237,6 +241,9 @@ impl SinkWriter for SimWriter {
             return Err(killed());
         }
         let rows = rows_of(batch);
+        if let Some((clock, row)) = &self.sink.delay {
+            clock.advance(*row * rows.len() as u32);
+        }
         let first = rows.first().map_or(0, |row| row.iter().fold(0, |sum, value| sum * 31 + *value as u64 % 1000));
         self.sink.trace.event("write", &[self.sink.number as u64, self.subtask.index as u64, rows.len() as u64, first]);
         if self.sink.permanence == Permanence::AtOnce {
@@ -339,7 +346,15 @@ mod tests {
 
     fn sink(permanence: Permanence, buffered: bool) -> SimSink {
         let process = Arc::new(Process::new(1, Vec::new()));
-        SimSink { outside: Outside::default(), number: 0, permanence, buffered, process, trace: Trace::default() }
+        SimSink {
+            outside: Outside::default(),
+            number: 0,
+            permanence,
+            buffered,
+            delay: None,
+            process,
+            trace: Trace::default(),
+        }
     }
 
     fn context() -> SinkContext {

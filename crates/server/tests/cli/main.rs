@@ -21,5 +21,6 @@ mod otlp;
 mod pipes;
 mod resume;
 mod savepoint;
+mod slow_sink;
 mod upgrade;
 mod watched;

@@ -199,6 +199,27 @@ pub fn imbalance(found: &BTreeMap<OutRow, i64>, most: &BTreeMap<OutRow, i64>, la
     (taken + late as i64 != all).then(|| format!("of {all} rows {taken} are in windows and {late} were late"))
 }
 
+/// What is wrong with `found` where rows may count more than once, and none may be missing: of windows, by their key and
+/// time, the count may be larger, and not the least and the greatest value.
+pub fn shortage(found: &BTreeMap<OutRow, i64>, least: &BTreeMap<OutRow, i64>, of_windows: bool) -> Option<String> {
+    // Key, count, total, least, greatest, start, …: see [`windows::window_rows`].
+    let identity = |row: &OutRow| if of_windows { vec![row[0], row[3], row[4], row[5]] } else { row.clone() };
+    let count = |row: &OutRow, times: i64| if of_windows { row[1] } else { times };
+    let least: BTreeMap<_, _> = least.iter().map(|(row, times)| (identity(row), count(row, *times))).collect();
+    let mut seen = BTreeSet::new();
+    for (row, times) in found {
+        let Some(least) = least.get(&identity(row)) else {
+            return Some(format!("{row:?} is of nothing that was read"));
+        };
+        if count(row, *times) < *least {
+            return Some(format!("{row:?} ×{times} has less than {least} rows"));
+        }
+        seen.insert(identity(row));
+    }
+    let missing = least.keys().find(|identity| !seen.contains(*identity))?;
+    Some(format!("nothing is there of {missing:?}"))
+}
+
 /// The difference between what came out and what must, in words; `None` if there is none.
 pub fn difference(found: &BTreeMap<OutRow, i64>, expected: &BTreeMap<OutRow, i64>) -> Option<String> {
     let count = |rows: &BTreeMap<OutRow, i64>, row: &OutRow| rows.get(row).copied().unwrap_or(0);
