@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ruslo_core::error::Result;
-use ruslo_state::manifest::RunRef;
+use ruslo_state::manifest::{RunLayout, RunRef};
 use ruslo_state::run_file;
 
 use arrow::record_batch::RecordBatch;
@@ -28,6 +28,7 @@ fn decoded(file: &[u8], offset: u64, rows: u64) -> Result<RecordBatch> {
         rows,
         bucket: 0,
         groups: 0..128,
+        layout: RunLayout::Bucket,
     };
     run_file::decode(&reference, Path::new("runs/7-0.arrow"), file)
 }

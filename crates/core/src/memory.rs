@@ -61,6 +61,11 @@ impl MemoryPool {
         Self::new(u64::MAX)
     }
 
+    /// What all holders together may hold, in bytes.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
     /// Bytes held by all holders together.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)

@@ -275,13 +275,13 @@ impl Chain {
             operator.snapshot(epoch, ctx, out).map(|()| Progress::Done)
         })?;
         self.pass_batches(index, &mut out)?;
-        if let Some(member) = self.members.get(index) {
+        if let Some(member) = self.members.get_mut(index) {
             self.snapshots.push(MemberSnapshot {
                 node: member.spec.node,
                 subtask: member.spec.subtask,
                 watermark: member.spec.watermark,
                 counts: member.spec.metrics.counts(),
-                tables: member.spec.state.seal(),
+                tables: member.spec.state.seal()?,
                 committables,
             });
         }

@@ -24,10 +24,12 @@ use ruslo_core::source::Discovered;
 use ruslo_state::manifest::{InFlightRows, Manifest, OperatorEntry, RunRef, SubtaskEntry};
 use ruslo_state::savepoint::Saved;
 use ruslo_state::store::CheckpointStore;
+use ruslo_state::table::TableSnapshot;
 
 use crate::ask::{self, Answer, Ask, Then};
 use crate::chain::MemberSnapshot;
 use crate::channel::Gate;
+use crate::compaction::Compaction;
 use crate::discovery::Watch;
 use crate::in_flight::{EdgeNames, InFlight};
 use crate::ledger::SourceLedger;
@@ -231,6 +233,7 @@ pub struct Coordinator {
     over: Option<Outcome>,
     checkpoint_wanted: bool,
     completed: u64,
+    compaction: Compaction,
 }
 
 /// The checkpoint that is under way.
@@ -314,6 +317,7 @@ impl Coordinator {
             over: None,
             checkpoint_wanted: false,
             completed: 0,
+            compaction: Compaction::default(),
             spec,
         }
     }
@@ -500,6 +504,8 @@ impl Coordinator {
     }
 
     fn write_runs(&self, epoch: Epoch, members: Vec<MemberSnapshot>, in_flight: Vec<InFlight>) {
+        let tables = members.iter().flat_map(|member| member.tables.values());
+        let keyed = tables.filter_map(TableSnapshot::keyed).cloned().collect();
         let (store, edges) = (self.spec.store.clone(), self.spec.edges.clone());
         let ids: Vec<_> = self.spec.operators.iter().map(|(id, _)| *id).collect();
         self.submit(move || {
@@ -515,6 +521,9 @@ impl Coordinator {
             });
             Ok(Message::Written(Written { entries: entries.collect::<Result<_>>()?, in_flight }))
         });
+        let mailbox = Arc::clone(&self.spec.mailbox);
+        let failed = move |error| mailbox.post(Message::Failed(error));
+        self.compaction.add(keyed, self.spec.io.as_ref(), failed);
     }
 
     /// Runs `job` on the I/O pool; its answer, or its error, comes back as a message.

@@ -15,7 +15,8 @@ use ruslo_core::operator::{Operator, Port, Subtask};
 use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Guarantee, Sink, SinkContext};
 use ruslo_core::time::Timestamp;
-use ruslo_state::manifest::{Manifest, OperatorEntry};
+use ruslo_state::keyed::KeyedContext;
+use ruslo_state::manifest::{Manifest, OperatorEntry, RunLayout};
 use ruslo_state::store::{CheckpointStore, Restored, RestoredRuns};
 use ruslo_state::table::{Run, RunState};
 
@@ -200,7 +201,12 @@ impl Restore<'_> {
             .flat_map(|(_, old)| &old.tables)
             .flat_map(|(name, runs)| runs.iter().map(move |reference| (name, reference)))
         {
-            let rows = runs.get(reference).ok_or_else(|| Error::internal("a run was not read on restore"))?;
+            let unread = || Error::internal("a run was not read on restore");
+            if reference.layout == RunLayout::Keyed {
+                state.add_fetched(name, runs.fetched(reference).ok_or_else(unread)?);
+                continue;
+            }
+            let rows = runs.get(reference).ok_or_else(unread)?;
             if let Some(run) = Run::restored(reference, rows, &wanted)? {
                 state.add(name, run);
             }
@@ -596,7 +602,11 @@ impl<'a> Builder<'a> {
             name: node.name.clone(),
             subtask,
             operator,
-            state: restore.state(subtask)?,
+            state: restore.state(subtask)?.with_keyed(KeyedContext {
+                owner: format!("'{}' #{}", node.name, subtask.index),
+                work: self.spec.store.work_folder().clone(),
+                memory: Arc::clone(&self.pool),
+            }),
             watermark: if self.has_idleness() { restore.promised_of(subtask) } else { restore.watermark() },
             memory: self.pool.reserve(format!("'{}' #{}", node.name, subtask.index)),
             metrics,

@@ -17,6 +17,7 @@ pub mod alignment;
 pub mod ask;
 pub mod chain;
 pub mod channel;
+mod compaction;
 pub mod coordinator;
 pub mod credit;
 pub mod discovery;

@@ -180,6 +180,26 @@ pub struct RunRef {
     pub bucket: i64,
     /// Only the rows of these key groups are meant.
     pub groups: KeyGroupRange,
+    /// How the rows are stored.
+    #[serde(default, skip_serializing_if = "RunLayout::is_bucket")]
+    pub layout: RunLayout,
+}
+
+/// How the rows of a run are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunLayout {
+    /// One batch of one bucket: `docs/design/checkpoint-format.md`.
+    #[default]
+    Bucket,
+    /// A sorted run of a keyed table, among others of which a later one is newer: `docs/design/keyed-state.md`.
+    Keyed,
+}
+
+impl RunLayout {
+    fn is_bucket(&self) -> bool {
+        *self == Self::Bucket
+    }
 }
 
 impl RunRef {
@@ -191,7 +211,16 @@ impl RunRef {
     /// A reference for tests of this crate.
     #[cfg(test)]
     pub(crate) fn for_test(file: &str, bucket: i64, groups: KeyGroupRange) -> Self {
-        Self { file: file.to_owned(), offset: 0, length: 0, crc32: 0, rows: 0, bucket, groups }
+        Self {
+            file: file.to_owned(),
+            offset: 0,
+            length: 0,
+            crc32: 0,
+            rows: 0,
+            bucket,
+            groups,
+            layout: RunLayout::Bucket,
+        }
     }
 }
 

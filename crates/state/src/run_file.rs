@@ -11,7 +11,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 
-use crate::manifest::RunRef;
+use crate::manifest::{RunLayout, RunRef};
 
 /// Appends one run to the bytes of a file; its offset and length in it.
 pub fn encode(batch: &RecordBatch, file: &mut Vec<u8>) -> Result<(u64, u64)> {
@@ -28,6 +28,10 @@ pub fn encode(batch: &RecordBatch, file: &mut Vec<u8>) -> Result<(u64, u64)> {
 /// # Errors
 /// `Corrupt`, naming the file and what does not fit.
 pub fn decode(reference: &RunRef, path: &Path, file: &[u8]) -> Result<RecordBatch> {
+    if reference.layout == RunLayout::Keyed {
+        let path = path.display();
+        return Err(Error::usage(format!("{path}: this is of a keyed table, whose rows cannot be laid out anew")));
+    }
     let corrupt = |what: &str| Error::corrupt(format!("{}: {what}", path.display()));
     let bytes = checked(reference, path, file)?;
     check_messages(bytes).map_err(corrupt)?;

@@ -278,7 +278,7 @@ mod tests {
             let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
             let rows = RecordBatch::try_from_iter([("aggregate0_0", column)]).unwrap();
             state.buckets("t").append(value, &[3], &rows).unwrap();
-            for (name, table) in state.seal() {
+            for (name, table) in state.seal().unwrap() {
                 tables.insert(name, store.write_runs(Epoch(epoch), OPERATOR, subtask, &table, "t").unwrap());
             }
         }

@@ -3,26 +3,31 @@
 //! ```text
 //! <folder>/lock                                          held by the process that writes here
 //! <folder>/manifests/00000000000000000012.json           one a checkpoint, created in one step, never changed
-//! <folder>/runs/12-<operator>-<subtask>-<attempt>.arrow  the runs that were new in epoch 12
+//! <folder>/runs/12-<operator>-<subtask>-<table>-<attempt>.arrow   the runs that were new in epoch 12
+//! <folder>/work/<attempt>/                               runs of keyed tables that no checkpoint has yet, of one process
 //! ```
 //!
 //! The folder is one of a disk or a prefix of a bucket: the [`Storage`] beneath knows. A manifest is created under its
 //! number only if nobody has that number yet. Who loses that race is fenced: another process runs this pipeline now.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use ruslo_core::disk::{Disk, DiskLock};
+use ruslo_core::disk::{Disk, DiskLock, LocalDisk};
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_core::graph::OperatorId;
 use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::operator::Subtask;
 
-use crate::manifest::{Manifest, RunRef};
+use crate::keyed::KeyedSnapshot;
+use crate::manifest::{Manifest, RunLayout, RunRef};
 use crate::run_file;
+use crate::runs::{self, Fetched, Temporary, WorkFolder};
 use crate::savepoint;
 use crate::storage::{self, LocalStorage, Storage};
 use crate::table::{Run, TableSnapshot};
@@ -32,6 +37,10 @@ const RETAINED: usize = 3;
 
 const MANIFESTS: &str = "manifests";
 const RUNS: &str = "runs";
+const WORK: &str = "work";
+
+/// How much of a run is in memory while it is fetched.
+const FETCHED_BYTES: u64 = 8 << 20;
 
 /// A folder of checkpoints.
 #[derive(Debug, Clone)]
@@ -41,6 +50,7 @@ pub struct CheckpointStore {
     folder: PathBuf,
     /// Tells this process's files from those of an earlier or a parallel one.
     attempt: String,
+    work: WorkFolder,
 }
 
 /// A checkpoint that was found whole.
@@ -54,14 +64,23 @@ pub struct Restored {
     pub skipped: Vec<Error>,
 }
 
-/// Runs in memory, by file and offset.
+/// Runs by file and offset: those of bucket tables in memory, those of keyed tables in files.
 #[derive(Debug, Default)]
-pub struct RestoredRuns(HashMap<(String, u64), RecordBatch>);
+pub struct RestoredRuns {
+    buckets: HashMap<(String, u64), RecordBatch>,
+    keyed: HashMap<(String, u64), Fetched>,
+}
 
 impl RestoredRuns {
-    /// The rows of `reference`.
+    /// The rows of `reference`, a run of a bucket table.
     pub fn get(&self, reference: &RunRef) -> Option<&RecordBatch> {
-        self.0.get(&(reference.file.clone(), reference.offset))
+        self.buckets.get(&(reference.file.clone(), reference.offset))
+    }
+
+    /// The file of `reference`, a run of a keyed table.
+    pub fn fetched(&self, reference: &RunRef) -> Option<Fetched> {
+        let fetched = self.keyed.get(&(reference.file.clone(), reference.offset))?;
+        Some(Fetched { reference: reference.clone(), ..fetched.clone() })
     }
 }
 
@@ -106,8 +125,9 @@ impl CheckpointStore {
 
     /// The store over `storage`, which must be ready if anything is to be written.
     pub fn over(storage: Arc<dyn Storage>, attempt: impl Into<String>) -> Self {
-        let folder = storage.describe("").into();
-        Self { storage, folder, attempt: attempt.into() }
+        let (folder, attempt) = (storage.describe("").into(), attempt.into());
+        let work = work_folder(storage.as_ref(), &attempt);
+        Self { storage, folder, attempt, work }
     }
 
     /// That a folder of something else does not become one of checkpoints by accident.
@@ -139,12 +159,16 @@ impl CheckpointStore {
     /// # Errors
     /// `Fenced`, if another process is running on this folder.
     pub fn lock(&self) -> Result<Box<dyn DiskLock>> {
-        self.storage.lock()?.ok_or_else(|| {
+        let lock = self.storage.lock()?.ok_or_else(|| {
             Error::fenced(format!(
                 "another process is running on the checkpoints in {}; stop it first, or give this one another --checkpoint-dir",
                 self.folder.display()
             ))
-        })
+        })?;
+        if self.storage.local().is_some() {
+            self.work.remove_leftovers()?;
+        }
+        Ok(lock)
     }
 
     /// Where this store is, for people: for one in a bucket, its address.
@@ -314,46 +338,116 @@ impl CheckpointStore {
     }
 
     fn load_runs(&self, manifest: &Manifest) -> Result<RestoredRuns> {
-        let names: BTreeSet<_> = manifest.runs().map(|run| run.file.as_str()).collect();
+        let buckets = manifest.runs().filter(|run| run.layout == RunLayout::Bucket);
+        let names: BTreeSet<_> = buckets.map(|run| run.file.as_str()).collect();
         let keys: Vec<_> = names.iter().map(|file| run_key(file)).collect();
         let files: HashMap<_, _> = names.into_iter().zip(self.storage.get_all(&keys)?).collect();
         let mut runs = RestoredRuns::default();
         for reference in manifest.runs() {
+            let place = (reference.file.clone(), reference.offset);
+            if reference.layout == RunLayout::Keyed {
+                // Two subtasks may name the same file.
+                if let Entry::Vacant(vacant) = runs.keyed.entry(place) {
+                    vacant.insert(self.fetch(reference)?);
+                }
+                continue;
+            }
             let path = self.run_address(&reference.file);
             let bytes = files.get(reference.file.as_str()).and_then(Option::as_deref);
             let bytes = bytes.ok_or_else(|| Error::corrupt(format!("{path}: the file is missing")))?;
             let batch = run_file::decode(reference, Path::new(&path), bytes)?;
-            runs.0.insert((reference.file.clone(), reference.offset), batch);
+            runs.buckets.insert(place, batch);
         }
         Ok(runs)
     }
 
-    /// Writes the runs of one subtask that are not stored yet into one file, durably, and says where all of them are.
+    /// Writes what of a subtask's table is not stored yet, durably, and says where all of its runs are: of a keyed table
+    /// the oldest first.
     pub fn write_runs(
         &self,
         epoch: Epoch,
         operator: OperatorId,
         subtask: Subtask,
         table: &TableSnapshot,
-        file_part: &str,
+        name: &str,
     ) -> Result<Vec<RunRef>> {
-        let name = format!("{epoch}-{operator}-{}-{file_part}-{}.arrow", subtask.index, self.attempt);
+        let file = format!("{epoch}-{operator}-{}-{name}-{}", subtask.index, self.attempt);
+        match table {
+            TableSnapshot::Buckets(runs) => self.write_buckets(runs, subtask, format!("{file}.arrow")),
+            TableSnapshot::Keyed(keyed) => self.import_runs(keyed, &file),
+            TableSnapshot::Stored(references) => Ok(references.clone()),
+        }
+    }
+
+    /// The new runs of a bucket table go into one file.
+    fn write_buckets(&self, runs: &[Run], subtask: Subtask, name: String) -> Result<Vec<RunRef>> {
         let mut bytes = Vec::new();
         let mut fresh = Vec::new();
-        for run in table.iter().filter(|run| run.stored().is_none()) {
+        for run in runs.iter().filter(|run| run.stored().is_none()) {
             let batch = run.to_batch()?;
             let (offset, length) = run_file::encode(&batch, &mut bytes)?;
             let written = bytes.get(offset as usize..).unwrap_or_default();
             let (crc32, rows) = (crc32fast::hash(written), batch.num_rows() as u64);
-            let file = name.clone();
-            let groups = subtask.key_groups();
-            fresh.push((run, RunRef { file, offset, length, crc32, rows, bucket: run.bucket(), groups }));
+            let (file, groups, bucket) = (name.clone(), subtask.key_groups(), run.bucket());
+            fresh.push((run, RunRef { file, offset, length, crc32, rows, bucket, groups, layout: RunLayout::Bucket }));
         }
         if !fresh.is_empty() {
             self.storage.put(&run_key(&name), &bytes)?;
         }
         fresh.into_iter().for_each(|(run, reference)| run.set_stored(reference));
-        Ok(table.iter().filter_map(Run::stored).cloned().collect())
+        Ok(runs.iter().filter_map(Run::stored).cloned().collect())
+    }
+
+    /// The new runs of a keyed table are files already: of this machine, not synced.
+    fn import_runs(&self, table: &KeyedSnapshot, file: &str) -> Result<Vec<RunRef>> {
+        let runs = table.settled()?;
+        for (number, run) in runs.iter().filter(|run| run.stored().is_none()).enumerate() {
+            run.sync()?;
+            let file = format!("{file}-{number}.arrow");
+            self.storage.import(&run_key(&file), table.disk().as_ref(), run.path())?;
+            run.set_stored(run.reference(file));
+        }
+        Ok(runs.iter().filter_map(|run| run.stored()).cloned().collect())
+    }
+
+    /// Where this process makes runs of keyed tables.
+    pub fn work_folder(&self) -> &WorkFolder {
+        &self.work
+    }
+
+    /// Brings a run of a keyed table where it can be read, whole: a file of the store itself if that is on a disk, else
+    /// a copy in `work`.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the file, if a byte is not as written.
+    fn fetch(&self, reference: &RunRef) -> Result<Fetched> {
+        let key = run_key(&reference.file);
+        let reference = reference.clone();
+        if let Some((disk, folder)) = self.storage.local() {
+            let path = folder.join(&key);
+            runs::verify(disk.as_ref(), &path, &reference)?;
+            return Ok(Fetched { disk: Arc::clone(disk), path, base: reference.offset, reference, copy: None });
+        }
+        let (path, mut file) = self.work.create("restored")?;
+        let disk = Arc::clone(self.work.disk());
+        let copy = Some(Arc::new(Temporary::new(Arc::clone(&disk), path.clone())));
+        let end = reference.offset + reference.length;
+        let mut crc32 = crc32fast::Hasher::new();
+        for start in (reference.offset..end).step_by(FETCHED_BYTES as usize) {
+            let bytes = self.storage.get_range(&key, start..end.min(start + FETCHED_BYTES))?;
+            crc32.update(&bytes);
+            file.write_all(&bytes).map_err(|error| Error::io(path.display(), &error))?;
+        }
+        file.flush().map_err(|error| Error::io(path.display(), &error))?;
+        if crc32.finalize() != reference.crc32 {
+            let place = self.storage.describe(&key);
+            return Err(Error::corrupt(format!(
+                "{place}: the checksum of bytes {}..{end} does not fit",
+                reference.offset
+            )));
+        }
+        // The copy holds nothing but this run.
+        Ok(Fetched { disk, path, base: 0, reference, copy })
     }
 
     /// Writes batches that a barrier has overtaken before a subtask into one file, durably, and says where they are.
@@ -371,7 +465,8 @@ impl CheckpointStore {
             let (offset, length) = run_file::encode(batch, &mut bytes)?;
             let crc32 = crc32fast::hash(bytes.get(offset as usize..).unwrap_or_default());
             let (file, rows, groups) = (name.clone(), batch.num_rows() as u64, 0..KEY_GROUPS);
-            references.push(RunRef { file, offset, length, crc32, rows, bucket: 0, groups });
+            let layout = RunLayout::Bucket;
+            references.push(RunRef { file, offset, length, crc32, rows, bucket: 0, groups, layout });
         }
         if !batches.is_empty() {
             self.storage.put(&run_key(&name), &bytes)?;
@@ -437,6 +532,15 @@ impl CheckpointStore {
     }
 }
 
+/// Beside the checkpoints if they are on a disk, so that one file is both a run of this process and of a checkpoint; else
+/// in this machine's folder for temporary files.
+fn work_folder(storage: &dyn Storage, attempt: &str) -> WorkFolder {
+    match storage.local() {
+        Some((disk, folder)) => WorkFolder::new(Arc::clone(disk), folder.join(WORK).join(attempt)),
+        None => WorkFolder::new(Arc::new(LocalDisk), std::env::temp_dir().join("ruslo-work").join(attempt)),
+    }
+}
+
 fn manifest_key(epoch: Epoch) -> String {
     format!("{MANIFESTS}/{:020}.json", epoch.0)
 }
@@ -459,7 +563,6 @@ fn leading_epoch(name: &str) -> Option<Epoch> {
 #[allow(clippy::disallowed_methods, reason = "tests damage files behind the disk's back")]
 mod tests {
     use arrow::array::{ArrayRef, Int64Array};
-    use ruslo_core::disk::LocalDisk;
     use ruslo_core::metrics::RowCounts;
     use ruslo_core::state::OperatorState;
     use ruslo_core::time::Timestamp;
@@ -481,10 +584,10 @@ mod tests {
         state.buckets("t").append(bucket, &[0], &rows).unwrap();
     }
 
-    fn checkpoint(store: &CheckpointStore, epoch: u64, state: &RunState) -> Result<Manifest> {
+    fn checkpoint(store: &CheckpointStore, epoch: u64, state: &mut RunState) -> Result<Manifest> {
         let epoch = Epoch(epoch);
         let mut tables = BTreeMap::new();
-        for (name, table) in state.seal() {
+        for (name, table) in state.seal().unwrap() {
             tables.insert(name, store.write_runs(epoch, OPERATOR, SUBTASK, &table, "0")?);
         }
         let subtask = SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), tables };
@@ -511,14 +614,14 @@ mod tests {
         let store = store(folder.path(), "a");
         let mut state = RunState::new(0..128);
         append(&mut state, 1, 10);
-        checkpoint(&store, 1, &state).unwrap();
+        checkpoint(&store, 1, &mut state).unwrap();
         append(&mut state, 1, 11);
-        let second = checkpoint(&store, 2, &state).unwrap();
+        let second = checkpoint(&store, 2, &mut state).unwrap();
         let files: Vec<_> = second.runs().map(|run| run.file.split('-').next().unwrap().to_owned()).collect();
         assert_eq!(files, ["1", "2"]);
         let restored = store.restore_newest().unwrap().unwrap();
         assert_eq!(restored.manifest, second);
-        assert_eq!(restored.runs.0.len(), 2);
+        assert_eq!(restored.runs.buckets.len(), 2);
     }
 
     #[test]
@@ -527,8 +630,8 @@ mod tests {
         let (first, second) = (store(folder.path(), "a"), store(folder.path(), "b"));
         let mut state = RunState::new(0..128);
         append(&mut state, 1, 10);
-        let manifest = checkpoint(&first, 1, &state).unwrap();
-        let error = checkpoint(&second, 1, &RunState::new(0..128)).unwrap_err();
+        let manifest = checkpoint(&first, 1, &mut state).unwrap();
+        let error = checkpoint(&second, 1, &mut RunState::new(0..128)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fenced);
         assert_eq!(first.load(Epoch(1)).unwrap(), manifest);
     }
@@ -537,12 +640,12 @@ mod tests {
     fn a_number_that_was_cleared_away_still_fences() {
         let folder = tempfile::tempdir().unwrap();
         let (zombie, successor) = (store(folder.path(), "a"), store(folder.path(), "b"));
-        let state = RunState::new(0..128);
+        let mut state = RunState::new(0..128);
         for epoch in 2..=6 {
-            checkpoint(&successor, epoch, &state).unwrap();
+            checkpoint(&successor, epoch, &mut state).unwrap();
             successor.collect_garbage(Epoch(epoch)).unwrap();
         }
-        assert_eq!(checkpoint(&zombie, 2, &state).unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(checkpoint(&zombie, 2, &mut state).unwrap_err().kind(), ErrorKind::Fenced);
         assert_eq!(successor.epochs().unwrap(), [Epoch(4), Epoch(5), Epoch(6)]);
     }
 
@@ -561,9 +664,9 @@ mod tests {
         let store = store(folder.path(), "a");
         let mut state = RunState::new(0..128);
         append(&mut state, 1, 10);
-        checkpoint(&store, 1, &state).unwrap();
+        checkpoint(&store, 1, &mut state).unwrap();
         append(&mut state, 2, 20);
-        let second = checkpoint(&store, 2, &state).unwrap();
+        let second = checkpoint(&store, 2, &mut state).unwrap();
         let damaged = second.runs().find(|run| run.bucket == 2).unwrap().file.clone();
         std::fs::write(folder.path().join("runs").join(&damaged), b"torn").unwrap();
         let restored = store.restore_newest().unwrap().unwrap();
@@ -581,7 +684,7 @@ mod tests {
         let store = store(folder.path(), "a");
         let mut state = RunState::new(0..128);
         append(&mut state, 1, 10);
-        checkpoint(&store, 1, &state).unwrap();
+        checkpoint(&store, 1, &mut state).unwrap();
         std::fs::remove_file(folder.path().join(manifest_key(Epoch(1)))).unwrap();
         let error = store.restore_newest().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -615,7 +718,7 @@ mod tests {
         let mut state = RunState::new(0..128);
         for epoch in 1..=3 {
             append(&mut state, epoch as i64, 10);
-            checkpoint(&store, epoch, &state).unwrap();
+            checkpoint(&store, epoch, &mut state).unwrap();
         }
         let epochs = store.epochs().unwrap();
         let verified = crate::verify::verify(&store, &epochs).unwrap();
@@ -644,7 +747,7 @@ mod tests {
             std::fs::write(folder.path().join("manifests").join(name), "").unwrap();
         }
         std::fs::write(folder.path().join("runs/.part"), "").unwrap();
-        checkpoint(&store, 3, &RunState::new(0..128)).unwrap();
+        checkpoint(&store, 3, &mut RunState::new(0..128)).unwrap();
         store.collect_garbage(Epoch(3)).unwrap();
         let left = store.storage().list("manifests").unwrap();
         assert_eq!(left, [".00000000000000000009.json-b.tmp", ".hidden", "00000000000000000003.json"]);
@@ -660,7 +763,7 @@ mod tests {
         for epoch in 1..=6 {
             append(&mut state, epoch as i64, 1);
             state.buckets("t").expire(epoch as i64 - 1);
-            checkpoint(&store, epoch, &state).unwrap();
+            checkpoint(&store, epoch, &mut state).unwrap();
             store.collect_garbage(Epoch(epoch)).unwrap();
         }
         assert_eq!(store.epochs().unwrap(), [Epoch(4), Epoch(5), Epoch(6)]);

@@ -13,10 +13,13 @@ use arrow::datatypes::{DataType, Field, Schema, UInt16Type};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
+use ruslo_core::keyed::{KeyedTable, TableSchema};
 use ruslo_core::memory::batch_bytes;
 use ruslo_core::state::{BucketTable, OperatorState};
 
+use crate::keyed::{Keyed, KeyedContext, KeyedSnapshot};
 use crate::manifest::RunRef;
+use crate::runs::{Fetched, RunSetSnapshot};
 
 /// The last column of every run.
 pub const KEY_GROUP_COLUMN: &str = "__key_group";
@@ -133,13 +136,31 @@ impl RunTable {
     }
 
     /// The table as it is now; later changes do not touch it.
-    pub fn seal(&self) -> TableSnapshot {
+    pub fn seal(&self) -> Vec<Run> {
         self.runs.values().flatten().cloned().collect()
     }
 }
 
-/// The runs that a table had at a barrier.
-pub type TableSnapshot = Vec<Run>;
+/// A table as it was at a barrier.
+#[derive(Debug, Clone)]
+pub enum TableSnapshot {
+    /// The runs of a bucket table.
+    Buckets(Vec<Run>),
+    /// A keyed table.
+    Keyed(KeyedSnapshot),
+    /// A keyed table that nobody has touched since it was restored.
+    Stored(Vec<RunRef>),
+}
+
+impl TableSnapshot {
+    /// The keyed table, if it is one.
+    pub fn keyed(&self) -> Option<&KeyedSnapshot> {
+        match self {
+            Self::Keyed(keyed) => Some(keyed),
+            Self::Buckets(_) | Self::Stored(_) => None,
+        }
+    }
+}
 
 impl BucketTable for RunTable {
     fn append(&mut self, bucket: i64, groups: &[KeyGroup], rows: &RecordBatch) -> Result<()> {
@@ -178,22 +199,62 @@ impl BucketTable for RunTable {
 pub struct RunState {
     groups: KeyGroupRange,
     tables: BTreeMap<String, RunTable>,
+    /// Keyed tables that were restored and not opened yet, oldest run first.
+    unopened: BTreeMap<String, Vec<Fetched>>,
+    keyed: BTreeMap<String, Keyed>,
+    context: Option<KeyedContext>,
 }
 
 impl RunState {
     /// No tables yet, for a subtask that owns `groups`.
     pub fn new(groups: KeyGroupRange) -> Self {
-        Self { groups, tables: BTreeMap::new() }
+        Self { groups, tables: BTreeMap::new(), unopened: BTreeMap::new(), keyed: BTreeMap::new(), context: None }
     }
 
-    /// Adds a restored run to the table `name`.
+    /// Adds a restored run to the bucket table `name`.
     pub fn add(&mut self, name: &str, run: Run) {
         self.entry(name).add(run);
     }
 
+    /// Adds a restored run to the keyed table `name`, newer than those before.
+    pub fn add_fetched(&mut self, name: &str, run: Fetched) {
+        self.unopened.entry(name.to_owned()).or_default().push(run);
+    }
+
+    /// The same, with what keyed tables are made with.
+    #[must_use]
+    pub fn with_keyed(self, context: KeyedContext) -> Self {
+        Self { context: Some(context), ..self }
+    }
+
+    /// The restored runs of the keyed table `name`, oldest first, cut to the subtask's key groups. They are taken.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the file; `Usage`, if a newer Ruslo wrote it.
+    pub fn restored_runs(&mut self, name: &str, schema: &TableSchema) -> Result<RunSetSnapshot> {
+        let mut runs = Vec::new();
+        for fetched in self.unopened.get(name).into_iter().flatten() {
+            runs.extend(fetched.open(&self.groups, schema)?.map(Arc::new));
+        }
+        self.unopened.remove(name);
+        Ok(runs)
+    }
+
     /// Every table as it is now.
-    pub fn seal(&self) -> BTreeMap<String, TableSnapshot> {
-        self.tables.iter().map(|(name, table)| (name.clone(), table.seal())).collect()
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub fn seal(&mut self) -> Result<BTreeMap<String, TableSnapshot>> {
+        let buckets = self.tables.iter().map(|(name, table)| (name.clone(), TableSnapshot::Buckets(table.seal())));
+        let unopened = self.unopened.iter().map(|(name, runs)| {
+            let references = runs.iter().filter_map(|run| run.reference_of(&self.groups));
+            (name.clone(), TableSnapshot::Stored(references.collect()))
+        });
+        let mut tables: BTreeMap<_, _> = buckets.chain(unopened).collect();
+        for (name, keyed) in &mut self.keyed {
+            tables.insert(name.clone(), TableSnapshot::Keyed(keyed.seal()?));
+        }
+        Ok(tables)
     }
 
     fn entry(&mut self, name: &str) -> &mut RunTable {
@@ -203,6 +264,18 @@ impl RunState {
 }
 
 impl OperatorState for RunState {
+    fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
+        if !self.keyed.contains_key(name) {
+            let context = self.context.clone();
+            let context = context.ok_or_else(|| Error::internal("keyed tables have no folder to work in"))?;
+            let runs = self.restored_runs(name, schema)?;
+            let table = Keyed::open(name, schema, &self.groups, &context, runs)?;
+            self.keyed.insert(name.to_owned(), table);
+        }
+        let lost = || Error::internal(format!("the keyed table '{name}' is lost"));
+        Ok(&mut self.keyed.get_mut(name).ok_or_else(lost)?.table)
+    }
+
     fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable {
         self.entry(name)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind, Result};
 
-use crate::manifest::{Manifest, RunRef};
+use crate::manifest::{Manifest, RunLayout, RunRef};
 use crate::run_file;
 use crate::store::CheckpointStore;
 
@@ -118,6 +118,9 @@ impl Check<'_> {
         let bytes = self.store.run_bytes(run)?;
         self.found.bytes += bytes.len() as u64;
         let what = if crc32fast::hash(&bytes) == run.crc32 {
+            if run.layout == RunLayout::Keyed {
+                return Ok(None);
+            }
             let alone = RunRef { offset: 0, ..run.clone() };
             match run_file::decode(&alone, Path::new(&file), &bytes) {
                 Ok(_) => return Ok(None),

@@ -11,6 +11,7 @@ use super::{
     DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, ONE_USE, ResidentTable, STORED, USES, group_of,
     used,
 };
+use crate::keyed::Settle;
 use crate::runs::{Kind, place_of};
 
 /// Of the keys in memory, one in so many goes when room is made.

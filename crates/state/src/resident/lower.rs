@@ -1,21 +1,24 @@
 //! What the resident layer wants of the layer below: runs that rows are flushed to and found in.
 
+use std::sync::Arc;
+
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::Result;
 
-use crate::runs::{DirtyRows, RunSet};
+use crate::runs::{DirtyRows, Run, RunSet};
 
 /// As many runs a table that makes room leaves to those who merge behind checkpoints.
 const RUNS_MAX: usize = 16;
 
 /// Rows that were flushed or sealed, by key.
 pub trait Lower: Send + Sync + std::fmt::Debug {
-    /// Makes a run of rows: pieces in order of key group, each of one group.
+    /// Makes a run of rows: pieces in order of key group, each of one group. The run, if it is one that a checkpoint can
+    /// name.
     ///
     /// # Errors
     /// The disk's.
-    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<()>;
+    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<Option<Arc<Run>>>;
 
     /// The newest rows of keys, which are distinct and in the order of runs.
     ///
@@ -42,13 +45,13 @@ pub struct LowerRows {
 }
 
 impl Lower for RunSet {
-    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<()> {
+    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<Option<Arc<Run>>> {
         let mut failed = None;
         let pieces = pieces.map_while(|piece| {
             piece.and_then(|piece| piece.sorted(self.schema())).map_err(|error| failed = Some(error)).ok()
         });
         let added = RunSet::add(self, pieces.flatten());
-        failed.map_or(added.map(drop), Err)
+        failed.map_or(added, Err)
     }
 
     fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows> {

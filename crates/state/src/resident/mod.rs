@@ -173,6 +173,19 @@ impl ResidentTable {
         }
     }
 
+    /// Says that rows of `bucket` are there: time goes on from it.
+    pub fn set_bucket(&mut self, bucket: u32) {
+        if let Some(ttl) = self.schema.ttl {
+            self.bucket = self.bucket.max(bucket);
+            self.oldest = ttl.oldest_alive(self.bucket);
+        }
+    }
+
+    /// Rows of buckets before this one are expired.
+    pub fn oldest_bucket(&self) -> u32 {
+        self.oldest
+    }
+
     /// Says that runs may hold rows of every key group: what a restored table begins with.
     pub fn set_partial(&mut self) {
         self.groups.iter_mut().for_each(|group| group.is_partial = true);

@@ -18,7 +18,8 @@ use ruslo_core::rng::Rng;
 use ruslo_core::time::Timestamp;
 
 use super::{Lower, LowerRows, ResidentTable};
-use crate::runs::{DirtyRows, Op, RunSet, TableSchema, Ttl, WorkFolder, place_of};
+use crate::keyed::Settle;
+use crate::runs::{DirtyRows, Op, Run, RunSet, TableSchema, Ttl, WorkFolder, place_of};
 
 /// Runs as a map: from the text of key and sub-key.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Below {
 }
 
 impl Lower for Below {
-    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<()> {
+    fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<Option<Arc<Run>>> {
         let mut last_group = None;
         for piece in pieces {
             let piece = piece?;
@@ -74,7 +75,7 @@ impl Lower for Below {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows> {
@@ -164,12 +165,12 @@ impl Bench {
 
     fn barrier(&mut self, rng: &mut Rng) {
         // One that is not settled yet must be before the next is sealed.
-        self.late.drain(..).for_each(|sealed| sealed.settle().unwrap());
+        self.late.drain(..).for_each(|sealed| drop(sealed.settle().unwrap()));
         let sealed = self.table.seal().unwrap();
         if self.table.lower.is_some() {
             self.late.push(sealed);
             if rng.one_in(2) {
-                self.late.drain(..).for_each(|sealed| sealed.settle().unwrap());
+                self.late.drain(..).for_each(|sealed| drop(sealed.settle().unwrap()));
             }
         }
     }
@@ -262,7 +263,7 @@ fn check_calls(seed: u64, bench: &mut Bench, ttl: Option<Ttl>, universe: usize) 
         assert!(bench.table.bytes() <= bench.table.memory.bytes() + 4096, "more is held than said");
     }
     bench.barrier(&mut rng);
-    bench.late.drain(..).for_each(|sealed| sealed.settle().unwrap());
+    bench.late.drain(..).for_each(|sealed| drop(sealed.settle().unwrap()));
     let mut alive: Vec<_> = model.into_keys().collect();
     alive.sort();
     alive

@@ -10,7 +10,8 @@ use ruslo_core::key_group::hash_rows;
 use super::chain::{OWNER_AT, SUB_KEY_AT};
 use super::slab::{ABSENT, Slot, lost};
 use super::{DELETED, DIRTY, FREE, KEY_AT, Lower, ResidentTable, STORED};
-use crate::runs::{DirtyRows, Kind, Op};
+use crate::keyed::Settle;
+use crate::runs::{DirtyRows, Kind, Op, Run};
 
 /// Rows that a barrier took out of a table, on their way into a run.
 #[derive(Debug)]
@@ -23,32 +24,33 @@ pub struct Sealed {
 enum State {
     /// Pieces in order of key group.
     Waiting(Vec<DirtyRows>),
-    Settled,
+    /// The run, if one that a checkpoint can name was made.
+    Settled(Option<Arc<Run>>),
     Failed(Error),
 }
 
-impl Sealed {
-    /// Makes a run of the rows, unless that was done: by the checkpoint, or by the table when it needs room.
-    ///
-    /// # Errors
-    /// The disk's, again at every later call.
-    pub fn settle(&self) -> Result<()> {
+impl Settle for Sealed {
+    /// By the checkpoint, or by the table when it needs room; an error is told again at every later call.
+    fn settle(&self) -> Result<Option<Arc<Run>>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = match std::mem::replace(&mut *state, State::Settled) {
-            State::Settled => Ok(()),
+        let written = match std::mem::replace(&mut *state, State::Settled(None)) {
+            State::Settled(run) => Ok(run),
             State::Failed(error) => Err(error),
-            State::Waiting(pieces) if pieces.is_empty() => Ok(()),
+            State::Waiting(pieces) if pieces.is_empty() => Ok(None),
             State::Waiting(pieces) => match &self.lower {
                 Some(lower) => lower.add(&mut pieces.into_iter().map(Ok)),
                 None => Err(Error::internal("a keyed table without runs was asked for one")),
             },
         };
-        if let Err(error) = &written {
-            *state = State::Failed(error.clone());
-        }
+        *state = match &written {
+            Ok(run) => State::Settled(run.clone()),
+            Err(error) => State::Failed(error.clone()),
+        };
         written
     }
+}
 
+impl Sealed {
     /// The rows, if they are not in a run yet.
     pub fn rows(&self) -> Vec<DirtyRows> {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -58,7 +60,7 @@ impl Sealed {
     }
 
     fn is_settled(&self) -> bool {
-        matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Settled)
+        matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Settled(_))
     }
 }
 
@@ -89,12 +91,13 @@ impl ResidentTable {
             return Ok(());
         }
         let mut groups = 0..self.groups.len();
-        lower.add(&mut std::iter::from_fn(|| groups.find_map(|group| self.seal_group(group).transpose())))
+        lower.add(&mut std::iter::from_fn(|| groups.find_map(|group| self.seal_group(group).transpose())))?;
+        Ok(())
     }
 
     /// Makes runs of what was sealed and is not in one yet.
     pub(super) fn settle_pending(&mut self) -> Result<()> {
-        std::mem::take(&mut self.pending).into_iter().try_for_each(|sealed| sealed.settle())
+        std::mem::take(&mut self.pending).into_iter().try_for_each(|sealed| sealed.settle().map(drop))
     }
 
     /// The dirty rows of one key group; they are clean afterwards, and those that were removed are gone.

@@ -11,7 +11,7 @@ use ruslo_core::memory::MemoryPool;
 
 use crate::manifest::RunRef;
 use crate::runs::rows::batch_of;
-use crate::runs::{DirtyRows, Op, Run, RunSet, TableSchema, Ttl, WorkFolder, place_of};
+use crate::runs::{DirtyRows, Fetched, Op, RunSet, TableSchema, Ttl, WorkFolder, place_of};
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keyed_run_v1.arrow");
 
@@ -61,8 +61,8 @@ fn format_version_one_stays_readable() {
     let bytes = LocalDisk.read(Path::new(FIXTURE)).unwrap();
     let (length, crc32) = (bytes.len() as u64, crc32fast::hash(&bytes));
     let reference = RunRef { length, crc32, rows: 400, ..RunRef::for_test("x", 0, 0..128) };
-    let open = |groups| Run::open(Arc::new(LocalDisk), Path::new(FIXTURE), &reference, groups, &schema(), false);
-    let whole = open(&(0..128)).unwrap();
+    let (disk, path) = (Arc::new(LocalDisk), Path::new(FIXTURE).to_owned());
+    let whole = Fetched { disk, path, base: 0, reference, copy: None }.open(&(0..128), &schema()).unwrap().unwrap();
     assert_eq!((whole.rows(), whole.newest_bucket()), (400, 103));
     let folder = tempfile::tempdir().unwrap();
     let read = set(folder.path());

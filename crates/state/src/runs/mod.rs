@@ -12,6 +12,7 @@
 
 mod block;
 mod cursor;
+mod fetched;
 mod filter;
 mod find;
 mod footer;
@@ -30,6 +31,7 @@ mod golden;
 #[cfg(test)]
 mod model;
 
+pub use fetched::{Fetched, Temporary, verify};
 pub use find::Found;
 pub use merge::Merge;
 pub use rows::{DirtyRows, Op, SortedRows, place_of};

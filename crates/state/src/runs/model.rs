@@ -13,9 +13,8 @@ use ruslo_core::key_group::{KeyGroupRange, hash_rows};
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::rng::Rng;
 
-use crate::manifest::RunRef;
 use crate::runs::rows::batch_of;
-use crate::runs::{DirtyRows, Kind, Op, Run, RunSet, TableSchema, Ttl, WorkFolder, place_of};
+use crate::runs::{DirtyRows, Fetched, Kind, Op, Run, RunSet, TableSchema, Ttl, WorkFolder, place_of};
 
 /// A key as the model has it: a number that the columns are made of.
 type Key = u64;
@@ -291,8 +290,12 @@ fn runs_are_divided_by_key_group_without_being_rewritten() {
 }
 
 fn reopened(run: &Run, schema: &TableSchema, groups: &KeyGroupRange) -> Run {
-    let reference = RunRef { length: run.length(), crc32: run.crc32(), ..RunRef::for_test("x", 0, 0..128) };
-    Run::open(Arc::new(LocalDisk), run.path(), &reference, groups, schema, false).unwrap()
+    fetched(run, run.path()).open(groups, schema).unwrap().unwrap()
+}
+
+fn fetched(run: &Run, path: &Path) -> Fetched {
+    let reference = run.reference("x".to_owned());
+    Fetched { disk: Arc::new(LocalDisk), path: path.to_owned(), base: 0, reference, copy: None }
 }
 
 #[test]
@@ -368,8 +371,7 @@ fn damage_is_found_and_names_the_file() -> Result<()> {
         copy[byte] ^= 1 << (byte % 8);
         ruslo_core::disk::Disk::remove(&LocalDisk, &damaged)?;
         ruslo_core::disk::Disk::write_synced(&LocalDisk, &damaged, &copy)?;
-        let reference = RunRef { length: run.length(), crc32: run.crc32(), ..RunRef::for_test("x", 0, 0..128) };
-        let opened = Run::open(Arc::new(LocalDisk), &damaged, &reference, &(0..128), &model.schema, false);
+        let opened = fetched(&run, &damaged).open(&(0..128), &model.schema).map(Option::unwrap);
         let read = opened.and_then(|run| {
             let set = run_set(folder.path(), &model.schema, 0..128);
             set.restore(vec![Arc::new(run)]);

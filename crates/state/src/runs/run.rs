@@ -9,8 +9,9 @@ use ruslo_core::disk::{Disk, DiskFile, DiskWriter};
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_core::key_group::KeyGroupRange;
 
-use crate::manifest::RunRef;
+use crate::manifest::{RunLayout, RunRef};
 use crate::runs::block::{Block, Decoder};
+use crate::runs::fetched::{Fetched, Temporary};
 use crate::runs::filter::Filter;
 use crate::runs::footer::{Index, Summary, TRAILER_BYTES, Trailer};
 use crate::runs::schema::TableSchema;
@@ -18,7 +19,6 @@ use crate::runs::writer::Written;
 
 /// An immutable run, or its part of some key groups.
 pub struct Run {
-    disk: Arc<dyn Disk>,
     path: PathBuf,
     file: Box<dyn DiskFile>,
     /// Where in the file it begins.
@@ -34,8 +34,8 @@ pub struct Run {
     checked: Vec<AtomicU64>,
     /// Made by this process, not synced yet.
     unsynced: Mutex<Option<Box<dyn DiskWriter>>>,
-    /// Whether the file goes with this.
-    is_temporary: bool,
+    /// If the file is this process's own: it goes with the last reader.
+    _temporary: Option<Arc<Temporary>>,
     /// Where a checkpoint has it.
     stored: OnceLock<RunRef>,
 }
@@ -43,16 +43,6 @@ pub struct Run {
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Run").field("path", &self.path).field("groups", &self.groups).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        if self.is_temporary
-            && let Err(error) = self.disk.remove(&self.path)
-        {
-            tracing::debug!(%error, "a run that nobody needs stays on the disk");
-        }
     }
 }
 
@@ -69,7 +59,7 @@ struct Place<'a> {
 #[derive(Default)]
 struct Origin {
     unsynced: Option<Box<dyn DiskWriter>>,
-    is_temporary: bool,
+    temporary: Option<Arc<Temporary>>,
     stored: Option<RunRef>,
 }
 
@@ -83,31 +73,27 @@ impl Run {
     ) -> Result<Self> {
         let Written { path, file, length, crc32 } = written;
         let place = Place { path: &path, base: 0, length, crc32, groups: groups.clone() };
-        let origin = Origin { unsynced: Some(file), is_temporary: true, stored: None };
-        Self::open_at(Arc::clone(disk), place, schema, origin)
+        let temporary = Some(Arc::new(Temporary::new(Arc::clone(disk), path.clone())));
+        let origin = Origin { unsynced: Some(file), temporary, stored: None };
+        Self::open_at(disk, place, schema, origin)
     }
 
-    /// The run at `path` that `reference` names, cut to the key groups that both it and `wanted` have. Its checksum as a
-    /// whole is the caller's business; `is_temporary` says whether the file may be removed when the run is dropped.
+    /// A run of a checkpoint, cut to the key groups that both it and `wanted` have. Its checksum as a whole is the
+    /// caller's business.
     ///
     /// # Errors
     /// `Corrupt`, naming the file; `Usage`, if a newer Ruslo wrote it.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        path: &Path,
-        reference: &RunRef,
-        wanted: &KeyGroupRange,
-        schema: &TableSchema,
-        is_temporary: bool,
-    ) -> Result<Self> {
+    pub(crate) fn open(from: &Fetched, wanted: &KeyGroupRange, schema: &TableSchema) -> Result<Self> {
+        let reference = &from.reference;
         let start = wanted.start.max(reference.groups.start);
         let groups = start..wanted.end.min(reference.groups.end).max(start);
         let stored = Some(RunRef { groups: groups.clone(), ..reference.clone() });
-        let place = Place { path, base: reference.offset, length: reference.length, crc32: reference.crc32, groups };
-        Self::open_at(disk, place, schema, Origin { unsynced: None, is_temporary, stored })
+        let (length, crc32) = (reference.length, reference.crc32);
+        let place = Place { path: &from.path, base: from.base, length, crc32, groups };
+        Self::open_at(&from.disk, place, schema, Origin { unsynced: None, temporary: from.copy.clone(), stored })
     }
 
-    fn open_at(disk: Arc<dyn Disk>, place: Place<'_>, schema: &TableSchema, origin: Origin) -> Result<Self> {
+    fn open_at(disk: &Arc<dyn Disk>, place: Place<'_>, schema: &TableSchema, origin: Origin) -> Result<Self> {
         let named = |error: Error| error.context(place.path.display());
         let file = disk.open_at(place.path)?;
         let end = place.length.checked_sub(TRAILER_BYTES as u64);
@@ -122,7 +108,6 @@ impl Run {
         let (index, filter) = trailer.decode_footer(&footer, &place.groups).map_err(named)?;
         Ok(Self {
             checked: (0..index.first.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
-            disk,
             path: place.path.to_owned(),
             file,
             base: place.base,
@@ -134,7 +119,7 @@ impl Run {
             index,
             filter,
             unsynced: Mutex::new(origin.unsynced),
-            is_temporary: origin.is_temporary,
+            _temporary: origin.temporary,
             stored: origin.stored.map(OnceLock::from).unwrap_or_default(),
         })
     }
@@ -183,6 +168,20 @@ impl Run {
     /// Where a checkpoint has it, if one has.
     pub fn stored(&self) -> Option<&RunRef> {
         self.stored.get()
+    }
+
+    /// How a manifest names it, once it is the file `file` of a store.
+    pub(crate) fn reference(&self, file: String) -> RunRef {
+        RunRef {
+            file,
+            offset: 0,
+            length: self.length,
+            crc32: self.crc32,
+            rows: self.summary.rows,
+            bucket: i64::from(self.summary.newest),
+            groups: self.groups.clone(),
+            layout: RunLayout::Keyed,
+        }
     }
 
     /// Says where a checkpoint has it.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::ArrayRef;
-use ruslo_core::error::Result;
+use ruslo_core::disk::Disk;
+use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::KeyGroupRange;
 use ruslo_core::memory::Reservation;
 
@@ -26,10 +27,11 @@ struct Shared {
     name: String,
     schema: TableSchema,
     groups: KeyGroupRange,
-    work: WorkFolder,
     memory: Reservation,
     layers: Mutex<Layers>,
     compacting: Mutex<()>,
+    /// Goes last, when the files in it are gone.
+    work: WorkFolder,
 }
 
 /// A run, and the number that says how new it is.
@@ -84,7 +86,7 @@ impl RunSet {
         schema.check()?;
         let name = name.into();
         let (layers, compacting) = (Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Shared { name, schema, groups, work, memory, layers, compacting })))
+        Ok(Self(Arc::new(Shared { name, schema, groups, memory, layers, compacting, work })))
     }
 
     /// Adds runs that were restored, oldest first. Only before anything else is added.
@@ -104,6 +106,11 @@ impl RunSet {
     /// What the rows look like.
     pub fn schema(&self) -> &TableSchema {
         &self.0.schema
+    }
+
+    /// Where the files of its runs are.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        self.0.work.disk()
     }
 
     /// The key groups of the subtask.
@@ -232,12 +239,22 @@ impl RunSet {
     /// Merges runs, if there are enough to be worth it; rows of buckets before `oldest_alive` go. Whether it has changed
     /// anything. Another call meanwhile does nothing.
     pub fn compact(&self, oldest_alive: u32) -> Result<bool> {
+        self.compact_while(oldest_alive, &|| true)
+    }
+
+    /// As [`RunSet::compact`], and nothing is changed once it is not `wanted` any more.
+    pub fn compact_while(&self, oldest_alive: u32, wanted: &dyn Fn() -> bool) -> Result<bool> {
         let Ok(_alone) = self.0.compacting.try_lock() else { return Ok(false) };
         let dropped = self.drop_expired(oldest_alive);
         let Some((runs, is_lowest)) = self.to_merge() else { return Ok(dropped) };
         let leave = Leave { deletes: is_lowest, before: oldest_alive };
         let merging: Vec<_> = runs.iter().map(|(_, run)| Arc::clone(run)).collect();
-        let merged = self.write(Merge::open(&self.0.schema, &merging, &self.0.groups, leave)?)?;
+        let pieces = Merge::open(&self.0.schema, &merging, &self.0.groups, leave)?;
+        let given_up = || Error::internal("a merge was given up");
+        let merged = match self.write(pieces.map(|piece| if wanted() { piece } else { Err(given_up()) })) {
+            Err(_) if !wanted() => return Ok(false),
+            merged => merged?,
+        };
         let mut layers = self.layers();
         let gone: BTreeSet<_> = runs.iter().map(|(number, _)| *number).collect();
         let mut left: Vec<_> = layers.runs.iter().filter(|(number, _)| !gone.contains(number)).cloned().collect();

@@ -7,58 +7,66 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ruslo_core::disk::{Disk, DiskWriter, FileKind};
 use ruslo_core::error::Result;
 
-/// A folder for the runs of this process; made when the first is written.
+/// A folder for the runs of this process; made when the first is written, and gone when the last is.
 #[derive(Debug, Clone)]
-pub struct WorkFolder {
+pub struct WorkFolder(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
-    next: Arc<AtomicU64>,
+    next: AtomicU64,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if *self.next.get_mut() > 0 {
+            // Those that still have files stay, until the next process removes what is left.
+            self.disk.remove_folder(&self.folder);
+            self.folder.parent().into_iter().for_each(|all| self.disk.remove_folder(all));
+        }
+    }
 }
 
 impl WorkFolder {
     /// The folder `folder`, which no other process uses.
     pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self { disk, folder, next: Arc::default() }
+        Self(Arc::new(Inner { disk, folder, next: AtomicU64::new(0) }))
     }
 
     /// Where files are.
     pub fn disk(&self) -> &Arc<dyn Disk> {
-        &self.disk
+        &self.0.disk
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.0.folder
     }
 
     /// A new file; `name` is for people.
     pub(crate) fn create(&self, name: &str) -> Result<(PathBuf, Box<dyn DiskWriter>)> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         if number == 0 {
-            self.disk.create_folder(&self.folder)?;
+            self.0.disk.create_folder(&self.0.folder)?;
         }
-        let path = self.folder.join(format!("{name}-{number}.arrow"));
-        let file = self.disk.create(&path)?;
+        let path = self.0.folder.join(format!("{name}-{number}.arrow"));
+        let file = self.0.disk.create(&path)?;
         Ok((path, file))
     }
 
     /// Removes what dead processes left beside this folder, in the folder of all such folders. Only who holds the lock
     /// of the checkpoints may: then nobody else is alive.
     pub fn remove_leftovers(&self) -> Result<()> {
-        let Some(all) = self.folder.parent() else { return Ok(()) };
-        for folder in self.disk.list(all)? {
-            let is_left = folder != self.folder && self.disk.kind(&folder)? == Some(FileKind::Folder);
+        let Some(all) = self.0.folder.parent() else { return Ok(()) };
+        for folder in self.0.disk.list(all)? {
+            let is_left = folder != self.0.folder && self.0.disk.kind(&folder)? == Some(FileKind::Folder);
             if is_left {
-                self.disk.list(&folder)?.iter().try_for_each(|path| self.disk.remove(path))?;
-                self.disk.remove_folder(&folder);
+                self.0.disk.list(&folder)?.iter().try_for_each(|path| self.0.disk.remove(path))?;
+                self.0.disk.remove_folder(&folder);
             }
         }
         Ok(())
-    }
-
-    /// Removes the folder, if no file is left in it.
-    pub fn remove_if_empty(&self) {
-        self.disk.remove_folder(&self.folder);
     }
 }
 
