@@ -249,7 +249,11 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) sql: Sql,
 
-    /// Where checkpoints are kept, a folder or s3://bucket/prefix [default: .ruslo/checkpoints/<job name>, removed again when the job has finished]
+    /// More scripts, each a pipeline of its own in the same process
+    #[arg(value_name = "MORE.sql", conflicts_with = "from_savepoint")]
+    pub(crate) more: Vec<PathBuf>,
+
+    /// Where checkpoints are kept, a folder or s3://bucket/prefix; with several scripts a folder of each job below it [default: .ruslo/checkpoints/<job name>, removed again when the job has finished]
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint_dir: Option<PathBuf>,
 
@@ -363,6 +367,16 @@ pub(crate) enum Output {
 }
 
 impl Run {
+    /// The same for each script alone.
+    pub(crate) fn each(&self) -> Vec<Self> {
+        let files = self.sql.file.iter().chain(&self.more);
+        let one = |file: &PathBuf| {
+            let sql = Sql { file: Some(file.clone()), ..self.sql.clone() };
+            Self { sql, more: Vec::new(), ..self.clone() }
+        };
+        files.map(one).collect()
+    }
+
     pub(crate) fn mode(&self) -> StartMode {
         match (self.resume, self.fresh) {
             (true, _) => StartMode::Resume,
@@ -403,7 +417,16 @@ mod tests {
         assert_eq!(run(&["a.sql"]).sql.file.unwrap(), PathBuf::from("a.sql"));
         assert_eq!(run(&["-e", "SELECT 1"]).sql.execute.unwrap(), "SELECT 1");
         assert!(Cli::try_parse_from(["ruslo", "run"]).is_err());
+        assert!(Cli::try_parse_from(["ruslo", "run", "-e", "SELECT 1", "a.sql"]).is_err());
         assert!(Cli::try_parse_from(["ruslo", "run", "a.sql", "-e", "SELECT 1"]).is_err());
+    }
+
+    #[test]
+    fn several_scripts_are_run_with_the_same_options() {
+        let each = run(&["a.sql", "b.sql", "--parallelism", "2", "c.sql"]).each();
+        let files: Vec<_> = each.iter().map(|run| run.sql.file.clone().unwrap()).collect();
+        assert_eq!(files, ["a.sql", "b.sql", "c.sql"].map(PathBuf::from));
+        assert!(each.iter().all(|run| run.sql.parallelism.as_deref() == Some("2") && run.more.is_empty()));
     }
 
     #[test]

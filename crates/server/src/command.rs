@@ -8,7 +8,7 @@ use ruslo::{Environment, Error, FromSavepoint, JobKind, Pipeline, Program, Resul
 
 use crate::args::{Benchmark, Cli, Command, Run, Sql, Upgrade};
 use crate::screen::Screen;
-use crate::{bench, checkpoint, control, exit, log, run, state, text};
+use crate::{bench, checkpoint, control, exit, log, run, several, state, text};
 
 /// What messages call a script that comes by the pipe.
 const STDIN: &str = "standard input";
@@ -32,14 +32,31 @@ pub(crate) fn execute(cli: &Cli) -> ExitCode {
     finish(done, &screen)
 }
 
-fn run(arguments: &Run, screen: &Screen) -> ExitCode {
+/// Plans what is to be run, and says what the script shows.
+fn plan_to_run(arguments: &Run, screen: &Screen) -> Result<Pipeline> {
     let program = program(&arguments.sql);
     let interval = arguments.checkpoint_interval.as_ref();
     let program = program.map(|program| match interval {
         Some(interval) => program.set("execution.checkpointing.interval", interval),
         None => program,
     });
-    let pipeline = match plan(&program, screen) {
+    let pipeline = plan(&program, screen)?;
+    say(pipeline.output()).map(|()| pipeline)
+}
+
+fn run_several(arguments: &Run, screen: &Screen) -> ExitCode {
+    let planned = arguments.each().into_iter().map(|one| plan_to_run(&one, screen).map(|pipeline| (one, pipeline)));
+    match planned.collect::<Result<Vec<_>>>().and_then(several::own_folders) {
+        Ok(pipelines) => several::run(arguments, pipelines, screen),
+        Err(error) => finish(Err(error), screen),
+    }
+}
+
+fn run(arguments: &Run, screen: &Screen) -> ExitCode {
+    if !arguments.more.is_empty() {
+        return run_several(arguments, screen);
+    }
+    let pipeline = match plan_to_run(arguments, screen) {
         Ok(pipeline) => pipeline,
         Err(error) => return finish(Err(error), screen),
     };
@@ -50,9 +67,6 @@ fn run(arguments: &Run, screen: &Screen) -> ExitCode {
         }
         None => pipeline,
     };
-    if let Err(error) = say(pipeline.output()) {
-        return finish(Err(error), screen);
-    }
     match pipeline.kind() {
         JobKind::Explain => finish(say(&explained(&pipeline)), screen),
         JobKind::Nothing if !pipeline.output().is_empty() => ExitCode::SUCCESS,

@@ -61,6 +61,15 @@ pub(crate) fn name(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// From the best to the worst.
+const BY_SEVERITY: [u8; 9] = [0, STOPPED, 7, 4, 3, 2, 6, 5, 70];
+
+/// Of several exit codes, the one that needs somebody the most.
+pub(crate) fn worst(codes: &[u8]) -> u8 {
+    let severity = |code: &&u8| BY_SEVERITY.iter().position(|of| of == *code).unwrap_or(BY_SEVERITY.len());
+    codes.iter().max_by_key(severity).copied().unwrap_or_default()
+}
+
 /// The exit code of an outcome.
 pub(crate) fn of(outcome: Result<(), ErrorKind>) -> ExitCode {
     outcome.map_or_else(|kind| ExitCode::from(code(kind)), |()| ExitCode::SUCCESS)
@@ -69,6 +78,14 @@ pub(crate) fn of(outcome: Result<(), ErrorKind>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worst_is_what_needs_somebody_the_most() {
+        assert_eq!(worst(&[]), 0);
+        assert_eq!(worst(&[0, STOPPED, 0]), STOPPED);
+        assert_eq!(worst(&[3, 0, 70, 5]), 70);
+        assert_eq!(worst(&[7, 2]), 2);
+    }
 
     #[test]
     fn every_kind_has_a_code_of_its_own_that_help_explains() {

@@ -22,6 +22,7 @@ mod restarts;
 mod resume;
 mod run;
 mod screen;
+mod several;
 mod signals;
 mod state;
 mod summary;

@@ -13,6 +13,7 @@ use crate::figures::Watched;
 use crate::http::{self, Listening};
 use crate::otlp::{self, Export};
 use crate::screen::Screen;
+use crate::signals::Asked;
 use crate::view::{View, heading};
 use crate::{exit, resume, signals, summary};
 
@@ -27,28 +28,29 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
         Ok(job) => job,
         Err(error) => return fail(&error, screen),
     };
-    let asked = match signals::listen(job.stop_handle(), screen.clone()) {
+    let asked = match signals::listen(vec![job.stop_handle()], screen.clone()) {
         Ok(asked) => asked,
         Err(error) => return fail(&error, screen),
     };
-    for notice in job.notices() {
-        screen.line(&format!("warning: {notice}"));
-    }
-    screen.line(&begun(&job, &heading, arguments.from_savepoint.as_deref()));
-    let export = match outlets.open(&job, screen) {
-        Ok(export) => export,
+    tell_beginning(arguments, &job, &heading, screen);
+    let exports = match outlets.open(&[&job], screen) {
+        Ok(exports) => exports,
         Err(error) => return fail(&error, screen),
     };
+    let ended = follow(job, View::new(screen), &asked, screen);
+    exports.into_iter().for_each(Export::finish);
+    ExitCode::from(tell(arguments, &ended, "error", screen))
+}
+
+/// Follows a job to its end.
+pub(crate) fn follow(job: Job, view: View, asked: &Asked, screen: &Screen) -> Ended {
     let door = door(&job, screen);
-    View::new(screen).follow(&job, &asked);
+    view.follow(&job, asked);
     // Before the folder may go.
     door.iter().for_each(Door::close);
     let ended = job.end();
     door.into_iter().for_each(Door::leave);
-    if let Some(export) = export {
-        export.finish();
-    }
-    tell(arguments, &ended, screen)
+    ended
 }
 
 /// Where the job can be asked for something. It runs all the same where no socket can be.
@@ -64,33 +66,42 @@ fn door(job: &Job, screen: &Screen) -> Option<Door> {
 }
 
 /// Where others can watch the job: what is wrong with these is told before it starts.
-struct Outlets {
+pub(crate) struct Outlets {
     listening: Option<Listening>,
     collector: Option<otlp::Settings>,
 }
 
 impl Outlets {
-    fn new(arguments: &Run) -> Result<Self> {
+    pub(crate) fn new(arguments: &Run) -> Result<Self> {
         let collector = arguments.otlp.as_ref().map(|url| otlp::Settings::new(url, |name| std::env::var(name).ok()));
         let listening = arguments.http.map(|address| http::listen(address, arguments.insecure));
         Ok(Self { collector: collector.transpose()?, listening: listening.transpose()? })
     }
 
-    fn open(self, job: &Job, screen: &Screen) -> Result<Option<Export>> {
-        let watched = Arc::new(Watched::new(job));
+    pub(crate) fn open(self, jobs: &[&Job], screen: &Screen) -> Result<Vec<Export>> {
+        let watched: Vec<_> = jobs.iter().map(|job| Arc::new(Watched::new(job))).collect();
         if let Some(listening) = self.listening {
             if let Some(address) = listening.address() {
                 screen.line(&format!("listening on http://{address}"));
             }
-            listening.answer_for(Arc::clone(&watched), job.control())?;
+            listening.answer_for(watched.clone(), jobs.iter().map(|job| job.control()).collect())?;
         }
-        self.collector.map(|settings| otlp::start(settings, watched, screen)).transpose()
+        let Some(settings) = self.collector else { return Ok(Vec::new()) };
+        watched.into_iter().map(|watched| otlp::start(settings.clone(), watched, screen)).collect()
     }
 }
 
-fn fail(error: &Error, screen: &Screen) -> ExitCode {
+pub(crate) fn fail(error: &Error, screen: &Screen) -> ExitCode {
     screen.line(&format!("error: {error}"));
     exit::of(Err(error.kind()))
+}
+
+/// What is told once, when a job has started.
+pub(crate) fn tell_beginning(arguments: &Run, job: &Job, heading: &str, screen: &Screen) {
+    for notice in job.notices() {
+        screen.line(&format!("warning: {notice}"));
+    }
+    screen.line(&begun(job, heading, arguments.from_savepoint.as_deref()));
 }
 
 fn begun(job: &Job, heading: &str, savepoint: Option<&Path>) -> String {
@@ -104,11 +115,11 @@ fn begun(job: &Job, heading: &str, savepoint: Option<&Path>) -> String {
     }
 }
 
-/// Tells how a job ended: the error, the summary, the command that goes on.
-fn tell(arguments: &Run, ended: &Ended, screen: &Screen) -> ExitCode {
+/// Tells how a job ended: the error, behind `label`, the summary, the command that goes on. Returns the exit code.
+pub(crate) fn tell(arguments: &Run, ended: &Ended, label: &str, screen: &Screen) -> u8 {
     let is_pipe_closed = ended.error.as_ref().is_some_and(ruslo::is_console_closed);
     if let Some(error) = ended.error.as_ref().filter(|_| !is_pipe_closed) {
-        screen.line(&format!("error: {error}"));
+        screen.line(&format!("{label}: {error}"));
     }
     let told = match arguments.output {
         Output::Json => say(&format!("{}\n", summary::json(ended))),
@@ -118,15 +129,16 @@ fn tell(arguments: &Run, ended: &Ended, screen: &Screen) -> ExitCode {
         }
     };
     if let Err(error) = told {
-        return fail(&error, screen);
+        screen.line(&format!("{label}: {error}"));
+        return exit::code(error.kind());
     }
     if ended.summary.state == State::Stopped {
         screen.line(&format!("to go on: {}", resume::command(&called(), arguments)));
-        return ExitCode::from(exit::STOPPED);
+        return exit::STOPPED;
     }
     match &ended.error {
-        Some(error) if !is_pipe_closed => exit::of(Err(error.kind())),
-        _ => ExitCode::SUCCESS,
+        Some(error) if !is_pipe_closed => exit::code(error.kind()),
+        _ => 0,
     }
 }
 

@@ -23,8 +23,8 @@ impl Asked {
     }
 }
 
-/// Listens in a thread of its own, for the rest of the process.
-pub(crate) fn listen(stop: StopHandle, screen: Screen) -> Result<Asked> {
+/// Listens in a thread of its own, for the rest of the process, on behalf of all jobs.
+pub(crate) fn listen(stops: Vec<StopHandle>, screen: Screen) -> Result<Asked> {
     let failed = |error| Error::io("cannot listen for signals", &error);
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let asked = Asked::default();
@@ -38,7 +38,7 @@ pub(crate) fn listen(stop: StopHandle, screen: Screen) -> Result<Asked> {
                 low_level::exit(exit::STOPPED.into());
             }
             screen.line("stopping at a checkpoint (Ctrl-C again to stop now)");
-            stop.stop();
+            stops.iter().for_each(StopHandle::stop);
         }
     };
     Builder::new().name("ruslo-signals".to_owned()).spawn(work).map_err(failed)?;

@@ -4,6 +4,7 @@
 //! make a browser send it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -18,18 +19,18 @@ use crate::control::protocol::{TIMEOUT_DEFAULT, answer_json, folder, known};
 pub(super) type Body = std::result::Result<Json<Value>, JsonRejection>;
 
 /// Makes a savepoint; the body names the folder: `{"target": "/backup/sp-1"}`.
-pub(super) async fn savepoint(control: Control, from: SocketAddr, name: String, body: Body) -> Response {
+pub(super) async fn savepoint(controls: Arc<[Control]>, from: SocketAddr, name: String, body: Body) -> Response {
     let request = object(body).and_then(|object| {
         known(&object, &["target"])?;
         let target = folder(&object, "target")?;
         let target = target.ok_or_else(|| Error::usage("'target' is missing: the folder of the savepoint"))?;
         Ok(Request { savepoint: Some(target), ending: Ending::GoOn })
     });
-    answer(control, from, name, request).await
+    answer(&controls, from, name, request).await
 }
 
 /// Ends the job; the body may name a savepoint, and say `drain`: `{"savepoint": "/backup/sp-1", "drain": false}`.
-pub(super) async fn stop(control: Control, from: SocketAddr, name: String, body: Body) -> Response {
+pub(super) async fn stop(controls: Arc<[Control]>, from: SocketAddr, name: String, body: Body) -> Response {
     let request = object(body).and_then(|object| {
         known(&object, &["savepoint", "drain"])?;
         let ending = match object.get("drain") {
@@ -39,7 +40,7 @@ pub(super) async fn stop(control: Control, from: SocketAddr, name: String, body:
         };
         Ok(Request { savepoint: folder(&object, "savepoint")?, ending })
     });
-    answer(control, from, name, request).await
+    answer(&controls, from, name, request).await
 }
 
 fn object(body: Body) -> Result<Map<String, Value>> {
@@ -50,13 +51,15 @@ fn object(body: Body) -> Result<Map<String, Value>> {
     }
 }
 
-async fn answer(control: Control, from: SocketAddr, name: String, request: Result<Request>) -> Response {
+async fn answer(controls: &[Control], from: SocketAddr, name: String, request: Result<Request>) -> Response {
     if !from.ip().is_loopback() {
         return refuse(StatusCode::FORBIDDEN, "only this machine may ask for that: there is no password");
     }
-    if name != control.job() {
-        return refuse(StatusCode::NOT_FOUND, &format!("there is no job '{name}' here; there is '{}'", control.job()));
-    }
+    let Some(control) = controls.iter().find(|control| control.job() == name).cloned() else {
+        let names: Vec<_> = controls.iter().map(|control| format!("'{}'", control.job())).collect();
+        let sentence = format!("there is no job '{name}' here; there is {}", names.join(", "));
+        return refuse(StatusCode::NOT_FOUND, &sentence);
+    };
     let asked = tokio::task::spawn_blocking(move || control.ask(&request?, TIMEOUT_DEFAULT)).await;
     let answer = asked.unwrap_or_else(|error| Err(Error::internal(error.to_string())));
     let status = answer.as_ref().map_or_else(|error| status(error.kind()), |_| StatusCode::OK);

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::figures::{EdgeFigures, Figures, OperatorFigures, SubtaskFigures, role};
 
-/// All jobs of this process: one, or none that can be watched.
-pub(super) fn jobs(figures: &Option<Figures>) -> Value {
+/// All jobs of this process that can be watched.
+pub(super) fn jobs(figures: &[Figures]) -> Value {
     json!({ "jobs": figures.iter().map(job).collect::<Vec<_>>() })
 }
 

@@ -26,7 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ruslo::{Control, Error, Result};
 
-use crate::figures::{SAMPLE_EVERY, Watched};
+use crate::figures::{Figures, SAMPLE_EVERY, Watched};
 
 /// Prometheus' text, version 1.0.0 of OpenMetrics, as the encoder writes it.
 const OPEN_METRICS: HeaderValue =
@@ -60,13 +60,13 @@ impl Listening {
         self.0.local_addr().ok()
     }
 
-    /// Answers for a job on a thread of its own, to the end of the process.
+    /// Answers for jobs on a thread of its own, to the end of the process.
     ///
     /// # Errors
     /// `Resource`, if there is no thread to be had.
-    pub(crate) fn answer_for(self, watched: Arc<Watched>, control: Control) -> Result<()> {
+    pub(crate) fn answer_for(self, watched: Vec<Arc<Watched>>, controls: Vec<Control>) -> Result<()> {
         let answer = move || {
-            if let Err(error) = serve(self.0, watched, control) {
+            if let Err(error) = serve(self.0, watched.into(), controls.into()) {
                 tracing::warn!("http: {error}");
             }
         };
@@ -75,7 +75,7 @@ impl Listening {
     }
 }
 
-fn serve(listener: TcpListener, watched: Arc<Watched>, control: Control) -> std::io::Result<()> {
+fn serve(listener: TcpListener, watched: Arc<[Arc<Watched>]>, controls: Arc<[Control]>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -84,38 +84,43 @@ fn serve(listener: TcpListener, watched: Arc<Watched>, control: Control) -> std:
             let mut ticks = tokio::time::interval(SAMPLE_EVERY);
             loop {
                 ticks.tick().await;
-                sampled.sample();
+                sampled.iter().for_each(|job| job.sample());
             }
         });
-        let service = router(watched, control).into_make_service_with_connect_info::<SocketAddr>();
+        let service = router(watched, controls).into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, service).await
     })
 }
 
-fn router(watched: Arc<Watched>, asked: Control) -> Router {
-    let stopped = asked.clone();
+fn router(watched: Arc<[Arc<Watched>]>, asked: Arc<[Control]>) -> Router {
+    let stopped = Arc::clone(&asked);
     let (metrics, jobs) = (Arc::clone(&watched), watched);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(move || async move { answer_metrics(&metrics) }))
-        .route("/api/v1/jobs", get(move || async move { axum::Json(json::jobs(&jobs.figures())) }))
+        .route("/api/v1/jobs", get(move || async move { axum::Json(json::jobs(&figures(&jobs))) }))
         .route(
             "/api/v1/jobs/{name}/savepoints",
             post(move |ConnectInfo(from): ConnectInfo<SocketAddr>, Path(name): Path<String>, body: control::Body| {
-                control::savepoint(asked.clone(), from, name, body)
+                control::savepoint(Arc::clone(&asked), from, name, body)
             }),
         )
         .route(
             "/api/v1/jobs/{name}/stop",
             post(move |ConnectInfo(from): ConnectInfo<SocketAddr>, Path(name): Path<String>, body: control::Body| {
-                control::stop(stopped.clone(), from, name, body)
+                control::stop(Arc::clone(&stopped), from, name, body)
             }),
         )
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /api/v1/jobs and /healthz\n") })
 }
 
-fn answer_metrics(watched: &Watched) -> Response {
-    match prometheus::text(watched.figures()) {
+/// Of all jobs that can be watched.
+fn figures(watched: &[Arc<Watched>]) -> Vec<Figures> {
+    watched.iter().filter_map(|job| job.figures()).collect()
+}
+
+fn answer_metrics(watched: &[Arc<Watched>]) -> Response {
+    match prometheus::text(figures(watched)) {
         Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

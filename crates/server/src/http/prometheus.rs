@@ -12,18 +12,37 @@ use prometheus_client::registry::Registry;
 use crate::figures::Figures;
 use crate::figures::metrics::{Labels, Metric, Samples};
 
-/// The text for a job; only its end, if there is none.
-pub(super) fn text(figures: Option<Figures>) -> Result<String, Error> {
+/// The text for some jobs; only its end, if there are none.
+pub(super) fn text(figures: Vec<Figures>) -> Result<String, Error> {
     let mut registry = Registry::with_prefix("ruslo");
-    if let Some(figures) = figures {
-        registry.register_collector(Box::new(figures));
-    }
+    registry.register_collector(Box::new(Jobs(figures)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
-impl Collector for Figures {
+#[derive(Debug)]
+struct Jobs(Vec<Figures>);
+
+impl Jobs {
+    /// Every metric once, with the samples of all jobs: each job has the same metrics, in the same order.
+    fn metrics(&self) -> Vec<Metric<'_>> {
+        let mut jobs = self.0.iter();
+        let mut all = jobs.next().map(Figures::metrics).unwrap_or_default();
+        for job in jobs {
+            for (metric, more) in all.iter_mut().zip(job.metrics()) {
+                match (&mut metric.samples, more.samples) {
+                    (Samples::Counter(samples), Samples::Counter(more)) => samples.extend(more),
+                    (Samples::Gauge(samples), Samples::Gauge(more)) => samples.extend(more),
+                    _ => {}
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Collector for Jobs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         for Metric { scope, name, help, samples } in self.metrics() {
             let name = format!("{scope}_{name}");

@@ -9,7 +9,6 @@ mod bad_input;
 mod bad_machine;
 mod checkpoint;
 mod commands;
-#[allow(dead_code, reason = "the proofs use the rest")]
 mod fixtures;
 #[allow(dead_code, reason = "shared with the proofs, and each uses a part")]
 mod home;
@@ -21,6 +20,7 @@ mod otlp;
 mod pipes;
 mod resume;
 mod savepoint;
+mod several;
 mod slow_sink;
 mod upgrade;
 mod watched;
