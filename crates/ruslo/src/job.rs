@@ -169,7 +169,7 @@ impl Job {
         let summary = Summary::of_status(&self.name, self.checkpoints.store().folder(), state, &watcher.status());
         Summary {
             seconds: self.clock.now().saturating_sub(self.begun).as_secs_f64(),
-            checkpoint: summary.checkpoint.or(self.resumed_from),
+            checkpoint: running.last_checkpoint().or(self.resumed_from),
             peak_memory_bytes: running.peak_bytes(),
             restarts: restarts.count,
             last_failure: restarts.last_failure.map(|failure| failure.error),

@@ -18,6 +18,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use ruslo_core::environment::Environment;
+use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::Graph;
 use ruslo_core::plan::CompiledPlan;
@@ -102,6 +103,8 @@ struct Seen {
     restarts: Restarts,
     /// The most memory that an attempt before the last one held.
     peak_bytes: u64,
+    /// The last checkpoint that an attempt before the last one completed.
+    checkpoint: Option<Epoch>,
     result: Option<Result<Outcome>>,
 }
 
@@ -119,17 +122,20 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// The job goes on.
+    fn restarted(&self, notices: Vec<String>) {
+        let restarts = &mut self.lock().restarts;
+        restarts.count += 1;
+        restarts.is_waiting = false;
+        restarts.notices = notices;
+    }
+
     /// An attempt runs.
-    fn began(&self, running: &RunningJob, notices: Vec<String>) {
+    fn began(&self, running: &RunningJob) {
         let mut seen = self.lock();
         let before = std::mem::replace(&mut seen.status, Arc::clone(running.status()));
         seen.peak_bytes = seen.peak_bytes.max(before.memory.peak_bytes());
-        seen.restarts = Restarts {
-            count: seen.restarts.count + 1,
-            last_failure: seen.restarts.last_failure.take(),
-            is_waiting: false,
-            notices,
-        };
+        seen.checkpoint = before.last_checkpoint().map(|report| report.epoch).or(seen.checkpoint);
         let stop = running.stop_handle();
         if seen.is_stop_wanted {
             stop.stop();
@@ -195,6 +201,7 @@ impl Supervised {
             is_stop_wanted: false,
             restarts: Restarts::default(),
             peak_bytes: 0,
+            checkpoint: None,
             result: None,
         };
         let shared = Arc::new(Shared { seen: Mutex::new(seen), changed: Condvar::new() });
@@ -216,6 +223,12 @@ impl Supervised {
     pub(crate) fn peak_bytes(&self) -> u64 {
         let seen = self.shared.lock();
         seen.peak_bytes.max(seen.status.memory.peak_bytes())
+    }
+
+    /// The last checkpoint that any attempt completed.
+    pub(crate) fn last_checkpoint(&self) -> Option<Epoch> {
+        let seen = self.shared.lock();
+        seen.status.last_checkpoint().map(|report| report.epoch).or(seen.checkpoint)
     }
 
     /// Waits until it is over, `timeout` at most; whether it is.
@@ -281,9 +294,13 @@ impl Supervisor {
     /// Goes on from the newest checkpoint; how that ended.
     fn again(&self) -> Result<Outcome> {
         match caught("the new start of the job", || self.attempts.restart())? {
-            None => Ok(Outcome::Finished),
-            Some((running, notices)) => {
-                self.shared.began(&running, notices);
+            (None, notices) => {
+                self.shared.restarted(notices);
+                Ok(Outcome::Finished)
+            }
+            (Some(running), notices) => {
+                self.shared.restarted(notices);
+                self.shared.began(&running);
                 running.wait()
             }
         }
@@ -304,11 +321,11 @@ impl Attempts {
     }
 
     /// As `--resume` does; none, if all that was missing was the commit of the last checkpoint.
-    fn restart(&self) -> Result<Option<(RunningJob, Vec<String>)>> {
+    fn restart(&self) -> Result<(Option<RunningJob>, Vec<String>)> {
         let name = format!("{:016x}", Rng::from_os().next_u64());
         let decided = decide(&self.checkpoints, StartMode::Resume, self.guarantee, name.clone(), None)?;
         match decided.decision {
-            Decision::Finished(_) => Ok(None),
+            Decision::Finished(_) => Ok((None, decided.notices)),
             Decision::Run(Start::Fresh { .. }) => Err(Error::corrupt(format!(
                 "the checkpoints in {} are gone, and the job that was running cannot go on without them",
                 self.checkpoints.store().folder().display()
@@ -316,7 +333,7 @@ impl Attempts {
             Decision::Run(start) => {
                 let store = CheckpointStore::at(Arc::clone(&self.environment.disk), &self.location, name)?;
                 let running = self.start(start, store)?;
-                Ok(Some((running, decided.notices)))
+                Ok((Some(running), decided.notices))
             }
         }
     }
@@ -427,6 +444,19 @@ mod tests {
             assert_eq!((summary.rows_in, summary.rows_out), (1_000, 100), "{op:?} {place}");
             assert_eq!(counting.output(), expected(), "{op:?} {place}");
             assert_eq!(disk.sins(), Vec::<String>::new(), "{op:?} {place}");
+        }
+    }
+
+    #[test]
+    fn the_commit_of_the_last_checkpoint_is_done_again() {
+        for (op, place) in [(Op::Rename, "/out/"), (Op::SyncFolder, "/out")] {
+            let counting = Counting::new();
+            let disk = fault(op, place, 0, Effect::Fail(1));
+            let program = counting.program("fixed-delay").set("execution.checkpointing.interval", "1 h");
+            let summary = counting.start(&program, &disk).wait().unwrap();
+            assert!(disk.is_over(), "{op:?} never happened");
+            assert_eq!((summary.state, summary.restarts, summary.rows_out), (State::Finished, 1, 100));
+            assert_eq!(counting.output(), expected(), "{op:?}");
         }
     }
 

@@ -107,7 +107,7 @@ const JOB_GAUGES: &[OfJob] = &[
     }),
     ("lastCheckpointSize", "Bytes of state that it wrote", |job| Some(job.checkpoint?.0.bytes_written as f64)),
     ("lastCheckpointFullSize", "Bytes of state that it consists of", |job| Some(job.checkpoint?.0.bytes as f64)),
-    ("numberOfCompletedCheckpoints", "Checkpoints since the job was started", |job| {
+    ("numberOfCompletedCheckpoints", "Checkpoints since the job was last started", |job| {
         Some(job.checkpoint?.0.completed as f64)
     }),
 ];
