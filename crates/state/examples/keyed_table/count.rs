@@ -30,6 +30,13 @@ pub(crate) fn run(keys: usize, rows: usize) {
             );
         }
     }
+    let mut sealing = Watch::default();
+    let sealed = sealing.time(1, || bench.table.seal().unwrap());
+    println!(
+        "  sealed: {} keys in {:.0} ms",
+        sealed.rows().iter().map(|piece| piece.len()).sum::<usize>(),
+        1e-3 / sealing.cpu_rate()
+    );
     let all: Vec<i64> = raw.keys().copied().collect();
     for some in all.chunks(BATCH_ROWS) {
         let found = bench.table.get(&[array(some.to_vec())]).unwrap();

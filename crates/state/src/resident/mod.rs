@@ -31,7 +31,7 @@ mod verbs;
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, new_empty_array};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroupRange, hash_rows};
 use ruslo_core::memory::Reservation;
@@ -133,6 +133,11 @@ impl ResidentTable {
         lower: Option<Arc<dyn Lower>>,
     ) -> Result<Self> {
         schema.check()?;
+        let none: Vec<ArrayRef> = schema.key.iter().map(|field| new_empty_array(field.data_type())).collect();
+        if none.is_empty() {
+            return Err(Error::internal("a keyed table has no key"));
+        }
+        hash_rows(&none, 0)?;
         let key = Part::new(&schema.key, true)?;
         let sub_key = Part::new(&schema.sub_key, true)?;
         let value = Part::new(&schema.value, false)?;

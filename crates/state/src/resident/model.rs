@@ -436,6 +436,36 @@ fn a_limit_below_one_batch_says_the_minimum() {
     assert!(error.to_string().contains("below the minimum: the rows of one batch in table 't' need"), "{error}");
 }
 
+#[test]
+fn what_was_sealed_and_not_written_is_written_before_the_next_is_sealed() {
+    let schema = TableSchema::value(vec![field("k", DataType::Int64)], vec![field("v", DataType::Int64)]);
+    let mut bench = Bench::new(schema, Some(1 << 20));
+    let key: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let mut sealed = Vec::new();
+    for value in [10, 20, 30] {
+        bench.table.upsert(&[Arc::clone(&key)], &[Arc::new(Int64Array::from(vec![value]))]).unwrap();
+        sealed.push(bench.table.seal().unwrap());
+    }
+    // However late and in whichever order the checkpoints come to it.
+    for sealed in sealed.iter().rev() {
+        sealed.settle().unwrap();
+    }
+    let hashes = ruslo_core::key_group::hash_rows(std::slice::from_ref(&key), 1).unwrap();
+    let found = bench.below.find(&hashes, &[key]).unwrap();
+    assert_eq!(found.rows.column(1).as_primitive::<Int64Type>().values(), &[30]);
+}
+
+#[test]
+fn what_cannot_be_a_key_is_refused_at_once() {
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let refused = |key: Vec<FieldRef>| {
+        let memory = MemoryPool::unbounded().reserve("t");
+        ResidentTable::new("t", TableSchema::value(key, Vec::new()), 0..KEY_GROUPS, memory, None).unwrap_err()
+    };
+    assert!(refused(vec![field("k", list)]).to_string().contains("cannot be a key"));
+    assert!(refused(Vec::new()).to_string().contains("has no key"));
+}
+
 /// Each batch asks for many of the keys that fit, few of which are there.
 #[test]
 fn a_batch_that_fits_is_never_pushed_out_by_itself() {

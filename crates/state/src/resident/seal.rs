@@ -58,26 +58,23 @@ impl Sealed {
             _ => Vec::new(),
         }
     }
-
-    fn is_settled(&self) -> bool {
-        matches!(&*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Settled(_))
-    }
 }
 
 impl ResidentTable {
     /// Takes out what was written since the last call: copies, so that the table can change. Whoever has the answer
-    /// settles it before the next epoch is sealed.
+    /// settles it; if that has not been done by the next call, it is done there.
     ///
     /// # Errors
-    /// `Internal` only.
+    /// The disk's.
     pub fn seal(&mut self) -> Result<Arc<Sealed>> {
+        // Runs stand in the order of epochs: an earlier one that was not written yet is written now.
+        self.settle_pending()?;
         let mut pieces = Vec::new();
         for group in 0..self.groups.len() {
             pieces.extend(self.seal_group(group)?);
         }
         let sealed = Arc::new(Sealed { lower: self.lower.clone(), state: Mutex::new(State::Waiting(pieces)) });
         if self.lower.is_some() {
-            self.pending.retain(|earlier| !earlier.is_settled());
             self.pending.push(Arc::clone(&sealed));
         }
         Ok(sealed)
