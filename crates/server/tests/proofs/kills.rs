@@ -24,6 +24,9 @@ pub(crate) const MEMORY_LIMIT_MIB: u64 = 256;
 /// After this an edge is taken for one that does not come.
 const EDGE_WAIT: Duration = Duration::from_millis(1_500);
 
+/// After this a process is taken for stuck, however busy the machine is.
+const STUCK: Duration = Duration::from_secs(600);
+
 /// How a job is made and killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
@@ -211,7 +214,7 @@ impl Round<'_> {
                 self.rounds.kills += 1;
                 return false;
             }
-            assert!(self.begun.elapsed() < Duration::from_secs(120), "stuck: {}", self.running.err());
+            assert!(self.begun.elapsed() < STUCK, "stuck: {}", self.running.err());
             std::thread::sleep(Duration::from_millis(3));
         }
     }
