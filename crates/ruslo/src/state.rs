@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, UInt16Array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, and, cast, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -36,7 +36,8 @@ use ruslo_core::graph::OperatorId;
 use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::upgrade::{ColumnNames, column_names};
 use ruslo_sql::sql_name;
-use ruslo_state::manifest::{Manifest, RunRef};
+use ruslo_state::keyed::StoredTable;
+use ruslo_state::manifest::{Manifest, RunLayout, RunRef};
 use ruslo_state::store::CheckpointStore;
 use ruslo_state::table::{KEY_GROUP_COLUMN, Run};
 
@@ -125,8 +126,8 @@ impl State {
 
     fn table(&self, operator: OperatorId, operator_name: &str, name: &str, runs: Vec<RunRef>) -> Result<Table> {
         let (mut rows, mut key_groups, mut schema) = (0, BTreeSet::new(), Arc::new(Schema::empty()));
-        for run in &runs {
-            let Some((batch, groups)) = self.read(operator, run)? else { continue };
+        for read in self.pieces(operator, &runs)? {
+            let (batch, groups) = read?;
             rows += batch.num_rows() as u64;
             key_groups.extend(groups);
             schema = batch.schema();
@@ -134,7 +135,10 @@ impl State {
         let stored: BTreeSet<_> = runs.iter().map(|run| (&run.file, run.offset, run.length)).collect();
         let bytes = stored.iter().map(|(_, _, length)| length).sum();
         // Behind the bucket.
-        let keys = self.names.get(&operator).map_or(0, |names| names.keys);
+        let keys = match is_keyed(&runs) {
+            true => StoredTable::open(&self.store, &runs)?.schema.key.len(),
+            false => self.names.get(&operator).map_or(0, |names| names.keys),
+        };
         let keys = (1..=keys).filter(|place| *place + 1 < schema.fields().len()).collect();
         let (operator_name, name, key_groups) = (operator_name.to_owned(), name.to_owned(), key_groups.len());
         Ok(Table { operator, operator_name, name, schema, rows, bytes, key_groups, keys, runs })
@@ -142,8 +146,29 @@ impl State {
 
     /// The rows of a table, in pieces.
     pub fn rows<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
-        let read = table.runs.iter().map(|run| self.read(table.operator, run));
-        read.filter_map(|read| read.map(|read| read.map(|(rows, _)| rows)).transpose())
+        let (pieces, failed) = match self.pieces(table.operator, &table.runs) {
+            Ok(pieces) => (Some(pieces), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        failed.into_iter().chain(pieces.into_iter().flatten().map(|read| read.map(|(rows, _)| rows)))
+    }
+
+    /// The rows of some runs of one table, with their key groups.
+    fn pieces<'a>(&'a self, operator: OperatorId, runs: &'a [RunRef]) -> Result<Pieces<'a>> {
+        if !is_keyed(runs) {
+            return Ok(Box::new(runs.iter().filter_map(move |run| self.read(operator, run).transpose())));
+        }
+        let merged = StoredTable::open(&self.store, runs)?.rows()?;
+        Ok(Box::new(merged.map(move |piece| {
+            let piece = piece?;
+            let groups: Vec<_> = piece.hashes.iter().map(|hash| (hash % u64::from(KEY_GROUPS)) as u16).collect();
+            let (mut fields, mut columns) = (piece.rows.schema().fields().to_vec(), piece.rows.columns().to_vec());
+            fields.push(Arc::new(Field::new(KEY_GROUP_COLUMN, DataType::UInt16, false)));
+            columns.push(Arc::new(UInt16Array::from(groups.clone())));
+            let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+            let buckets = piece.buckets.into_iter().map(i64::from).collect();
+            Ok((self.shown(operator, &rows, buckets)?, groups))
+        })))
     }
 
     /// The rows of a table under a key: one text a key column, in order, `NULL` for none.
@@ -182,21 +207,34 @@ impl State {
         let stored = self.store.load_run(run)?;
         let Some(cut) = Run::restored(run, &stored, &(0..KEY_GROUPS))? else { return Ok(None) };
         let rows = cut.to_batch()?;
+        let shown = self.shown(operator, &rows, vec![run.bucket; rows.num_rows()])?;
+        Ok(Some((shown, cut.groups().to_vec())))
+    }
+
+    /// Rows that end with their key group, and their buckets, with readable names.
+    fn shown(&self, operator: OperatorId, rows: &RecordBatch, buckets: Vec<i64>) -> Result<RecordBatch> {
         let names = self.names.get(&operator);
         let readable = |name: &String| match name.as_str() {
             KEY_GROUP_COLUMN => KEY_GROUP.to_owned(),
             _ => names.and_then(|names| names.readable.get(name)).unwrap_or(name).clone(),
         };
         let mut fields = vec![Field::new(BUCKET, DataType::Int64, false)];
-        let mut columns = vec![Arc::new(Int64Array::from(vec![run.bucket; rows.num_rows()])) as ArrayRef];
+        let mut columns = vec![Arc::new(Int64Array::from(buckets)) as ArrayRef];
         for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
             let shown = shown_type(field.data_type());
             columns.push(cast(column, &shown)?);
             fields.push(Field::new(readable(field.name()), shown, field.is_nullable()));
         }
-        let groups = cut.groups().to_vec();
-        Ok(Some((RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?, groups)))
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
+}
+
+/// Rows with readable names, and their key groups.
+type Pieces<'a> = Box<dyn Iterator<Item = Result<(RecordBatch, Vec<u16>)>> + 'a>;
+
+/// Whether runs are of a keyed table: then they are read as one.
+fn is_keyed(runs: &[RunRef]) -> bool {
+    runs.first().is_some_and(|run| run.layout == RunLayout::Keyed)
 }
 
 /// The type that a column is shown as: SQL has no unsigned numbers.

@@ -8,12 +8,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use ruslo_core::disk::Disk;
-use ruslo_core::error::{ErrorKind, Result};
-use ruslo_core::key_group::KeyGroupRange;
+use ruslo_core::error::{Error, ErrorKind, Result};
+use ruslo_core::key_group::{KEY_GROUPS, KeyGroupRange};
 use ruslo_core::memory::MemoryPool;
 
+use crate::manifest::RunRef;
 use crate::resident::{Lower, ResidentTable};
-use crate::runs::{Run, RunSet, RunSetSnapshot, TableSchema, WorkFolder};
+use crate::runs::{Merge, Run, RunSet, RunSetSnapshot, TableSchema, WorkFolder};
+use crate::store::CheckpointStore;
 
 /// Rows that a barrier took out of a table, on their way into a run.
 pub trait Settle: Debug + Send + Sync {
@@ -143,6 +145,40 @@ fn load(name: &str, set: &RunSet, context: &KeyedContext) -> Result<ResidentTabl
         table.restore(rows.buckets, rows.rows)?;
     }
     Ok(table)
+}
+
+/// A keyed table in a checkpoint, to be looked at.
+#[derive(Debug)]
+pub struct StoredTable {
+    /// What its rows look like; how long they live is not stored.
+    pub schema: TableSchema,
+    runs: RunSetSnapshot,
+}
+
+impl StoredTable {
+    /// The table of `runs`, as the manifest names them: those of one subtask oldest first.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the file.
+    pub fn open(store: &CheckpointStore, runs: &[RunRef]) -> Result<Self> {
+        let runs = runs.iter().map(|run| store.fetch(run)).collect::<Result<Vec<_>>>()?;
+        let newest = runs.last().ok_or_else(|| Error::internal("a keyed table has no run"))?;
+        let schema = newest.table()?;
+        let mut open = Vec::new();
+        for run in &runs {
+            open.extend(run.open(&(0..KEY_GROUPS), &schema)?.map(Arc::new));
+        }
+        Ok(Self { schema, runs: open })
+    }
+
+    /// Its rows, in pieces: by key group.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn rows(&self) -> Result<Merge> {
+        let newest_first: Vec<_> = self.runs.iter().rev().cloned().collect();
+        Merge::all(&self.schema, &newest_first)
+    }
 }
 
 /// The rows of a flush, for tests and for tables without a layer in memory.

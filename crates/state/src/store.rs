@@ -420,7 +420,7 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// `Corrupt`, naming the file, if a byte is not as written.
-    fn fetch(&self, reference: &RunRef) -> Result<Fetched> {
+    pub(crate) fn fetch(&self, reference: &RunRef) -> Result<Fetched> {
         let key = run_key(&reference.file);
         let reference = reference.clone();
         if let Some((disk, folder)) = self.storage.local() {

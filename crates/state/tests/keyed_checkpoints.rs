@@ -21,9 +21,9 @@ use ruslo_core::metrics::RowCounts;
 use ruslo_core::operator::Subtask;
 use ruslo_core::state::OperatorState;
 use ruslo_core::time::Timestamp;
-use ruslo_state::keyed::{KeyedContext, KeyedSnapshot, Settled};
+use ruslo_state::keyed::{KeyedContext, KeyedSnapshot, Settled, StoredTable};
 use ruslo_state::manifest::{Manifest, OperatorEntry, SubtaskEntry};
-use ruslo_state::runs::{DirtyRows, Op, RunSet, TableSchema};
+use ruslo_state::runs::{DirtyRows, Kind, Op, RunSet, TableSchema};
 use ruslo_state::storage::ObjectStorage;
 use ruslo_state::store::{CheckpointStore, Restored};
 use ruslo_state::table::{RunState, TableSnapshot};
@@ -266,6 +266,29 @@ fn a_table_that_nobody_has_opened_stays_in_the_checkpoint() {
     let mut model = BTreeMap::new();
     apply(&mut model, &changes(1));
     assert_eq!(Process::start(local(folder.path(), "c"), 2).rows(), model);
+}
+
+#[test]
+fn a_table_can_be_looked_at_and_another_one_is_not_read_as_this() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(local(folder.path(), "a"), 2);
+    let mut model = BTreeMap::new();
+    for epoch in 1..5 {
+        process.checkpoint(&changes(epoch));
+        apply(&mut model, &changes(epoch));
+    }
+    let store = CheckpointStore::existing(Arc::new(LocalDisk), folder.path()).unwrap();
+    let restored = store.restore_newest().unwrap();
+    let runs: Vec<_> = restored.as_ref().unwrap().manifest.runs().cloned().collect();
+    let table = StoredTable::open(&store, &runs).unwrap();
+    assert_eq!(table.schema.kind, Kind::Value);
+    let rows: usize = table.rows().unwrap().map(|piece| piece.unwrap().len()).sum();
+    assert_eq!(rows, model.len());
+    let subtask = Subtask { index: 0, parallelism: 1 };
+    let other = TableSchema::list(schema().key, schema().value);
+    let error = restore(&restored, subtask).restored_runs(TABLE, &other).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("this is of a value table"), "{error}");
 }
 
 /// Counts by key in memory and below it, with a limit and without: through checkpoints, at other parallelisms.

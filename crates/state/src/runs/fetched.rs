@@ -1,16 +1,19 @@
 //! Runs of a checkpoint, brought where they can be read.
 
-use std::io::Read;
+use std::io::{Read, SeekFrom};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::ipc::reader::StreamReader;
 use ruslo_core::disk::Disk;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::KeyGroupRange;
 
 use crate::manifest::RunRef;
 use crate::runs::run::Run;
-use crate::runs::schema::TableSchema;
+use crate::runs::schema::{StoredSchema, TableSchema, table_of};
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -60,7 +63,45 @@ impl Fetched {
     pub fn open(&self, wanted: &KeyGroupRange, schema: &TableSchema) -> Result<Option<Run>> {
         let groups = &self.reference.groups;
         let has_some = wanted.start.max(groups.start) < wanted.end.min(groups.end);
+        self.check_fits(schema)?;
         has_some.then(|| Run::open(self, wanted, schema)).transpose()
+    }
+
+    /// What the run itself says of its table; how long rows live is not said.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the file.
+    pub fn table(&self) -> Result<TableSchema> {
+        let failed = |error: &dyn std::fmt::Display| Error::corrupt(format!("{}: {error}", self.path.display()));
+        let mut file = self.disk.open(&self.path)?;
+        file.seek(SeekFrom::Start(self.base)).map_err(|error| Error::io(self.path.display(), &error))?;
+        let stream = file.take(self.reference.length);
+        // The library panics over some bytes that are no schema.
+        let read = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            StreamReader::try_new(stream, None).map(|stream| table_of(&stream.schema()))
+        }));
+        let read = read.map_err(|_| failed(&"the schema is damaged"))?.map_err(|error| failed(&error))?;
+        read.ok_or_else(|| failed(&"this is no run of a keyed table"))
+    }
+
+    /// That the run is of a table with these columns.
+    fn check_fits(&self, schema: &TableSchema) -> Result<()> {
+        let (found, wanted) = (self.table()?.stored(), schema.stored());
+        let types = |schema: &SchemaRef| -> Vec<DataType> {
+            schema.fields().iter().map(|field| field.data_type().clone()).collect()
+        };
+        if types(&found) == types(&wanted) && found.metadata() == wanted.metadata() {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{}: this is of a {} table with the columns {:?}, and the query now keeps a {} table with {:?}; go on with the \
+             query that made it, or start over with --fresh",
+            self.path.display(),
+            found.metadata().get("ruslo.kind").map_or("", String::as_str),
+            types(&found),
+            schema.kind.name(),
+            types(&wanted),
+        )))
     }
 
     /// How a manifest names the part of the key groups `wanted`; `None`, if there is none.
@@ -82,7 +123,7 @@ pub fn verify(disk: &dyn Disk, path: &Path, reference: &RunRef) -> Result<()> {
     }
     let mut file = disk.open(path)?;
     let failed = |error: std::io::Error| Error::io(path.display(), &error);
-    file.seek(std::io::SeekFrom::Start(reference.offset)).map_err(failed)?;
+    file.seek(SeekFrom::Start(reference.offset)).map_err(failed)?;
     let mut crc32 = crc32fast::Hasher::new();
     let mut left = reference.length;
     let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES)).max(1)];

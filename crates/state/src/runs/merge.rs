@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use ruslo_core::error::Result;
-use ruslo_core::key_group::KeyGroupRange;
+use ruslo_core::key_group::{KEY_GROUPS, KeyGroupRange};
 
 use crate::runs::block::Block;
 use crate::runs::cursor::Cursor;
@@ -99,6 +99,11 @@ impl Merge {
             merge.cursors.push(cursor);
         }
         Ok(merge)
+    }
+
+    /// Of `runs`, newest first, all rows that there are, expired ones among them.
+    pub(crate) fn all(schema: &TableSchema, runs: &[Arc<Run>]) -> Result<Self> {
+        Self::open(schema, runs, &(0..KEY_GROUPS), Leave { deletes: true, before: 0 })
     }
 
     fn fill(&mut self) -> Result<()> {

@@ -47,6 +47,20 @@ impl StoredSchema for TableSchema {
     }
 }
 
+/// The table whose run has the schema `stored`; how long its rows live is not stored. `None`, if it is of none.
+pub(crate) fn table_of(stored: &Schema) -> Option<TableSchema> {
+    let number = |name: &str| stored.metadata().get(name)?.parse::<usize>().ok();
+    let kind = stored.metadata().get("ruslo.kind")?;
+    let kind = [Kind::Value, Kind::List, Kind::Map, Kind::Time].into_iter().find(|known| known.name() == kind)?;
+    let unit_ms = number("ruslo.ttl-unit-ms");
+    let hidden = 2 + usize::from(unit_ms.is_some());
+    let fields: Vec<FieldRef> = stored.fields().iter().skip(hidden).cloned().collect();
+    let (key, rest) = fields.split_at_checked(number("ruslo.keys")?)?;
+    let (sub_key, value) = rest.split_at_checked(number("ruslo.sub-keys")?)?;
+    let ttl = unit_ms.map(|unit_ms| Ttl { units: u32::MAX, unit_ms: unit_ms as u64 });
+    Some(TableSchema { kind, key: key.to_vec(), sub_key: sub_key.to_vec(), value: value.to_vec(), ttl })
+}
+
 /// Deleted rows may have NULL anywhere.
 fn relaxed(field: &FieldRef) -> FieldRef {
     if field.is_nullable() { Arc::clone(field) } else { Arc::new(field.as_ref().clone().with_nullable(true)) }
@@ -68,5 +82,9 @@ mod tests {
         assert_eq!(names, ["__hash", "__op", "__bucket", "k", "__seq", "v"]);
         assert_eq!(stored.metadata()["ruslo.kind"], "list");
         assert_eq!(stored.metadata()["ruslo.ttl-unit-ms"], "1000");
+        let table = table_of(&stored).unwrap();
+        assert_eq!((table.kind, table.key.len(), table.sub_key.len(), table.value.len()), (Kind::List, 1, 1, 1));
+        assert_eq!(table.stored(), stored);
+        assert_eq!(table_of(&Schema::empty()), None);
     }
 }
