@@ -597,6 +597,22 @@ mod tests {
     }
 
     #[test]
+    fn the_barrier_of_a_savepoint_overtakes_nothing() {
+        for kind in [BarrierKind::Savepoint, BarrierKind::StopAtSavepoint, BarrierKind::Drain] {
+            let (mut inputs, clock) = overtaking(&[0, 1]);
+            let barrier = Barrier { epoch: Epoch(1), kind };
+            send(&inputs, 0, Element::Batch(batch(1)));
+            for channel in [0, 1] {
+                send(&inputs, channel, Element::Barrier(barrier));
+            }
+            clock.advance(Duration::from_secs(99));
+            assert_eq!(next(&mut inputs, Accept::Barriers), None, "{kind:?}");
+            assert_eq!(drain(&mut inputs), [Event::Batch(0, batch(1)), Event::Barrier(barrier)]);
+            assert!(inputs.take_in_flight().is_empty());
+        }
+    }
+
+    #[test]
     fn a_barrier_overtakes_what_it_has_waited_behind_for_long_enough() {
         let (mut inputs, clock) = overtaking(&[0, 1]);
         send(&inputs, 0, Element::Batch(batch(1)));

@@ -138,6 +138,18 @@ impl Checkpoints {
         self.sinks.each(manifest, |committer, _| committer.abort_since(manifest.origin()))
     }
 
+    /// After a stop: removes what was written behind the last barrier. Who resumes would do so, too; but a run that
+    /// begins from a savepoint has another name, and leaves this one's output alone.
+    pub(crate) fn clear_behind_stop(&self) -> Result<()> {
+        match self.newest()? {
+            // In a bucket nobody is kept out: another process may have gone on meanwhile.
+            Newest::Readable(manifest) if self.store.local_folder().is_some() && !is_beginning(&manifest) => {
+                self.abandon(&manifest)
+            }
+            _ => self.clear_if_unused(),
+        }
+    }
+
     /// The same after a run that did nothing, if it was that.
     pub(crate) fn clear_if_unused(&self) -> Result<()> {
         let is_unused = match self.newest()? {

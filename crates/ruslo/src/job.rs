@@ -230,6 +230,7 @@ impl Job {
         };
         let cleared = match is_over {
             true => self.checkpoints.clear_if_default(),
+            false if ended.error.is_none() => self.checkpoints.clear_behind_stop(),
             false => self.checkpoints.clear_if_unused(),
         };
         Ended { error: ended.error.or(cleared.err()), ..ended }

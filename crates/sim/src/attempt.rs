@@ -1,6 +1,8 @@
 //! One attempt: a process that starts the job from what is on the disk and runs it, until it ends or is broken.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,10 +13,13 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
 use ruslo_core::standard_input::NoInput;
+use ruslo_runtime::ask::{Answer, Ask, Then};
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::seeded::SeededJob;
 use ruslo_runtime::job::{JobSpec, Start};
 use ruslo_runtime::status::{JobStatus, Role};
+use ruslo_state::manifest::Manifest;
+use ruslo_state::savepoint::{self, Target};
 use ruslo_state::store::CheckpointStore;
 
 use crate::damage::FOLDER;
@@ -45,12 +50,20 @@ pub struct World {
     pub clock: Arc<VirtualClock>,
     /// What happens.
     pub trace: Trace,
+    /// The savepoint with which the last process stopped.
+    pub savepoint: Option<PathBuf>,
 }
 
 impl World {
     /// A world in which nothing has happened; what happens goes into `trace`.
     pub fn new(trace: Trace) -> Self {
-        Self { machine: Machine::new(trace.clone()), outside: Outside::default(), clock: Arc::default(), trace }
+        Self {
+            machine: Machine::new(trace.clone()),
+            outside: Outside::default(),
+            clock: Arc::default(),
+            trace,
+            savepoint: None,
+        }
     }
 }
 
@@ -74,6 +87,9 @@ pub struct Attempt {
     pub checkpoints: u64,
     /// Of those, with rows that a barrier had overtaken.
     pub overtaken: u64,
+    /// Of a scenario with savepoints.
+    disk: Option<Arc<dyn Disk>>,
+    answer: Option<Receiver<Result<Answer>>>,
 }
 
 /// What becomes of what is read, in rows: `read = rows + skipped + letters`, and of the rows some are late.
@@ -164,8 +180,13 @@ impl Attempt {
         let disk: Arc<dyn Disk> = Arc::new(world.machine.disk(&process));
         let store = CheckpointStore::open(Arc::clone(&disk), Path::new(FOLDER), format!("p{}", process.id))?;
         let lock = store.lock()?;
+        if let Some(folder) = &world.savepoint {
+            let changed = |manifest| Manifest { run: format!("run{}", process.id), ..manifest };
+            savepoint::open(Arc::clone(&disk), folder)?.begin(&store, changed, &BTreeMap::new())?;
+        }
         let (start, origin) = start_of(&store, &process)?;
         let console = Arc::new(Mutex::new(std::io::sink()));
+        let savepoints = setup.savepoints.then(|| Arc::clone(&disk));
         let environment =
             Environment { clock: Arc::clone(&world.clock) as _, disk, input: Arc::new(NoInput), console, seed: 0 };
         let graph = setup.shape.graph(&ends(setup, world, &process, &environment, rng)?, parallelism);
@@ -188,6 +209,8 @@ impl Attempt {
             last_epoch: None,
             checkpoints: 0,
             overtaken: 0,
+            disk: savepoints,
+            answer: None,
         };
         Ok((attempt, origin))
     }
@@ -219,7 +242,7 @@ impl Attempt {
             return Stepped::Replaced;
         }
         if now.is_some() && self.plan.stop_at == now {
-            self.job.stop();
+            self.stop();
         }
         if self.plan.clock_jumps && rng.one_in(500) {
             self.clock.advance(Duration::from_secs(3600));
@@ -238,6 +261,29 @@ impl Attempt {
             Ok(None) if self.steps > STEPS_MAX => Stepped::Stuck(format!("not at the end after {STEPS_MAX} steps")),
             Ok(None) => Stepped::On,
         }
+    }
+
+    /// Asks the job to stop, with a savepoint where the scenario has them.
+    fn stop(&mut self) {
+        let id = self.process.id;
+        let target = self.disk.as_ref().map(|disk| {
+            let folder = PathBuf::from(format!("/savepoints/{id}"));
+            Target::prepare(Arc::clone(disk), &folder, "simulated", &format!("s{id}"))
+        });
+        match target {
+            Some(Ok(target)) => {
+                let (answer, answered) = channel();
+                self.answer = Some(answered);
+                self.job.ask(Ask { target: Some(target), then: Then::Stop, answer });
+            }
+            Some(Err(_)) | None => self.job.stop(),
+        }
+    }
+
+    /// The savepoint that was made as the job stopped.
+    pub fn savepoint(&self) -> Option<PathBuf> {
+        let answer = self.answer.as_ref()?.try_recv().ok()?.ok()?;
+        answer.saved.map(|saved| saved.folder)
     }
 
     /// How many steps the plan has been in force for; brings it into force when its time has come.

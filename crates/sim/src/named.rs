@@ -66,6 +66,7 @@ fn setup(shape: Shape, data: Vec<Arc<Dataset>>) -> Setup {
         rescale: false,
         damage: false,
         to_files: false,
+        savepoints: false,
     }
 }
 

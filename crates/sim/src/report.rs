@@ -85,10 +85,12 @@ pub struct Stats {
     pub fallbacks: u64,
     /// Processes that went on beside their successor, and were fenced.
     pub zombies_fenced: u64,
+    /// Savepoints with which jobs stopped, and from which the next began.
+    pub savepoints: u64,
 }
 
 impl Stats {
-    fn fields(&mut self) -> [&mut u64; 14] {
+    fn fields(&mut self) -> [&mut u64; 15] {
         [
             &mut self.seeds,
             &mut self.failures,
@@ -104,6 +106,7 @@ impl Stats {
             &mut self.restores,
             &mut self.fallbacks,
             &mut self.zombies_fenced,
+            &mut self.savepoints,
         ]
     }
 }

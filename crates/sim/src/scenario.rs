@@ -64,6 +64,8 @@ pub enum Scenario {
     SlowSink,
     /// Barriers are not aligned: rows may count twice.
     AtLeastOnce,
+    /// Stopped with a savepoint, from which a new run begins at another parallelism; killed in between.
+    Savepoint,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -99,11 +101,13 @@ pub struct Setup {
     pub damage: bool,
     /// Whether rows go out through the product's file sink.
     pub to_files: bool,
+    /// Whether stops make savepoints, and new runs begin from these.
+    pub savepoints: bool,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -125,6 +129,7 @@ impl Scenario {
         Self::AtMostOnce,
         Self::SlowSink,
         Self::AtLeastOnce,
+        Self::Savepoint,
     ];
 
     /// As it is written on the command line.
@@ -151,6 +156,7 @@ impl Scenario {
             Self::AtMostOnce => "at_most_once",
             Self::SlowSink => "slow_sink",
             Self::AtLeastOnce => "at_least_once",
+            Self::Savepoint => "savepoint",
         }
     }
 
@@ -178,11 +184,12 @@ impl Scenario {
             faults: self.faults(damage),
             plans: Vec::new(),
             faulty_attempts: 2 + rng.below(6),
-            rescale: matches!(self, Self::Rescale | Self::Stop)
+            rescale: matches!(self, Self::Rescale | Self::Stop | Self::Savepoint)
                 || self.is_of_one_operator()
                 || rng.one_in(if self == Self::SlowSink { 2 } else { 4 }),
             damage,
             to_files: self == Self::Files,
+            savepoints: self == Self::Savepoint,
             shape,
             data,
         }
@@ -322,6 +329,7 @@ impl Scenario {
         let stops = [Fault::Stop, Fault::WhileStopping];
         match self {
             Self::Stop => [&stops[..], &stops, &KILLS[..2]].concat(),
+            Self::Savepoint => [&stops[..1], &stops, &KILLS[..2], &[Fault::WhileStarting]].concat(),
             scenario if scenario == Self::Rescale || scenario.is_of_one_operator() => [&KILLS[..], &stops].concat(),
             Self::Zombie => vec![Fault::Zombie, Fault::Zombie, Fault::Zombie, Fault::AtManifest, Fault::BeforeCommit],
             Self::DiskFaults => {

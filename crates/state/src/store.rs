@@ -137,7 +137,7 @@ impl CheckpointStore {
             return Ok(());
         }
         let names = self.storage.list("")?;
-        let is_known = names.iter().any(|name| [MANIFESTS, RUNS, "lock"].contains(&name.as_str()));
+        let is_known = names.iter().any(|name| [MANIFESTS, RUNS, "lock", "spill"].contains(&name.as_str()));
         let foreign = names.iter().find(|name| !name.starts_with('.') && *name != "lost+found");
         match foreign {
             Some(foreign) if !is_known => Err(Error::usage(format!(

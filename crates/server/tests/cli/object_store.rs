@@ -210,3 +210,32 @@ fn a_bucket_with_runs_and_no_manifests_is_no_fresh_start() {
     let error = refused.error();
     assert!(error.starts_with(&format!("{PLACE}/manifests: no manifest is here")), "{error}");
 }
+
+/// The new run writes into the same folder: together the two have every row once.
+#[test]
+fn a_savepoint_in_a_bucket_is_begun_from() {
+    let Some(server) = Moto::start() else { return };
+    let departures = departures();
+    let home = departures.home();
+    let variables = Moto::variables(server.address());
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let place = "s3://checkpoints/savepoints/monday";
+    let local =
+        ["run", "departures.sql", "--checkpoint-dir", "c", "--checkpoint-interval", "200ms", "--parallelism", "2"];
+    let mut running = home.start_with(&[&local[..], &SLOW].concat(), &variables);
+    running.until_checkpoint(&home, 4);
+    let made = ask(&home, &server, &["stop", "c", "--savepoint", place]).expect(0);
+    assert!(made.out.contains(&format!(": {place} (")), "{}", made.out);
+    running.end().expect(130);
+    let before = server.objects("savepoints/monday/");
+    assert!(before.iter().all(|name| name.contains("/runs/") || name.contains("/manifests/")), "{before:?}");
+    let listed = ask(&home, &server, &["state", "list", place]).expect(0);
+    assert!(listed.out.contains("TumbleWindow origin, 1 h"), "{}", listed.out);
+    let begin = ["run", "departures.sql", "--from-savepoint", place, "--checkpoint-dir", PLACE, "--parallelism", "3"];
+    let done = ask(&home, &server, &begin).expect(0);
+    assert!(done.err.contains(&format!("begun from the savepoint {place}")), "{}", done.err);
+    departures.check(&home);
+    assert_eq!(server.objects("savepoints/monday/"), before, "nothing writes into it");
+    let again = ask(&home, &server, &["run", "departures.sql", "--from-savepoint", place, "--checkpoint-dir", place]);
+    assert!(again.expect(2).error().contains("this is a savepoint"));
+}

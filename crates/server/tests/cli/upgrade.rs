@@ -1,7 +1,7 @@
 //! Beginning from a savepoint: elsewhere, at another parallelism, with a changed query. Expected rows are counted here,
 //! from the input and the place where the first run stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::home::{Home, Running};
 use crate::savepoint::files;
@@ -53,7 +53,13 @@ fn stopped(home: &Home) -> i64 {
     home.write("old.sql", old());
     let mut running: Running = home.start(&run("old.sql", "c", &[&SLOW, ["--parallelism", "2"].as_slice()].concat()));
     running.until_checkpoint(home, 12);
+    for name in ["sp1", "sp2", "sp3"] {
+        home.ruslo(&["savepoint", "c", name]).expect(0);
+    }
     home.ruslo(&["stop", "c", "--savepoint", "sp"]).expect(0);
+    for name in ["sp1", "sp2", "sp3", "sp"] {
+        home.ruslo(&["checkpoint", "verify", name]).expect(0);
+    }
     let summary = running.end().expect(130).summary();
     let read = summary["rows_in"].as_i64().unwrap();
     assert!(read > 100 && read < ROWS - 100, "{read}");
@@ -243,4 +249,68 @@ fn state_can_be_looked_at() {
         let refused = home.ruslo(&arguments).expect(2);
         assert!(refused.error().contains(said), "{}", refused.err);
     }
+}
+
+/// A query over `window` with the aggregates `calls`; windows are told by the minutes of the day between which they are.
+fn over(window: &str, calls: &str) -> String {
+    let minute = |column| format!("EXTRACT(HOUR FROM {column}) * 60 + EXTRACT(MINUTE FROM {column})");
+    let (start, end) = (minute("window_start"), minute("window_end"));
+    format!("SELECT shop, {start}, {end}, {calls} FROM TABLE({window}) GROUP BY shop, window_start, window_end")
+}
+
+/// Stops a query that counts, and goes on with more aggregates. `windows` are all there can be, in minutes.
+fn add_aggregates(window: &str, windows: &[(i64, i64)]) {
+    let home = home();
+    let window = window.replace("(sale", "(TABLE sale").replacen(", ", ", DESCRIPTOR(at_time), ", 1);
+    let kinds = "shop INT, s BIGINT, e BIGINT, n BIGINT";
+    home.write("old.sql", script(COLUMNS, kinds, &over(&window, "COUNT(*)"), "old"));
+    let mut running = home.start(&run("old.sql", "c", &[&SLOW, ["--parallelism", "2"].as_slice()].concat()));
+    running.until_checkpoint(&home, 12);
+    home.ruslo(&["stop", "c", "--savepoint", "sp"]).expect(0);
+    let read = running.end().expect(130).summary()["rows_in"].as_i64().unwrap();
+    let calls = "COUNT(DISTINCT price), MIN(price), SUM(price), COUNT(*), BOOL_OR(price > 990),
+                 APPROX_COUNT_DISTINCT(price % 7), MAX(CAST(price AS DOUBLE)), COUNT(price) FILTER (WHERE price < 0)";
+    let kinds = format!("{kinds}, least INT, total BIGINT, d BIGINT, b BOOLEAN, a BIGINT, x DOUBLE, z BIGINT");
+    home.write("new.sql", script(COLUMNS, &kinds, &over(&window, calls), "new"));
+    home.ruslo(&run("new.sql", "d", &["--from-savepoint", "sp", "--parallelism", "3"])).expect(0);
+
+    let closed: BTreeSet<_> = home.rows("old").iter().map(|row| row.rsplit_once(',').unwrap().0.to_owned()).collect();
+    let mut expected = Vec::new();
+    for (shop, (start, end)) in (0..5).flat_map(|shop| windows.iter().map(move |window| (shop, *window))) {
+        let all: Vec<_> = (0..ROWS).filter(|n| n % 5 == shop && (start..end).contains(&(n / 60))).collect();
+        let name = format!("{shop},{},{}", start.rem_euclid(1_440), end.rem_euclid(1_440));
+        if all.is_empty() || closed.contains(&name) {
+            continue;
+        }
+        let prices: Vec<_> = all.iter().filter(|n| **n >= read).map(|n| n % 1_000).collect();
+        let distinct = |of: fn(&i64) -> i64| prices.iter().map(of).collect::<BTreeSet<_>>().len();
+        let or_null = |value: Option<String>| value.unwrap_or_default();
+        let some = |of: &dyn Fn() -> String| or_null((!prices.is_empty()).then(of));
+        expected.push(format!(
+            "{name},{},{},{},{},{},{},{},0",
+            distinct(|price| *price),
+            or_null(prices.iter().min().map(i64::to_string)),
+            some(&|| prices.iter().sum::<i64>().to_string()),
+            all.len(),
+            some(&|| prices.iter().any(|price| *price > 990).to_string()),
+            distinct(|price| price % 7),
+            or_null(prices.iter().max().map(|most| format!("{most}.0"))),
+        ));
+    }
+    expected.sort();
+    assert_eq!(home.rows("new"), expected, "{window}, {read} rows before");
+}
+
+#[test]
+fn aggregates_can_be_added_to_every_kind_of_window() {
+    let steps = |first: i64, step: usize| (first..240).step_by(step);
+    let hour: Vec<_> = steps(0, 60).map(|start| (start, start + 60)).collect();
+    add_aggregates("TUMBLE(sale, INTERVAL '1' HOUR)", &hour);
+    let hops: Vec<_> = steps(-40, 20).map(|start| (start, start + 60)).collect();
+    add_aggregates("HOP(sale, INTERVAL '20' MINUTE, INTERVAL '1' HOUR)", &hops);
+    let grown = |start: i64| [20, 40, 60].map(|length| (start, start + length));
+    let cumulated: Vec<_> = steps(0, 60).flat_map(grown).collect();
+    add_aggregates("CUMULATE(sale, INTERVAL '20' MINUTE, INTERVAL '1' HOUR)", &cumulated);
+    // All rows of a shop are one session, which ends ten minutes after the last.
+    add_aggregates("SESSION(sale PARTITION BY shop, INTERVAL '10' MINUTE)", &[(0, 209)]);
 }
