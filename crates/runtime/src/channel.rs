@@ -435,6 +435,26 @@ mod tests {
     }
 
     #[test]
+    fn before_a_slow_receiver_a_second_of_work_and_a_batch_wait() {
+        let clock = Arc::new(VirtualClock::default());
+        let memory = MemoryPool::unbounded().reserve("edge");
+        let gate = Gate::new(Credit::default(), 0, Arc::new(Wakes::default()), clock.clone(), memory);
+        gate.add_channel(1);
+        let mut most = 0;
+        // A thousand rows a second, for a minute; there are always more to be sent.
+        for tenth in 0..600 {
+            while taken(&gate, 0, rows(100)) {}
+            if tenth == 0 {
+                assert_eq!(gate.rows(), 10_000);
+            }
+            most = if tenth < 200 { 0 } else { most.max(gate.rows()) };
+            gate.receive_if(0, 100, |_| true).unwrap();
+            clock.advance(std::time::Duration::from_millis(100));
+        }
+        assert!((900..=1_100).contains(&most), "{most} rows wait");
+    }
+
+    #[test]
     fn what_is_forced_in_keeps_others_out() {
         let (gate, wakes) = gate(10, &MemoryPool::unbounded());
         for _ in 0..3 {

@@ -10,7 +10,8 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{Edge, Graph, NodeIndex, OperatorId, Partitioning};
 use ruslo_core::key_group;
-use ruslo_core::operator::Subtask;
+use ruslo_core::operator::{Port, Subtask};
+use ruslo_core::schema::visible;
 use ruslo_state::manifest::{InFlightRows, Manifest};
 use ruslo_state::store::{CheckpointStore, RestoredRuns};
 
@@ -110,6 +111,9 @@ pub fn again(
             for reference in &rows.batches {
                 let batch =
                     runs.get(reference).ok_or_else(|| Error::internal("rows in flight were not read on restore"))?;
+                if !fits(graph, edge, batch) {
+                    return Err(has_no_edge(&entry.name));
+                }
                 for (receiver, batch) in route(edge, parallelism, rows.receiver, batch)? {
                     of_node.push(Again { edge: place, sender: rows.sender, receiver, batch });
                 }
@@ -123,10 +127,18 @@ pub fn again(
     Ok(all)
 }
 
+/// Whether rows have the columns that flow on `edge`; what is given aside has its own.
+fn fits(graph: &Graph, edge: &Edge, batch: &RecordBatch) -> bool {
+    let Some(sender) = graph.nodes.get(edge.from).filter(|_| edge.port == Port::MAIN) else { return true };
+    let shown = visible(batch);
+    let (rows, edge) = (shown.schema_ref().fields(), sender.schema.fields());
+    rows.len() == edge.len() && rows.iter().zip(edge).all(|(row, edge)| row.data_type() == edge.data_type())
+}
+
 fn has_no_edge(name: &str) -> Error {
     Error::usage(format!(
         "the checkpoint has rows on their way to '{name}', and this query has not the way that they were on; \
-         resume the old query, let it make another checkpoint or stop it, and go on from that"
+         or they have other columns; resume the old query, let it make another checkpoint or stop it, and go on from that"
     ))
 }
 
@@ -170,11 +182,9 @@ fn route(edge: &Edge, parallelism: usize, before: usize, batch: &RecordBatch) ->
 mod tests {
     use std::sync::Arc;
 
+    use super::*;
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
-    use ruslo_core::operator::Port;
-
-    use super::*;
 
     fn batch(values: std::ops::Range<i64>) -> RecordBatch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
