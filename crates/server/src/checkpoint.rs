@@ -61,6 +61,7 @@ fn state(listed: &Listed) -> &'static str {
     match (&listed.problem, &listed.manifest) {
         (Some(problem), _) if problem.kind() == ErrorKind::Usage => "newer",
         (Some(_), _) | (None, None) => "damaged",
+        (None, Some(manifest)) if manifest.savepoint.is_some() => "savepoint",
         (None, Some(manifest)) if manifest.finished => "finished",
         (None, Some(manifest)) if is_beginning(manifest) => "beginning",
         (None, Some(_)) => "resumable",
@@ -175,6 +176,7 @@ fn tables(manifest: &Manifest) -> String {
     let parts = [
         ("operators", operators(manifest)),
         ("tables", state_tables(manifest)),
+        ("rows that the barrier overtook", overtaken(manifest)),
         ("input", inputs(manifest)),
         ("output to commit", outputs(manifest)),
     ];
@@ -237,6 +239,28 @@ fn state_tables(manifest: &Manifest) -> Table {
                     groups_of(runs).map_or_else(String::new, |groups| span(groups.start, groups.end)),
                 ]);
             }
+        }
+    }
+    table
+}
+
+fn overtaken(manifest: &Manifest) -> Table {
+    use Side::{Left, Right};
+    let columns =
+        [("from", Left), ("subtask", Right), ("to", Left), ("subtask", Right), ("rows", Right), ("bytes", Right)];
+    let mut table = Table::new(&columns);
+    for entry in manifest.operators.values() {
+        for rows in &entry.in_flight {
+            let from =
+                manifest.operators.get(&rows.from).map_or_else(|| rows.from.to_string(), |from| from.name.clone());
+            table.row([
+                from,
+                rows.sender.to_string(),
+                entry.name.clone(),
+                rows.receiver.to_string(),
+                count(rows.batches.iter().map(|run| run.rows).sum()),
+                human_bytes(rows.batches.iter().map(|run| run.length).sum()),
+            ]);
         }
     }
     table
@@ -313,6 +337,7 @@ fn operator((id, entry): (&ruslo::core::graph::OperatorId, &OperatorEntry)) -> V
         "name": entry.name,
         "subtasks": subtasks,
         "lineages": entry.lineages,
+        "in_flight": entry.in_flight,
         "committables": entry.committables,
     })
 }
