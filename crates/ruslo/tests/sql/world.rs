@@ -11,6 +11,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
 use ruslo_core::standard_input::NoInput;
+use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::channel::Credit;
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::executor::seeded::SeededJob;
@@ -126,7 +127,11 @@ impl World {
             _ => defaults.credit.rows_max,
         });
         let config = JobConfig {
-            alignment: Default::default(),
+            // What is in flight fixes the parallelism where inputs fall idle, and the phases; both are changed here.
+            alignment: match settings.source_idle_timeout.is_some() || matches!(shape.phases, Phases::Changing) {
+                true => Alignment::Aligned,
+                false => Alignment::Overtaking { after: Duration::ZERO },
+            },
             credit: Credit { rows_max, ..defaults.credit },
             batch_rows: settings.batch_rows.unwrap_or(defaults.batch_rows),
             memory_limit_bytes: settings.memory_limit_bytes.unwrap_or(defaults.memory_limit_bytes),
