@@ -227,7 +227,8 @@ impl RunRef {
 impl OperatorEntry {
     /// The runs that it names, to be changed.
     pub fn runs_mut(&mut self) -> impl Iterator<Item = &mut RunRef> {
-        self.subtasks.iter_mut().flat_map(|task| task.tables.values_mut().flatten())
+        let tables = self.subtasks.iter_mut().flat_map(|task| task.tables.values_mut().flatten());
+        tables.chain(self.in_flight.iter_mut().flat_map(|rows| &mut rows.batches))
     }
 }
 
