@@ -17,6 +17,7 @@ pub mod disk;
 pub mod element;
 pub mod environment;
 pub mod epoch;
+pub mod equation;
 pub mod error;
 pub mod graph;
 pub mod key_group;

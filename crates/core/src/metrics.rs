@@ -2,8 +2,11 @@
 //! on from where the checkpoint was.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+
+use crate::operator::InputId;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -42,6 +45,14 @@ pub struct OperatorMetrics {
     pub ahead_rows: Counter,
     /// Rows that a sink does not show any more, whether an earlier process has shown them or not: at-most-once.
     pub in_doubt_rows: Counter,
+    /// Rows that a filter left out.
+    pub filtered_rows: Counter,
+    /// Rows that went into the state of an operator that does not give them out again.
+    pub kept_rows: Counter,
+    /// Rows given out through a port aside.
+    pub aside_rows: Counter,
+    /// Rows taken in through each input but the first; empty, where there is one.
+    other_inputs: Mutex<Vec<u64>>,
     /// Files that appeared in a watched folder and are too old to be read, since the process began: not kept.
     pub too_old_files: Counter,
 }
@@ -67,6 +78,15 @@ pub struct RowCounts {
     /// Rows not shown again, whether they were shown before or not.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub in_doubt_rows: u64,
+    /// Rows that a filter left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub filtered_rows: u64,
+    /// Rows that went into state.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept_rows: u64,
+    /// Rows given out aside.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub aside_rows: u64,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -84,7 +104,34 @@ impl OperatorMetrics {
             dead_letter_rows: self.dead_letter_rows.get(),
             ahead_rows: self.ahead_rows.get(),
             in_doubt_rows: self.in_doubt_rows.get(),
+            filtered_rows: self.filtered_rows.get(),
+            kept_rows: self.kept_rows.get(),
+            aside_rows: self.aside_rows.get(),
         }
+    }
+
+    /// Rows came in through `input`.
+    pub fn take_in(&self, input: InputId, rows: usize) {
+        self.rows_in.add(rows);
+        if let Some(other) = input.checked_sub(1) {
+            let mut others = self.other_inputs.lock().unwrap_or_else(PoisonError::into_inner);
+            if others.len() <= other {
+                others.resize(other + 1, 0);
+            }
+            if let Some(count) = others.get_mut(other) {
+                *count += rows as u64;
+            }
+        }
+    }
+
+    /// Rows taken in through each input but the first.
+    pub fn other_inputs(&self) -> Vec<u64> {
+        self.other_inputs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on from these counts of [`Self::other_inputs`].
+    pub fn restore_other_inputs(&self, counts: Vec<u64>) {
+        *self.other_inputs.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     /// Goes on from `counts`.
@@ -96,6 +143,9 @@ impl OperatorMetrics {
         self.dead_letter_rows.set(counts.dead_letter_rows);
         self.ahead_rows.set(counts.ahead_rows);
         self.in_doubt_rows.set(counts.in_doubt_rows);
+        self.filtered_rows.set(counts.filtered_rows);
+        self.kept_rows.set(counts.kept_rows);
+        self.aside_rows.set(counts.aside_rows);
     }
 }
 
@@ -111,6 +161,9 @@ impl std::ops::Add for RowCounts {
             dead_letter_rows: self.dead_letter_rows + other.dead_letter_rows,
             ahead_rows: self.ahead_rows + other.ahead_rows,
             in_doubt_rows: self.in_doubt_rows + other.in_doubt_rows,
+            filtered_rows: self.filtered_rows + other.filtered_rows,
+            kept_rows: self.kept_rows + other.kept_rows,
+            aside_rows: self.aside_rows + other.aside_rows,
         }
     }
 }

@@ -14,6 +14,7 @@ use arrow::record_batch::RecordBatch;
 use crate::element::EndReason;
 use crate::environment::Environment;
 use crate::epoch::Epoch;
+use crate::equation::Equation;
 use crate::error::Result;
 use crate::key_group::KeyGroupRange;
 use crate::memory::Reservation;
@@ -115,6 +116,11 @@ pub trait Operator: Send {
     /// Called once, with the state already restored.
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// What its counts must satisfy at every barrier.
+    fn equation(&self) -> Equation {
+        Equation::Open
     }
 
     /// Rows of one input.

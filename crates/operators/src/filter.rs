@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 
@@ -33,14 +34,19 @@ struct Filter {
 }
 
 impl Operator for Filter {
+    fn equation(&self) -> Equation {
+        Equation::Filters
+    }
+
     fn on_batch(
         &mut self,
         _input: InputId,
         batch: RecordBatch,
-        _ctx: &mut OperatorContext<'_>,
+        ctx: &mut OperatorContext<'_>,
         out: &mut Output,
     ) -> Result<Progress> {
         let keep = evaluate_condition(&self.condition, &batch)?;
+        ctx.metrics.filtered_rows.add(keep.len() - keep.true_count());
         match keep.true_count() {
             0 => {}
             all if all == batch.num_rows() => out.emit(batch),

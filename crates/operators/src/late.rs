@@ -11,6 +11,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Port, Progress, SharedFactory};
 use ruslo_core::schema::split_watermarks;
@@ -136,6 +137,10 @@ struct LateRows {
 }
 
 impl Operator for LateRows {
+    fn equation(&self) -> Equation {
+        Equation::Sifts
+    }
+
     fn on_batch(
         &mut self,
         _: InputId,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 
@@ -37,6 +38,10 @@ struct Project {
 }
 
 impl Operator for Project {
+    fn equation(&self) -> Equation {
+        Equation::Same
+    }
+
     fn on_batch(
         &mut self,
         _input: InputId,

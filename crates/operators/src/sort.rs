@@ -25,6 +25,7 @@ use arrow::compute::{
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_core::key_group::{KeyGroup, key_groups};
 use ruslo_core::memory::batch_bytes;
@@ -198,6 +199,7 @@ impl EventTimeSort {
                 kept
             }
         };
+        ctx.metrics.kept_rows.add(rows.num_rows());
         if rows.num_rows() > 0 {
             self.add(self.spec.run(&rows)?);
         }
@@ -315,6 +317,10 @@ fn bucket_of(time: i64) -> i64 {
 }
 
 impl Operator for EventTimeSort {
+    fn equation(&self) -> Equation {
+        Equation::Keeps
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.unread = ctx.state.buckets(TABLE).buckets().into_iter().collect();
         self.target = ctx.watermark.millis();

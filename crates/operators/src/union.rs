@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 use ruslo_core::schema::carry_hidden;
@@ -39,6 +40,10 @@ struct Union {
 }
 
 impl Operator for Union {
+    fn equation(&self) -> Equation {
+        Equation::Same
+    }
+
     fn on_batch(
         &mut self,
         input: InputId,

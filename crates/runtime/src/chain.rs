@@ -38,6 +38,8 @@ pub struct MemberSnapshot {
     pub watermark: Timestamp,
     /// What it counted.
     pub counts: RowCounts,
+    /// What it took in through each input but the first.
+    pub other_inputs: Vec<u64>,
     /// Its tables.
     pub tables: BTreeMap<String, TableSnapshot>,
     /// What a sink has to commit.
@@ -221,7 +223,7 @@ impl Chain {
         match event {
             Event::Batch(input, batch) => {
                 if let Some(member) = self.members.get(index) {
-                    member.spec.metrics.rows_in.add(batch.num_rows());
+                    member.spec.metrics.take_in(input, batch.num_rows());
                     member.spec.latency.record(self.born, self.environment.clock.now());
                 }
                 let batch = self.rejoined(index, batch)?;
@@ -281,6 +283,7 @@ impl Chain {
                 subtask: member.spec.subtask,
                 watermark: member.spec.watermark,
                 counts: member.spec.metrics.counts(),
+                other_inputs: member.spec.metrics.other_inputs(),
                 tables: member.spec.state.seal()?,
                 committables,
             });
@@ -368,6 +371,7 @@ impl Chain {
                 metrics.rows_out.add(batch.num_rows());
                 self.pass_on(index + 1, Event::Batch(0, batch));
             } else {
+                metrics.aside_rows.add(batch.num_rows());
                 self.leaving.push_back(Leaving::Batch(Outlet::Side(node, port), batch));
             }
         }

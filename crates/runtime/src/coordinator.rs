@@ -21,6 +21,7 @@ use ruslo_core::graph::{NodeIndex, OperatorId};
 use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Committable, Committer};
 use ruslo_core::source::Discovered;
+use ruslo_state::books::{Books, Ledger};
 use ruslo_state::manifest::{InFlightRows, Manifest, OperatorEntry, RunRef, SubtaskEntry};
 use ruslo_state::savepoint::Saved;
 use ruslo_state::store::CheckpointStore;
@@ -193,6 +194,8 @@ pub struct CoordinatorSpec {
     pub fingerprint: String,
     /// See [`Manifest::plan`].
     pub plan: Option<CompiledPlan>,
+    /// What must add up; none, if the run's counts are not all known.
+    pub books: Option<Books>,
     /// How often a checkpoint begins; never, if none.
     pub interval: Option<Duration>,
     /// Who wakes tasks.
@@ -498,7 +501,7 @@ impl Coordinator {
     /// An ended task has fired all it had; what it counted stays in every later checkpoint.
     fn keep_remains(&mut self, members: &[MemberSnapshot]) {
         for member in members {
-            let entry = SubtaskEntry { watermark: member.watermark, counts: member.counts, tables: BTreeMap::new() };
+            let entry = entry_of(member, BTreeMap::new());
             self.remains.insert((member.node, member.subtask.index), entry);
         }
     }
@@ -548,6 +551,7 @@ impl Coordinator {
             return Ok(());
         }
         let (store, manifest) = (self.spec.store.clone(), self.manifest());
+        check_books(&manifest)?;
         self.submit(move || store.publish(&manifest).map(|()| Message::Published));
         Ok(())
     }
@@ -670,11 +674,23 @@ impl Coordinator {
             repeats: None,
             attempt: None,
             savepoint: None,
+            books: self.spec.books.clone(),
             finished: self.is_finished(),
             written_at: self.spec.environment.clock.wall(),
             operators,
         }
     }
+}
+
+/// Rows that do not add up are our own fault: told wherever it happens, and where bugs are looked for, an error.
+fn check_books(manifest: &Manifest) -> Result<()> {
+    let Some(wrong) = Ledger::of(manifest).and_then(|ledger| ledger.imbalance()) else { return Ok(()) };
+    let sentence = format!("the ledger of checkpoint {} does not balance: {wrong}", manifest.epoch);
+    if cfg!(any(debug_assertions, feature = "planted-bugs")) {
+        return Err(Error::internal(sentence));
+    }
+    tracing::error!("{sentence}; please report it, with what `ruslo ledger` says");
+    Ok(())
 }
 
 fn write_member(
@@ -690,5 +706,10 @@ fn write_member(
             tables.insert(name.clone(), runs);
         }
     }
-    Ok(SubtaskEntry { watermark: member.watermark, counts: member.counts, tables })
+    Ok(entry_of(member, tables))
+}
+
+fn entry_of(member: &MemberSnapshot, tables: BTreeMap<String, Vec<RunRef>>) -> SubtaskEntry {
+    let (watermark, counts, other_inputs) = (member.watermark, member.counts, member.other_inputs.clone());
+    SubtaskEntry { watermark, counts, other_inputs, tables }
 }

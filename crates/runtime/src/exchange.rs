@@ -207,7 +207,14 @@ impl Outputs {
         let mut listeners = 0;
         for edge in self.edges.iter_mut().filter(|edge| edge.outlet == outlet) {
             listeners += 1;
+            let is_fault_due = batch.num_rows() % 5 == 3;
+            if is_fault_due && planted(Bug::EdgeLosesBatch) {
+                continue;
+            }
             edge.route(batch, born)?;
+            if is_fault_due && planted(Bug::EdgeDoublesBatch) {
+                edge.route(batch, born)?;
+            }
         }
         if let (0, Outlet::Side(node, port)) = (listeners, outlet) {
             return Err(Error::internal(format!("node {node} gave rows through port {} and nobody listens", port.0)));

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result, ResultExt};
-use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, Partitioning, SourceNode};
+use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning, SourceNode};
 use ruslo_core::key_group::KEY_GROUPS;
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
@@ -15,6 +16,7 @@ use ruslo_core::operator::{Operator, Port, Subtask};
 use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::{Guarantee, Sink, SinkContext};
 use ruslo_core::time::Timestamp;
+use ruslo_state::books::{BookEdge, Books};
 use ruslo_state::keyed::KeyedContext;
 use ruslo_state::manifest::{Manifest, OperatorEntry, RunLayout};
 use ruslo_state::store::{CheckpointStore, Restored, RestoredRuns};
@@ -190,6 +192,16 @@ impl Restore<'_> {
         }
     }
 
+    /// The same of each input but the first.
+    fn other_inputs(&self, subtask: Subtask) -> Vec<u64> {
+        let mut sum = Vec::new();
+        for counts in self.entry.iter().flat_map(|entry| &entry.subtasks).map(|old| &old.other_inputs) {
+            sum.resize(counts.len().max(sum.len()), 0);
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        if subtask.index == 0 { sum } else { Vec::new() }
+    }
+
     /// The runs of this subtask's key groups, whoever had them.
     fn state(&self, subtask: Subtask) -> Result<RunState> {
         let by_task = planted(Bug::StateByTask);
@@ -231,6 +243,7 @@ struct Builder<'a> {
     watches: Vec<Watch>,
     committers: BTreeMap<NodeIndex, SharedCommitter>,
     held: BTreeMap<NodeIndex, Arc<HeldSink>>,
+    equations: BTreeMap<OperatorId, Equation>,
     barriers: Vec<(TaskIndex, Barriers)>,
     metrics: Vec<Vec<Arc<OperatorMetrics>>>,
     latencies: Vec<Vec<Arc<Latency>>>,
@@ -275,6 +288,7 @@ impl<'a> Builder<'a> {
             watches: Vec::new(),
             committers: BTreeMap::new(),
             held: BTreeMap::new(),
+            equations: BTreeMap::new(),
             barriers: Vec::new(),
             layout,
             scheduler,
@@ -413,6 +427,7 @@ impl<'a> Builder<'a> {
             repeats: None,
             attempt: None,
             savepoint: None,
+            books: self.books(),
             finished: false,
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),
@@ -437,6 +452,19 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What must add up; none, if the run has counts of a release that did not keep books, or of another plan.
+    fn books(&self) -> Option<Books> {
+        let id = |node: NodeIndex| self.spec.graph.nodes.get(node).map(|node| node.id);
+        let edges = self.spec.graph.edges.iter().filter_map(|edge| {
+            Some(BookEdge { from: id(edge.from)?, port: edge.port.0, to: id(edge.to)?, input: edge.input })
+        });
+        let repeats_rows = self.spec.config.alignment == Alignment::AtLeastOnce;
+        let books = Books { equations: self.equations.clone(), edges: edges.collect(), repeats_rows };
+        let Start::Restore(restored) = &self.spec.start else { return Some(books) };
+        let before = restored.manifest.books.as_ref().filter(|before| before.edges == books.edges)?;
+        Some(Books { repeats_rows: before.repeats_rows || repeats_rows, ..books })
     }
 
     /// A gate for every task that is not a source, and a channel for every pair of subtasks that an edge connects.
@@ -558,6 +586,7 @@ impl<'a> Builder<'a> {
         let (NodeKind::Source(source), Some(book)) = (&node.kind, self.books.get(&index)) else {
             return Err(Error::internal(format!("'{}' has no input", node.name)));
         };
+        self.equations.insert(node.id, Equation::Reads);
         let metrics = self.metrics(index, subtask.index);
         metrics.restore(self.restore(node).counts(subtask));
         let barriers = Barriers::default();
@@ -591,9 +620,11 @@ impl<'a> Builder<'a> {
                 Box::new(SinkOperator::new(sink.writer(subtask, &self.sink_context())?))
             }
         };
+        self.equations.insert(node.id, operator.equation());
         let restore = self.restore(node);
         let metrics = self.metrics(index, subtask.index);
         metrics.restore(restore.counts(subtask));
+        metrics.restore_other_inputs(restore.other_inputs(subtask));
         if let Some(held) = self.held.get(&index).filter(|_| subtask.index == 0) {
             metrics.in_doubt_rows.add(usize::try_from(held.in_doubt_rows()).unwrap_or(usize::MAX));
         }
@@ -637,6 +668,7 @@ impl<'a> Builder<'a> {
     }
 
     fn coordinator(self, io: Arc<dyn IoPool>, status: &JobStatus) -> Coordinator {
+        let books = self.books();
         Coordinator::new(CoordinatorSpec {
             store: self.spec.store.clone(),
             environment: self.spec.environment.clone(),
@@ -654,6 +686,7 @@ impl<'a> Builder<'a> {
             run: self.run,
             fingerprint: self.spec.fingerprint.clone(),
             plan: self.spec.plan.clone(),
+            books,
             interval: self.spec.config.checkpoint_interval,
             scheduler: self.scheduler,
             report: Arc::clone(&status.checkpoint),

@@ -50,11 +50,15 @@ pub enum Bug {
     RestoredWatermarkIsMaximum,
     /// Where barriers are not aligned, a watermark from behind one counts before it.
     WatermarkAheadOfBarrier,
+    /// An exchange loses a batch now and then.
+    EdgeLosesBatch,
+    /// An exchange sends a batch twice now and then.
+    EdgeDoublesBatch,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::NoAlignment,
         Self::EndIsNoBarrier,
         Self::FlushAfterBarrier,
@@ -78,6 +82,8 @@ impl Bug {
         Self::ForgetBeforeEnd,
         Self::RestoredWatermarkIsMaximum,
         Self::WatermarkAheadOfBarrier,
+        Self::EdgeLosesBatch,
+        Self::EdgeDoublesBatch,
     ];
 }
 

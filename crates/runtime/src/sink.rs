@@ -2,6 +2,7 @@
 
 use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
 use ruslo_core::schema::visible;
@@ -22,6 +23,10 @@ impl SinkOperator {
 }
 
 impl Operator for SinkOperator {
+    fn equation(&self) -> Equation {
+        Equation::Same
+    }
+
     fn on_batch(
         &mut self,
         _: InputId,

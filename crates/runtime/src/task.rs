@@ -366,6 +366,7 @@ impl Task {
                 subtask: *subtask,
                 watermark: head.watermark(),
                 counts: metrics.counts(),
+                other_inputs: Vec::new(),
                 tables: Default::default(),
                 committables: Vec::new(),
             });

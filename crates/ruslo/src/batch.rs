@@ -174,7 +174,12 @@ impl Work {
             let mut entry = OperatorEntry { name: node.name.clone(), ..OperatorEntry::default() };
             if let Some(outputs) = outputs {
                 let tables = Default::default();
-                entry.subtasks = vec![SubtaskEntry { watermark: Timestamp::MAX, counts: self.counts(node), tables }];
+                entry.subtasks = vec![SubtaskEntry {
+                    watermark: Timestamp::MAX,
+                    counts: self.counts(node),
+                    other_inputs: Vec::new(),
+                    tables,
+                }];
                 entry.committables = outputs.get(&node.id).cloned().unwrap_or_default();
             }
             (node.id, entry)
@@ -187,6 +192,7 @@ impl Work {
             repeats: None,
             attempt: None,
             savepoint: None,
+            books: None,
             finished: outputs.is_some(),
             written_at: self.spec.environment.clock.wall(),
             operators: entries.collect(),

@@ -30,6 +30,7 @@ use ruslo_core::error::{Error, ErrorKind, Result};
 use ruslo_state::manifest::{Manifest, RunRef};
 use ruslo_state::store::CheckpointStore;
 
+pub use ruslo_state::books;
 pub use ruslo_state::manifest;
 pub use ruslo_state::verify::{Damage, Verified};
 

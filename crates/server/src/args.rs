@@ -32,6 +32,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: Checkpoint,
     },
+    /// Show what every operator and edge counted in a checkpoint; exit code 70 if it does not add up
+    Ledger {
+        #[command(flatten)]
+        place: CheckpointPlace,
+
+        /// Which [default: the newest]
+        epoch: Option<u64>,
+    },
     /// Have a running job make a savepoint, and go on
     #[command(after_help = exit::HELP)]
     Savepoint(Savepoint),

@@ -8,7 +8,7 @@ use ruslo::{Environment, Error, FromSavepoint, JobKind, Pipeline, Program, Resul
 
 use crate::args::{Benchmark, Cli, Command, Run, Sql, Upgrade};
 use crate::screen::Screen;
-use crate::{bench, checkpoint, control, exit, log, run, several, state, text};
+use crate::{bench, checkpoint, control, exit, ledger, log, run, several, state, text};
 
 /// What messages call a script that comes by the pipe.
 const STDIN: &str = "standard input";
@@ -22,6 +22,7 @@ pub(crate) fn execute(cli: &Cli) -> ExitCode {
         Command::Check(sql) => plan(&program(sql), &screen).and_then(|pipeline| say(&checked(&pipeline))),
         Command::Explain(sql) => plan(&program(sql), &screen).and_then(|pipeline| say(&explained(&pipeline))),
         Command::Checkpoint { what } => return checkpoint::run(what, &screen),
+        Command::Ledger { place, epoch } => return ledger::run(place, *epoch, &screen),
         Command::State { what } => state::run(what),
         Command::Upgrade(arguments) => upgrade(arguments, &screen),
         Command::Savepoint(arguments) => control::savepoint(arguments),

@@ -14,6 +14,7 @@ mod cost;
 mod exit;
 mod figures;
 mod http;
+mod ledger;
 mod live;
 mod log;
 mod otlp;

@@ -10,6 +10,7 @@ use ruslo_runtime::channel::Credit;
 use ruslo_runtime::coordinator::Outcome;
 use ruslo_runtime::job::JobConfig;
 use ruslo_runtime::planted::Bug;
+use ruslo_state::books::Ledger;
 
 use crate::attempt::{Attempt, Stepped, World};
 use crate::bug;
@@ -153,8 +154,8 @@ impl Stage {
 #[test]
 fn end_during_alignment() {
     let mut setup = short_and_long();
-    setup.config.alignment = Alignment::Aligned;
     hold(&setup, 40);
+    setup.config.alignment = Alignment::Aligned;
     let stuck = |report: &Report| {
         let failure = report.failure.as_ref();
         failure.is_some_and(|f| f.kind == FailureKind::Stuck || f.detail.contains("nothing can be done any more"))
@@ -373,5 +374,35 @@ fn power_cuts_before_the_first_checkpoint_start_over() {
         setup.faulty_attempts = 0;
         let report = run_setup(Scenario::Window, 0, None, setup, Rng::seeded(steps));
         assert_eq!(report.failure, None, "killed after {steps} steps");
+    }
+}
+
+#[test]
+fn the_ledger_finds_what_an_edge_loses_or_doubles() {
+    for bug in [Bug::EdgeLosesBatch, Bug::EdgeDoublesBatch] {
+        let found = |report: &Report| {
+            let failure = report.failure.as_ref();
+            failure.is_some_and(|failure| failure.detail.contains("does not balance: from 'Source"))
+        };
+        assert!(runs(&short_and_long(), 20, Some(bug)).iter().any(found), "{bug:?}");
+    }
+}
+
+#[test]
+fn every_checkpoint_has_books_that_balance() {
+    for seed in 0..10 {
+        let mut stage = Stage::new(window_over(vec![plain_rows(1, 200), plain_rows(2, 90)], 8), seed);
+        let mut attempt = stage.start(2).unwrap();
+        assert!(stage.run_until(&mut attempt, |_, attempt| attempt.checkpoints == 3));
+        stage.kill(attempt);
+        let next = stage.start(3).unwrap();
+        stage.finish(next);
+        for path in manifest_paths(&stage.world.machine) {
+            let ledger = Ledger::of(&read_whole(&stage.world.machine, &path).unwrap()).unwrap();
+            assert_eq!((ledger.imbalance(), ledger.edges.len()), (None, 2));
+        }
+        let newest = manifest_paths(&stage.world.machine).pop().unwrap();
+        let ledger = Ledger::of(&read_whole(&stage.world.machine, &newest).unwrap()).unwrap();
+        assert!(ledger.edges.iter().any(|edge| edge.sent == 290 && edge.received == 290), "{ledger:?}");
     }
 }

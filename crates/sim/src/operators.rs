@@ -11,6 +11,7 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 use ruslo_core::schema::{carry_hidden, visible};
@@ -59,6 +60,11 @@ impl Pass {
 }
 
 impl Operator for Pass {
+    fn equation(&self) -> Equation {
+        // What drips waits in state for a while.
+        if self.drip == 0 { Equation::Same } else { Equation::Open }
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.held = ctx.state.buckets(TABLE).scan(BUCKET).into();
         Ok(())

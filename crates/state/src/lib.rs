@@ -7,6 +7,7 @@
 //! [`runs`] on disk, below a layer in memory.
 //! The formats are specified in `docs/design/checkpoint-format.md` and `docs/design/keyed-state.md`.
 
+pub mod books;
 pub mod keyed;
 pub mod manifest;
 pub mod resident;

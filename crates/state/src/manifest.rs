@@ -14,6 +14,8 @@ use ruslo_core::source::{Position, SplitWatermark};
 use ruslo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::books::Books;
+
 /// The format version that this build writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 2;
 
@@ -42,6 +44,9 @@ pub struct Manifest {
     /// Set in savepoints alone: see [`crate::savepoint`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<SavepointNote>,
+    /// What must add up; none in checkpoints of old releases and of what went on from them, and of batch jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub books: Option<Books>,
     /// Whether the pipeline was complete: nothing is left to resume.
     pub finished: bool,
     /// When it was written, in milliseconds since 1970; for people.
@@ -99,6 +104,9 @@ pub struct SubtaskEntry {
     pub watermark: Timestamp,
     /// What it had counted.
     pub counts: RowCounts,
+    /// Rows that it took in through each input but the first; empty, where there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_inputs: Vec<u64>,
     /// Its tables, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<String, Vec<RunRef>>,
@@ -299,6 +307,7 @@ mod tests {
         let subtask = SubtaskEntry {
             watermark: Timestamp(7),
             counts: RowCounts { rows_in: 3, rows_out: 2, late_rows: 1, ..RowCounts::default() },
+            other_inputs: Vec::new(),
             tables: [("slices".to_owned(), vec![run])].into(),
         };
         let entry = OperatorEntry { name: "TumbleWindow".to_owned(), subtasks: vec![subtask], ..Default::default() };
@@ -310,6 +319,7 @@ mod tests {
             repeats: None,
             attempt: None,
             savepoint: None,
+            books: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OperatorId(0xab), entry)].into(),

@@ -283,7 +283,7 @@ mod tests {
             }
         }
         let counts = RowCounts { rows_in: 2, ..RowCounts::default() };
-        let subtask = SubtaskEntry { watermark: Timestamp(5), counts, tables };
+        let subtask = SubtaskEntry { watermark: Timestamp(5), counts, other_inputs: Vec::new(), tables };
         let committables = vec![Committable("part".into())];
         let entry = OperatorEntry { subtasks: vec![subtask], committables, ..Default::default() };
         let manifest = Manifest {
@@ -294,6 +294,7 @@ mod tests {
             repeats: Some(Epoch(6)),
             attempt: None,
             savepoint: None,
+            books: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OPERATOR, entry)].into(),

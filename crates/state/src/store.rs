@@ -590,7 +590,8 @@ mod tests {
         for (name, table) in state.seal().unwrap() {
             tables.insert(name, store.write_runs(epoch, OPERATOR, SUBTASK, &table, "0")?);
         }
-        let subtask = SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), tables };
+        let subtask =
+            SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), other_inputs: Vec::new(), tables };
         let entry = OperatorEntry { subtasks: vec![subtask], ..Default::default() };
         let manifest = Manifest {
             epoch,
@@ -600,6 +601,7 @@ mod tests {
             repeats: None,
             attempt: Some(store.attempt.clone()),
             savepoint: None,
+            books: None,
             finished: false,
             written_at: Timestamp(0),
             operators: [(OPERATOR, entry)].into(),

@@ -23,6 +23,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 use ruslo_core::time::Timestamp;
@@ -127,6 +128,10 @@ impl LocalAggregate {
 }
 
 impl Operator for LocalAggregate {
+    fn equation(&self) -> Equation {
+        Equation::Keeps
+    }
+
     fn on_batch(
         &mut self,
         _input: InputId,
@@ -137,6 +142,7 @@ impl Operator for LocalAggregate {
         let rows = partition(&batch, self.spec.whole.time_column, self.spec.whole.shape)?;
         ctx.metrics.late_rows.add(rows.late_rows);
         for (slice, rows) in &rows.slices {
+            ctx.metrics.kept_rows.add(rows.num_rows());
             self.update(*slice, rows)?;
         }
         // What the pipeline's memory has no room for needs none here.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::batch_bytes;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
@@ -245,6 +246,10 @@ impl SlicedAggregate {
 }
 
 impl Operator for SlicedAggregate {
+    fn equation(&self) -> Equation {
+        Equation::Keeps
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
         self.sealed.open(ctx.state);
@@ -266,6 +271,7 @@ impl Operator for SlicedAggregate {
         let rows = self.spec.by_slice(&batch)?;
         ctx.metrics.late_rows.add(rows.late_rows);
         for (slice, rows) in &rows.slices {
+            ctx.metrics.kept_rows.add(rows.num_rows());
             self.update(*slice, rows)?;
         }
         self.advance(ctx, out)

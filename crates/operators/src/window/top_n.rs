@@ -18,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalSortExpr;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::batch_bytes;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
@@ -354,6 +355,10 @@ fn by_window(batch: &RecordBatch, spec: &WindowTopNSpec) -> Result<(Vec<(i64, Re
 }
 
 impl Operator for WindowTopN {
+    fn equation(&self) -> Equation {
+        Equation::Keeps
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
         let table = ctx.state.buckets(TABLE);
@@ -373,6 +378,7 @@ impl Operator for WindowTopN {
         let (windows, late_rows) = by_window(&batch, &self.spec)?;
         ctx.metrics.late_rows.add(late_rows);
         for (end, rows) in windows {
+            ctx.metrics.kept_rows.add(rows.num_rows());
             self.add(end, rows)?;
         }
         self.advance(ctx, out)

@@ -19,6 +19,7 @@ use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
 use ruslo_core::time::Timestamp;
@@ -156,6 +157,10 @@ pub(super) fn emit_together(batches: &[RecordBatch], out: &mut Output) -> Result
 }
 
 impl Operator for TumbleAggregate {
+    fn equation(&self) -> Equation {
+        Equation::Keeps
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
         self.sealed.open(ctx.state);
@@ -173,6 +178,7 @@ impl Operator for TumbleAggregate {
         let rows = self.spec.by_slice(&batch)?;
         ctx.metrics.late_rows.add(rows.late_rows);
         for (slice, rows) in &rows.slices {
+            ctx.metrics.kept_rows.add(rows.num_rows());
             self.update(slice.end, rows)?;
         }
         self.advance(ctx, out)

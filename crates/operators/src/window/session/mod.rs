@@ -39,6 +39,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, OperatorFactory, Output, Progress, SharedFactory};
 use ruslo_core::schema::{split_watermarks, visible};
@@ -367,6 +368,10 @@ fn in_time(batch: &RecordBatch, time_index: usize) -> Result<(RecordBatch, arrow
 }
 
 impl Operator for SessionAggregate {
+    fn equation(&self) -> Equation {
+        Equation::Keeps
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
         let (plan, gap) = (&self.spec.plan, self.spec.gap_ms);
@@ -385,6 +390,7 @@ impl Operator for SessionAggregate {
         self.raise(ctx.watermark);
         let (rows, times, late) = in_time(&batch, self.spec.time_column)?;
         ctx.metrics.late_rows.add(late);
+        ctx.metrics.kept_rows.add(rows.num_rows());
         self.update(&rows, &times)?;
         self.advance(ctx, out)
     }
