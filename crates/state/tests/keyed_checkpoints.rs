@@ -93,7 +93,12 @@ impl Process {
             let table = TableSnapshot::Keyed(snapshot.clone());
             let runs = self.store.write_runs(self.epoch, OPERATOR, self.subtask(index), &table, TABLE).unwrap();
             let tables = [(TABLE.to_owned(), runs)].into();
-            subtasks.push(SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), tables });
+            subtasks.push(SubtaskEntry {
+                watermark: Timestamp(0),
+                counts: RowCounts::default(),
+                other_inputs: Vec::new(),
+                tables,
+            });
             snapshot.compact(&|| true).unwrap();
         }
         let entry = OperatorEntry { subtasks, ..Default::default() };
@@ -128,6 +133,7 @@ fn publish(store: &CheckpointStore, epoch: Epoch, entry: OperatorEntry) {
         repeats: None,
         attempt: None,
         savepoint: None,
+        books: None,
         finished: false,
         written_at: Timestamp(0),
         operators: [(OPERATOR, entry)].into(),
@@ -260,7 +266,12 @@ fn a_table_that_nobody_has_opened_stays_in_the_checkpoint() {
             tables.insert(name.clone(), store.write_runs(Epoch(2), OPERATOR, subtask, &table, &name).unwrap());
         }
         assert_eq!(tables[TABLE][0].groups, range_of(index, 3));
-        subtasks.push(SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), tables });
+        subtasks.push(SubtaskEntry {
+            watermark: Timestamp(0),
+            counts: RowCounts::default(),
+            other_inputs: Vec::new(),
+            tables,
+        });
     }
     publish(&store, Epoch(2), OperatorEntry { subtasks, ..Default::default() });
     let mut model = BTreeMap::new();
@@ -327,7 +338,12 @@ fn tables_with_a_layer_in_memory_go_on_where_they_were() {
                     let runs = store.write_runs(epoch, OPERATOR, subtask, &table, TABLE).unwrap();
                     table.keyed().unwrap().compact(&|| true).unwrap();
                     let tables = [(TABLE.to_owned(), runs)].into();
-                    SubtaskEntry { watermark: Timestamp(0), counts: RowCounts::default(), tables }
+                    SubtaskEntry {
+                        watermark: Timestamp(0),
+                        counts: RowCounts::default(),
+                        other_inputs: Vec::new(),
+                        tables,
+                    }
                 });
                 publish(&store, epoch, OperatorEntry { subtasks: subtasks.collect(), ..Default::default() });
                 store.collect_garbage(epoch).unwrap();
