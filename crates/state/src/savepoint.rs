@@ -136,7 +136,13 @@ fn not_empty(place: &Path) -> Error {
 pub type Rewrite = Box<dyn Fn(&RecordBatch) -> Result<RecordBatch> + Send + Sync>;
 
 fn runs_of(entry: &OperatorEntry) -> impl Iterator<Item = &RunRef> {
-    entry.subtasks.iter().flat_map(|task| task.tables.values().flatten())
+    let tables = entry.subtasks.iter().flat_map(|task| task.tables.values().flatten());
+    tables.chain(in_flight_of(entry))
+}
+
+/// Those of rows that a barrier has overtaken: they are copied even where state is written anew.
+fn in_flight_of(entry: &OperatorEntry) -> impl Iterator<Item = &RunRef> {
+    entry.in_flight.iter().flat_map(|rows| &rows.batches)
 }
 
 /// A savepoint that was found.
@@ -195,8 +201,10 @@ impl Savepoint {
     ) -> Result<Manifest> {
         let epoch = self.manifest.epoch.max(store.last_epoch()?).next();
         let mut begun = changed(Manifest { epoch, savepoint: None, ..self.manifest.clone() });
-        let copied = begun.operators.iter().filter(|(id, _)| !rewrites.contains_key(id));
-        let copied: Vec<_> = copied.flat_map(|(_, entry)| runs_of(entry)).cloned().collect();
+        let kept = begun.operators.iter().filter(|(id, _)| !rewrites.contains_key(id));
+        let rewritten = begun.operators.iter().filter(|(id, _)| rewrites.contains_key(id));
+        let copied = kept.flat_map(|(_, entry)| runs_of(entry));
+        let copied: Vec<_> = copied.chain(rewritten.flat_map(|(_, entry)| in_flight_of(entry))).cloned().collect();
         let files: BTreeSet<_> = copied.iter().map(|run| run.file.as_str()).collect();
         // Names of this start: the folder may have files of the old ones, from a start that did not come to its end.
         let new_name = |number| format!("{epoch}-{BEGUN}-{number}-{}.arrow", store.attempt());
@@ -207,7 +215,11 @@ impl Savepoint {
         for (id, entry) in &mut begun.operators {
             match rewrites.get(id) {
                 None => entry.runs_mut().for_each(|run| run.file = name(&run.file)),
-                Some(rewrite) => self.rewrite(*id, entry, rewrite, store, epoch)?,
+                Some(rewrite) => {
+                    let in_flight = entry.in_flight.iter_mut().flat_map(|rows| &mut rows.batches);
+                    in_flight.for_each(|run| run.file = name(&run.file));
+                    self.rewrite(*id, entry, rewrite, store, epoch)?;
+                }
             }
         }
         store.publish(&begun)?;
