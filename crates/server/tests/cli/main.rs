@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_machine;
 mod checkpoint;
 mod commands;
+mod delivery;
 mod fixtures;
 #[allow(dead_code, reason = "shared with the proofs, and each uses a part")]
 mod home;
