@@ -3,7 +3,7 @@
 //! The pool allocates nothing: holders say what they hold. A reservation that would pass the limit fails with an error
 //! that names who holds what.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::record_batch::RecordBatch;
@@ -31,7 +31,7 @@ pub struct MemoryPool {
     limit_bytes: u64,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
-    /// Holders that can give memory back.
+    /// Holders that can give memory back, and have wanted more than they were sure of.
     yielding: AtomicU64,
     holders: Mutex<Vec<Weak<Holder>>>,
 }
@@ -42,6 +42,8 @@ struct Holder {
     bytes: AtomicU64,
     /// Whether it can give memory back: by writing to disk.
     yields: bool,
+    /// Whether it has ever wanted more than it was sure of.
+    has_asked: AtomicBool,
 }
 
 impl MemoryPool {
@@ -84,12 +86,12 @@ impl MemoryPool {
     /// As [`MemoryPool::reserve`], for a holder that can do with less memory, and asks [`Reservation::may_hold`] before it
     /// takes more.
     pub fn reserve_yielding(self: &Arc<Self>, name: impl Into<String>) -> Reservation {
-        self.yielding.fetch_add(1, Ordering::Relaxed);
         self.register(name.into(), true)
     }
 
     fn register(self: &Arc<Self>, name: String, yields: bool) -> Reservation {
-        let holder = Arc::new(Holder { name, bytes: AtomicU64::new(0), yields });
+        let (bytes, has_asked) = (AtomicU64::new(0), AtomicBool::new(false));
+        let holder = Arc::new(Holder { name, bytes, yields, has_asked });
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         holders.retain(|holder| holder.strong_count() > 0);
         holders.push(Arc::downgrade(&holder));
@@ -152,13 +154,24 @@ impl Reservation {
         self.pool.peak_bytes.fetch_max(used, Ordering::Relaxed);
     }
 
+    /// What all holders together may hold.
+    pub fn limit_bytes(&self) -> u64 {
+        self.pool.limit_bytes
+    }
+
     /// Whether a holder that can give memory back may take `bytes` in all. Half of the limit is there for whoever comes
-    /// first; beyond it such holders have equal shares, and an eighth stays free for rows on their way.
+    /// first; beyond it those that ask have equal shares, and an eighth stays free for rows on their way.
     pub fn may_hold(&self, bytes: u64) -> bool {
         let limit = self.pool.limit_bytes;
         let used = self.pool.used_bytes().saturating_add(bytes.saturating_sub(self.bytes()));
+        if used <= limit / 2 {
+            return true;
+        }
+        if self.holder.yields && !self.holder.has_asked.swap(true, Ordering::Relaxed) {
+            self.pool.yielding.fetch_add(1, Ordering::Relaxed);
+        }
         let shared = limit - limit / 8;
-        used <= limit / 2 || (used <= shared && bytes <= shared / self.pool.yielding.load(Ordering::Relaxed).max(1))
+        used <= shared && bytes <= shared / self.pool.yielding.load(Ordering::Relaxed).max(1)
     }
 
     fn grow(&self, more: u64) -> Result<()> {
@@ -185,7 +198,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.holder.yields {
+        if self.holder.has_asked.load(Ordering::Relaxed) {
             self.pool.yielding.fetch_sub(1, Ordering::Relaxed);
         }
         self.pool.used_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);

@@ -7,7 +7,7 @@
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
-use crate::key_group::KeyGroup;
+use crate::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use crate::keyed::{KeyedTable, TableSchema};
 
 /// Rows under (bucket, key group): of windows, sessions, Top-N and sort, which keep and forget them by time.
@@ -18,8 +18,23 @@ pub trait BucketTable: Send {
     /// `Internal`, if the lengths differ or a key group isn't this subtask's.
     fn append(&mut self, bucket: i64, groups: &[KeyGroup], rows: &RecordBatch) -> Result<()>;
 
-    /// All rows of a bucket, in no particular order; what was appended in one call stays together.
-    fn scan(&self, bucket: i64) -> Vec<RecordBatch>;
+    /// The rows of a bucket that are of some key groups, in no particular order; what was appended in one call stays
+    /// together.
+    ///
+    /// # Errors
+    /// The disk's, for rows that have left memory.
+    fn scan_groups(&self, bucket: i64, groups: &KeyGroupRange) -> Result<Vec<RecordBatch>>;
+
+    /// All rows of a bucket.
+    ///
+    /// # Errors
+    /// As [`BucketTable::scan_groups`].
+    fn scan(&self, bucket: i64) -> Result<Vec<RecordBatch>> {
+        self.scan_groups(bucket, &(0..KEY_GROUPS))
+    }
+
+    /// How many batches [`BucketTable::scan`] would give.
+    fn batches(&self, bucket: i64) -> usize;
 
     /// The buckets that hold rows, ascending.
     fn buckets(&self) -> Vec<i64>;
@@ -27,8 +42,18 @@ pub trait BucketTable: Send {
     /// Forgets a bucket.
     fn expire(&mut self, bucket: i64);
 
+    /// Forgets the rows of a bucket that are of key groups before `group`.
+    fn expire_before(&mut self, bucket: i64, group: KeyGroup);
+
     /// Bytes held in memory.
     fn bytes(&self) -> usize;
+
+    /// Whether all rows of a bucket are in memory.
+    fn is_in_memory(&self, bucket: i64) -> bool;
+
+    /// The end of the key groups from the first on that a bucket has rows of, as many as hold `bytes_max` bytes together in
+    /// memory or on disk, and one at least.
+    fn groups_within(&self, bucket: i64, bytes_max: u64) -> KeyGroup;
 }
 
 /// The tables of one operator subtask, by name. A name is stored in the checkpoint: it never changes.
@@ -43,5 +68,18 @@ pub trait OperatorState: Send {
     /// `Usage`, if a column's type cannot be kept; `Corrupt`, if what was restored is damaged; the disk's.
     fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
         Err(Error::internal(format!("the {} table '{name}' cannot be kept here", schema.kind.name())))
+    }
+
+    /// Whether there is a disk for what does not fit in memory.
+    fn can_evict(&self) -> bool {
+        false
+    }
+
+    /// Moves what the bucket tables hold in memory onto that disk. It is read back as it is asked for.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn evict(&mut self) -> Result<()> {
+        Ok(())
     }
 }

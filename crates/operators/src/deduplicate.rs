@@ -302,8 +302,12 @@ mod tests {
     fn it_is_the_least_row_of_each_key_however_it_is_run() {
         for seed in 0..40 {
             let mut rng = Rng::seeded(seed);
-            let manners =
-                Manners { batch_rows: [1, 7, 1024][seed as usize % 3], parallelism_max: 4, always_resumed: true };
+            let manners = Manners {
+                batch_rows: [1, 7, 1024][seed as usize % 3],
+                parallelism_max: 4,
+                short_of_memory: true,
+                always_resumed: true,
+            };
             let factory = spec(FirstBy::EventTime(1), None).factory();
             let mut subtasks = Subtasks::new(factory, manners, Rng::seeded(seed + 1000)).unwrap();
             let mut expected: HashMap<Option<String>, (i64, i64)> = HashMap::new();

@@ -15,6 +15,7 @@ mod filter;
 pub mod function;
 mod guard;
 mod late;
+mod pressure;
 mod processing_time;
 mod project;
 mod row_number;

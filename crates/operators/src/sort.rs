@@ -14,7 +14,7 @@
 //! each row once, but for the minute that the watermark is in. What was on its way out at the barrier is kept in the
 //! table "sort_firing".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::Array;
@@ -36,6 +36,7 @@ use ruslo_core::time::Timestamp;
 
 use crate::StateTable;
 use crate::event_time::millis;
+use crate::pressure::{Holding, account};
 
 /// Rows that wait, by the minute of their time. Stored in checkpoints.
 const TABLE: &str = "sort";
@@ -172,8 +173,8 @@ pub(crate) struct EventTimeSort {
     runs: Vec<Run>,
     /// Buckets of the table that have been read into `runs`: a part of each may be out.
     read: BTreeSet<i64>,
-    /// Buckets of the table that have not.
-    unread: BTreeSet<i64>,
+    /// Buckets of the table that have not, each with a time that no row of it is before.
+    unread: BTreeMap<i64, i64>,
     /// Where the watermark is.
     target: i64,
     firing: Option<RecordBatch>,
@@ -182,7 +183,7 @@ pub(crate) struct EventTimeSort {
 
 impl EventTimeSort {
     pub(crate) fn new(spec: EventTimeSortSpec) -> Self {
-        let (runs, read, unread) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (runs, read, unread) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         Self { spec, runs, read, unread, target: i64::MIN, firing: None, runs_bytes: 0 }
     }
 
@@ -239,16 +240,16 @@ impl EventTimeSort {
         }
     }
 
-    fn accounted(&self, ctx: &mut OperatorContext<'_>, progress: Progress) -> Result<Progress> {
-        let firing = self.firing.as_ref().map_or(0, batch_bytes);
-        let bytes = self.runs_bytes + firing + ctx.state.buckets(TABLE).bytes() + ctx.state.buckets(FIRING).bytes();
-        ctx.memory.resize(bytes as u64).map_err(too_much)?;
+    fn accounted(&mut self, ctx: &mut OperatorContext<'_>, progress: Progress) -> Result<Progress> {
+        account(self, ctx).map_err(too_much)?;
         Ok(progress)
     }
 
     /// The first bucket that has a row that the watermark has come to, as far as that can be told without reading it.
     fn next_bucket(&self) -> Option<i64> {
-        let unread = self.unread.first().copied().filter(|bucket| *bucket <= self.target);
+        // Later buckets have later rows.
+        let unread =
+            self.unread.first_key_value().filter(|(_, first)| **first <= self.target).map(|(bucket, _)| *bucket);
         let head = self.runs.iter().filter_map(|run| run.times.first().copied()).min();
         let head = head.filter(|head| *head <= self.target);
         unread.into_iter().chain(head.map(bucket_of)).min()
@@ -256,8 +257,8 @@ impl EventTimeSort {
 
     /// Takes what the watermark has come to of one bucket, and nothing is before.
     fn fire(&mut self, bucket: i64, state: &mut dyn OperatorState) -> Result<()> {
-        if self.unread.remove(&bucket) {
-            let rows = concat_batches(&self.spec.schema, &state.buckets(TABLE).scan(bucket))?;
+        if self.unread.remove(&bucket).is_some() {
+            let rows = concat_batches(&self.spec.schema, &state.buckets(TABLE).scan(bucket)?)?;
             self.add(self.spec.run(&rows)?);
             self.read.insert(bucket);
         }
@@ -283,6 +284,11 @@ impl EventTimeSort {
         if let Some(rows) = &self.firing {
             firing.append(0, &self.spec.groups(rows, group)?, rows)?;
         }
+        self.put_runs_away(state, group)
+    }
+
+    /// Moves the rows that wait in memory into the table, which then has all that is not out but for what is on its way.
+    fn put_runs_away(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
         for bucket in std::mem::take(&mut self.read) {
             state.buckets(TABLE).expire(bucket);
         }
@@ -294,11 +300,26 @@ impl EventTimeSort {
                     return Err(Error::internal("a row is in no bucket"));
                 };
                 state.buckets(TABLE).append(bucket, &self.spec.groups(&rows, group)?, &rows)?;
-                self.unread.insert(bucket);
+                let first_before = self.unread.entry(bucket).or_insert(first);
+                *first_before = first.min(*first_before);
             }
         }
         Ok(())
     }
+}
+
+impl Holding for EventTimeSort {
+    fn held_bytes(&self, ctx: &mut OperatorContext<'_>) -> usize {
+        let firing = self.firing.as_ref().map_or(0, batch_bytes);
+        self.runs_bytes + firing + ctx.state.buckets(TABLE).bytes() + ctx.state.buckets(FIRING).bytes()
+    }
+
+    fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        let group = ctx.subtask.key_groups().start;
+        self.put_runs_away(ctx.state, group)
+    }
+
+    fn look_again(&mut self, _: &mut OperatorContext<'_>) {}
 }
 
 /// Says what can be done about rows that are too many to wait in memory.
@@ -322,9 +343,9 @@ impl Operator for EventTimeSort {
     }
 
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        self.unread = ctx.state.buckets(TABLE).buckets().into_iter().collect();
+        self.unread = ctx.state.buckets(TABLE).buckets().into_iter().map(|bucket| (bucket, bucket)).collect();
         self.target = ctx.watermark.millis();
-        let firing = concat_batches(&self.spec.schema, &ctx.state.buckets(FIRING).scan(0))?;
+        let firing = concat_batches(&self.spec.schema, &ctx.state.buckets(FIRING).scan(0)?)?;
         self.firing = (firing.num_rows() > 0).then_some(self.spec.sorted(&firing)?);
         self.accounted(ctx, Progress::Done).map(drop)
     }

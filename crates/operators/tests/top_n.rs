@@ -116,7 +116,7 @@ impl Case {
 /// What comes out of the operator, in order.
 fn run(case: &Case, rng: Rng) -> Vec<(Row, i64)> {
     let parallelism_max = if case.keyed { 3 } else { 1 };
-    let manners = Manners { batch_rows: case.rows_out, parallelism_max, always_resumed: true };
+    let manners = Manners { batch_rows: case.rows_out, parallelism_max, short_of_memory: true, always_resumed: true };
     let mut subtasks = Subtasks::new(case.spec().factory(), manners, rng).unwrap();
     let mut left = case.rows.as_slice();
     while !left.is_empty() {

@@ -240,7 +240,8 @@ fn outcome(rows: &[Row]) -> Outcome {
 
 /// What comes out of the operator, and how many rows are late.
 fn run(case: &Case, rng: Rng) -> (BTreeMap<Key, Outcome>, u64) {
-    let manners = Manners { batch_rows: case.rows_out, parallelism_max: 3, always_resumed: false };
+    let manners =
+        Manners { batch_rows: case.rows_out, parallelism_max: 3, short_of_memory: true, always_resumed: false };
     let mut subtasks = Subtasks::new(spec(case).factory(), manners, rng).unwrap();
     let assigner = assigner(case.delay);
     let mut marks = vec![SplitWatermark::START; case.splits.len()];

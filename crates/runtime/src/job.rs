@@ -639,7 +639,7 @@ impl<'a> Builder<'a> {
                 memory: Arc::clone(&self.pool),
             }),
             watermark: if self.has_idleness() { restore.promised_of(subtask) } else { restore.watermark() },
-            memory: self.pool.reserve(format!("'{}' #{}", node.name, subtask.index)),
+            memory: self.pool.reserve_yielding(format!("'{}' #{}", node.name, subtask.index)),
             metrics,
             latency: self.latencies.get(index).and_then(|of| of.get(subtask.index)).cloned().unwrap_or_default(),
         }))

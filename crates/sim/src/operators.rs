@@ -66,7 +66,7 @@ impl Operator for Pass {
     }
 
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        self.held = ctx.state.buckets(TABLE).scan(BUCKET).into();
+        self.held = ctx.state.buckets(TABLE).scan(BUCKET)?.into();
         Ok(())
     }
 

@@ -88,7 +88,7 @@ fn forget_ranks(state: &mut dyn OperatorState) -> Result<()> {
 fn change_rows(state: &mut dyn OperatorState, change: impl Fn(Vec<RecordBatch>) -> Vec<RecordBatch>) -> Result<()> {
     let table = state.buckets("rows");
     for bucket in table.buckets() {
-        let batches = change(table.scan(bucket));
+        let batches = change(table.scan(bucket)?);
         table.expire(bucket);
         for batch in batches {
             let groups = key_groups(&[Arc::clone(batch.column(column::KEY))], batch.num_rows())?;

@@ -8,6 +8,7 @@
 //! The formats are specified in `docs/design/checkpoint-format.md` and `docs/design/keyed-state.md`.
 
 pub mod books;
+mod evicted;
 pub mod keyed;
 pub mod manifest;
 pub mod resident;

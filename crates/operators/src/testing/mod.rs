@@ -12,7 +12,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use ruslo_core::keyed::{KeyedTable, TableSchema};
-use ruslo_core::memory::{MemoryPool, Reservation};
+use ruslo_core::memory::{MemoryPool, Reservation, batch_bytes};
 use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::operator::{Operator, OperatorContext, Output, Progress, Subtask};
 use ruslo_core::sink::Committable;
@@ -40,6 +40,8 @@ pub struct TestContext {
     pub metrics: OperatorMetrics,
     environment: Environment,
     committables: Vec<Committable>,
+    /// What fills the pool.
+    others: Option<Reservation>,
 }
 
 impl TestContext {
@@ -62,7 +64,21 @@ impl TestContext {
             metrics: OperatorMetrics::default(),
             environment: Environment::local(),
             committables: Vec::new(),
+            others: None,
         }
+    }
+
+    /// Leaves so little memory that what can leave it has to, and enough for the rest.
+    ///
+    /// # Errors
+    /// None.
+    pub fn fill_memory(&mut self) -> Result<()> {
+        self.pool = MemoryPool::new(1 << 40);
+        let others = self.pool.reserve("others");
+        others.resize((1 << 40) - (1 << 36))?;
+        self.others = Some(others);
+        self.memory = self.pool.reserve_yielding("operator under test");
+        Ok(())
     }
 
     /// What a call gets.
@@ -128,6 +144,8 @@ pub struct MemoryState {
     keyed: BTreeMap<&'static str, MemoryKeyed>,
     /// All of them, if none.
     owned: Option<KeyGroupRange>,
+    /// Whether rows may leave memory. They stay where they are, but are not counted.
+    has_disk: bool,
 }
 
 impl MemoryState {
@@ -136,7 +154,13 @@ impl MemoryState {
     pub fn restricted(&self, range: KeyGroupRange) -> Self {
         let tables = self.tables.iter().map(|(name, table)| (*name, table.restricted(&range)));
         let keyed = self.keyed.iter().map(|(name, table)| (*name, table.restricted(&range)));
-        Self { tables: tables.collect(), keyed: keyed.collect(), owned: Some(range.clone()) }
+        Self { tables: tables.collect(), keyed: keyed.collect(), owned: Some(range.clone()), has_disk: self.has_disk }
+    }
+
+    /// As if there was a disk for what does not fit in memory.
+    #[must_use]
+    pub fn with_disk(self) -> Self {
+        Self { has_disk: true, ..self }
     }
 
     /// Both together.
@@ -160,6 +184,17 @@ impl MemoryState {
 impl OperatorState for MemoryState {
     fn buckets(&mut self, name: &'static str) -> &mut dyn BucketTable {
         self.tables.entry(name).or_default()
+    }
+
+    fn can_evict(&self) -> bool {
+        self.has_disk
+    }
+
+    fn evict(&mut self) -> Result<()> {
+        for table in self.tables.values_mut() {
+            table.evicted = table.buckets.iter().map(|(bucket, appended)| (*bucket, appended.len())).collect();
+        }
+        Ok(())
     }
 
     fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
@@ -210,17 +245,19 @@ impl Clone for MemoryKeyed {
 struct MemoryTable {
     owned: KeyGroupRange,
     buckets: BTreeMap<i64, Vec<(Vec<KeyGroup>, RecordBatch)>>,
+    /// How many batches of each bucket, from the first on, have left memory.
+    evicted: BTreeMap<i64, usize>,
 }
 
 impl Default for MemoryTable {
     fn default() -> Self {
-        Self { owned: 0..KEY_GROUPS, buckets: BTreeMap::new() }
+        Self { owned: 0..KEY_GROUPS, buckets: BTreeMap::new(), evicted: BTreeMap::new() }
     }
 }
 
 impl MemoryTable {
     fn restricted(&self, range: &KeyGroupRange) -> Self {
-        let mut part = Self { owned: range.clone(), buckets: BTreeMap::new() };
+        let mut part = Self { owned: range.clone(), ..Self::default() };
         for (bucket, appended) in &self.buckets {
             let kept: Vec<_> = appended.iter().filter_map(|(groups, rows)| restrict(groups, rows, range)).collect();
             if !kept.is_empty() {
@@ -251,8 +288,36 @@ impl BucketTable for MemoryTable {
         Ok(())
     }
 
-    fn scan(&self, bucket: i64) -> Vec<RecordBatch> {
-        self.buckets.get(&bucket).into_iter().flatten().map(|(_, rows)| rows.clone()).collect()
+    fn scan_groups(&self, bucket: i64, range: &KeyGroupRange) -> Result<Vec<RecordBatch>> {
+        let appended = self.buckets.get(&bucket).into_iter().flatten();
+        Ok(appended.filter_map(|(groups, rows)| Some(restrict(groups, rows, range)?.1)).collect())
+    }
+
+    fn batches(&self, bucket: i64) -> usize {
+        self.buckets.get(&bucket).map_or(0, Vec::len)
+    }
+
+    fn expire_before(&mut self, bucket: i64, group: KeyGroup) {
+        let Some(appended) = self.buckets.get_mut(&bucket) else { return };
+        let cut = |(groups, rows): &(Vec<KeyGroup>, RecordBatch)| restrict(groups, rows, &(group..KEY_GROUPS));
+        let evicted = self.evicted.remove(&bucket).unwrap_or(0);
+        let gone = appended.iter().take(evicted).filter(|batch| cut(batch).is_none()).count();
+        *appended = appended.iter().filter_map(cut).collect();
+        if appended.is_empty() {
+            self.buckets.remove(&bucket);
+        } else {
+            self.evicted.insert(bucket, evicted - gone);
+        }
+    }
+
+    fn is_in_memory(&self, bucket: i64) -> bool {
+        self.evicted.get(&bucket).is_none_or(|batches| *batches == 0)
+    }
+
+    fn groups_within(&self, bucket: i64, bytes_max: u64) -> KeyGroup {
+        let bytes: usize = self.buckets.get(&bucket).into_iter().flatten().map(|(_, rows)| batch_bytes(rows)).sum();
+        let groups = self.buckets.get(&bucket).into_iter().flatten().flat_map(|(groups, _)| groups.iter().copied());
+        if bytes as u64 <= bytes_max { KEY_GROUPS } else { groups.min().map_or(KEY_GROUPS, |first| first + 1) }
     }
 
     fn buckets(&self) -> Vec<i64> {
@@ -261,9 +326,14 @@ impl BucketTable for MemoryTable {
 
     fn expire(&mut self, bucket: i64) {
         self.buckets.remove(&bucket);
+        self.evicted.remove(&bucket);
     }
 
     fn bytes(&self) -> usize {
-        self.buckets.values().flatten().map(|(_, rows)| ruslo_core::memory::batch_bytes(rows)).sum()
+        let in_memory = self
+            .buckets
+            .iter()
+            .flat_map(|(bucket, appended)| appended.iter().skip(self.evicted.get(bucket).copied().unwrap_or(0)));
+        in_memory.map(|(_, rows)| batch_bytes(rows)).sum()
     }
 }

@@ -24,6 +24,8 @@ pub struct Manners {
     pub batch_rows: usize,
     /// How many there are at most; how many, is drawn at every start.
     pub parallelism_max: usize,
+    /// Whether memory is short, half of the time: what can leave it has to.
+    pub short_of_memory: bool,
     /// Whether a restored operator is always resumed before anything else, as the runtime does it. If not, it must find
     /// what was pending by itself, half of the time.
     pub always_resumed: bool,
@@ -77,8 +79,13 @@ impl Subtasks {
     /// Starts at a random parallelism from `state`.
     fn start(&mut self, state: &MemoryState) -> Result<()> {
         let parallelism = 1 + self.rng.below(self.manners.parallelism_max);
+        let is_short = self.manners.short_of_memory && self.rng.one_in(2);
         let start = |index| {
-            let mut test = TestContext::with_state(Subtask { index, parallelism }, state.clone());
+            let state = if is_short { state.clone().with_disk() } else { state.clone() };
+            let mut test = TestContext::with_state(Subtask { index, parallelism }, state);
+            if is_short {
+                test.fill_memory()?;
+            }
             test.batch_rows = self.manners.batch_rows;
             test.watermark = self.watermark;
             let mut operator = self.factory.create()?;

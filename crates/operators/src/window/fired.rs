@@ -38,11 +38,11 @@ impl Fired {
     }
 
     /// Reads the cursor of the key groups `owned` from restored state.
-    pub(super) fn open(&mut self, owned: KeyGroupRange, state: &mut dyn OperatorState) {
+    pub(super) fn open(&mut self, owned: KeyGroupRange, state: &mut dyn OperatorState) -> Result<()> {
         let table = state.buckets(TABLE);
         let mut cursors = vec![i64::MIN; usize::from(owned.end.saturating_sub(owned.start))];
         for end in table.buckets() {
-            for group in table.scan(end).iter().flat_map(key_groups_of) {
+            for group in table.scan(end)?.iter().flat_map(key_groups_of) {
                 if let Some(cursor) = cursors.get_mut(usize::from(group.saturating_sub(owned.start))) {
                     *cursor = end;
                 }
@@ -51,6 +51,7 @@ impl Fired {
         self.owned = owned;
         self.last = cursors.iter().copied().min().unwrap_or(i64::MIN);
         self.ahead = if cursors.iter().all(|cursor| *cursor == self.last) { Vec::new() } else { cursors };
+        Ok(())
     }
 
     /// The end of the last window that has fired for all key groups; `i64::MIN` before the first.
@@ -124,8 +125,8 @@ mod tests {
     fn the_cursor_survives_and_parts_with_the_key_groups() {
         let (mut low, mut high) = (Fired::new(), Fired::new());
         let (mut low_state, mut high_state) = (MemoryState::default(), MemoryState::default());
-        low.open(0..64, &mut low_state);
-        high.open(64..128, &mut high_state);
+        low.open(0..64, &mut low_state).unwrap();
+        high.open(64..128, &mut high_state).unwrap();
         low.advance(10);
         low.store(None, &mut low_state).unwrap();
         high.advance(10);
@@ -134,12 +135,12 @@ mod tests {
 
         let mut joined = low_state.joined(&high_state);
         let mut all = Fired::new();
-        all.open(0..128, &mut joined);
+        all.open(0..128, &mut joined).unwrap();
         assert_eq!(all.last(), 10);
         assert_eq!((all.ahead[63], all.ahead[64]), (10, 20));
         all.store(Some(15), &mut joined).unwrap();
         let mut again = Fired::new();
-        again.open(0..128, &mut joined);
+        again.open(0..128, &mut joined).unwrap();
         assert_eq!((again.ahead[63], again.ahead[64]), (15, 20));
         all.advance(20);
         assert!(all.ahead.is_empty());
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn a_snapshot_of_a_half_fired_window_is_corrected_by_the_next_one() {
         let (mut fired, mut state) = (Fired::new(), MemoryState::default());
-        fired.open(0..2, &mut state);
+        fired.open(0..2, &mut state).unwrap();
         fired.store(Some(10), &mut state).unwrap();
         fired.advance(10);
         fired.store(None, &mut state).unwrap();

@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
+use ruslo_core::memory::batch_bytes;
 use ruslo_core::state::OperatorState;
 
 use super::groups::{GroupPlan, GroupSet};
@@ -27,29 +28,35 @@ pub(super) struct PartlyLate {
     plan: Arc<GroupPlan>,
     /// By slice, then by first window; the same rows as in state.
     parts: BTreeMap<SliceKey, Vec<RecordBatch>>,
-    bytes: usize,
+    /// Bytes that the state table holds in memory.
+    stored_bytes: usize,
 }
 
 impl PartlyLate {
     pub(super) fn new(plan: Arc<GroupPlan>) -> Self {
-        Self { plan, parts: BTreeMap::new(), bytes: 0 }
+        Self { plan, parts: BTreeMap::new(), stored_bytes: 0 }
     }
 
     /// Reads what was restored.
     pub(super) fn open(&mut self, state: &mut dyn OperatorState) -> Result<()> {
         let table = state.buckets(TABLE);
         for end in table.buckets() {
-            for stored in table.scan(end) {
+            for stored in table.scan(end)? {
                 let (from, part) = without_from(stored)?;
                 self.parts.entry(SliceKey { end, from }).or_default().push(part);
             }
         }
-        self.bytes = table.bytes();
+        self.stored_bytes = table.bytes();
         Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.stored_bytes + self.parts.values().flatten().map(batch_bytes).sum::<usize>()
+    }
+
+    /// Notes what the table holds in memory now.
+    pub(super) fn look_again(&mut self, state: &mut dyn OperatorState) {
+        self.stored_bytes = state.buckets(TABLE).bytes();
     }
 
     /// The slices that have such rows, each with its first windows.
@@ -81,7 +88,7 @@ impl PartlyLate {
     fn append(&mut self, key: SliceKey, sealed: RecordBatch, state: &mut dyn OperatorState) -> Result<()> {
         let table = state.buckets(TABLE);
         table.append(key.end, &self.plan.key_groups(&sealed)?, &with_from(&sealed, key.from)?)?;
-        self.bytes = table.bytes();
+        self.stored_bytes = table.bytes();
         self.parts.entry(key).or_default().push(sealed);
         Ok(())
     }
@@ -104,7 +111,7 @@ impl PartlyLate {
         self.parts.retain(|key, _| key.end != end);
         let table = state.buckets(TABLE);
         table.expire(end);
-        self.bytes = table.bytes();
+        self.stored_bytes = table.bytes();
     }
 }
 
@@ -166,7 +173,7 @@ mod tests {
                 late.seal(SliceKey { end, from }, groups(&plan(), 0..2), &mut state).unwrap();
             }
         }
-        assert!(state.buckets(TABLE).scan(10).len() <= 2 * BATCHES_MAX);
+        assert!(state.buckets(TABLE).batches(10) <= 2 * BATCHES_MAX);
         let mut restored = PartlyLate::new(plan());
         restored.open(&mut state).unwrap();
         for late in [&late, &restored] {

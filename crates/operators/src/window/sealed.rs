@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::Result;
+use ruslo_core::key_group::KeyGroup;
 use ruslo_core::state::{BucketTable, OperatorState};
 
 use super::groups::{GroupPlan, GroupSet};
@@ -36,7 +37,7 @@ impl SealedWindows {
     /// Reads the books from restored state.
     pub(super) fn open(&mut self, state: &mut dyn OperatorState) {
         let table = state.buckets(TABLE);
-        self.batches = table.buckets().into_iter().map(|end| (end, table.scan(end).len())).collect();
+        self.batches = table.buckets().into_iter().map(|end| (end, table.batches(end))).collect();
         self.bytes = table.bytes();
     }
 
@@ -51,10 +52,14 @@ impl SealedWindows {
     }
 
     /// The sealed batches that end in `(start, end]`; they stay.
-    pub(super) fn parts(&self, start: i64, end: i64, state: &mut dyn OperatorState) -> Vec<RecordBatch> {
+    pub(super) fn parts(&self, start: i64, end: i64, state: &mut dyn OperatorState) -> Result<Vec<RecordBatch>> {
         let table = state.buckets(TABLE);
         let ends = self.batches.range(start.saturating_add(1)..=end).map(|(end, _)| *end);
-        ends.flat_map(|end| table.scan(end)).collect()
+        let mut parts = Vec::new();
+        for end in ends {
+            parts.extend(table.scan(end)?);
+        }
+        Ok(parts)
     }
 
     /// State forgets the sealed batches of a window.
@@ -71,23 +76,55 @@ impl SealedWindows {
         self.bytes
     }
 
-    /// The sealed batches of a window; state forgets them.
-    pub(super) fn take(&mut self, end: i64, state: &mut dyn OperatorState) -> Vec<RecordBatch> {
-        if self.batches.remove(&end).is_none() {
-            return Vec::new();
+    /// The sealed batches of a window cut to the key groups before `group`; state forgets these.
+    pub(super) fn take_before(
+        &mut self,
+        end: i64,
+        group: KeyGroup,
+        state: &mut dyn OperatorState,
+    ) -> Result<Vec<RecordBatch>> {
+        if !self.batches.contains_key(&end) {
+            return Ok(Vec::new());
         }
         let table = state.buckets(TABLE);
-        let parts = table.scan(end);
-        table.expire(end);
-        self.bytes = table.bytes();
-        parts
+        let parts = table.scan_groups(end, &(0..group))?;
+        self.forget_before(end, group, state);
+        Ok(parts)
     }
 
-    /// Seals groups into a window; if it has many batches already, they become one.
-    pub(super) fn seal(&mut self, end: i64, mut groups: GroupSet, state: &mut dyn OperatorState) -> Result<()> {
+    /// State forgets what a window has of the key groups before `group`.
+    pub(super) fn forget_before(&mut self, end: i64, group: KeyGroup, state: &mut dyn OperatorState) {
         let table = state.buckets(TABLE);
-        if self.batches.get(&end).is_some_and(|batches| *batches >= BATCHES_MIN) {
-            let parts = table.scan(end);
+        table.expire_before(end, group);
+        self.bytes = table.bytes();
+        match table.batches(end) {
+            0 => self.batches.remove(&end),
+            left => self.batches.insert(end, left),
+        };
+    }
+
+    /// The end of the first key groups of a window whose batches hold `bytes_max` bytes together.
+    pub(super) fn groups_within(&self, end: i64, bytes_max: u64, state: &mut dyn OperatorState) -> KeyGroup {
+        state.buckets(TABLE).groups_within(end, bytes_max)
+    }
+
+    /// Notes what the table holds in memory now.
+    pub(super) fn look_again(&mut self, state: &mut dyn OperatorState) {
+        self.bytes = state.buckets(TABLE).bytes();
+    }
+
+    /// Seals groups into a window as they are: there is no memory to merge them with others.
+    pub(super) fn put_away(&mut self, end: i64, groups: GroupSet, state: &mut dyn OperatorState) -> Result<()> {
+        self.append(end, &groups.seal()?, state.buckets(TABLE))
+    }
+
+    /// Seals groups into a window; if it has many batches already, they become one. Not while it has some on disk: they
+    /// might not fit in memory together.
+    pub(super) fn seal(&mut self, end: i64, mut groups: GroupSet, state: &mut dyn OperatorState) -> Result<()> {
+        let can_merge = !state.can_evict() || state.buckets(TABLE).is_in_memory(end);
+        let table = state.buckets(TABLE);
+        if can_merge && self.batches.get(&end).is_some_and(|batches| *batches >= BATCHES_MIN) {
+            let parts = table.scan(end)?;
             if is_worth_merging(&parts, groups.len()) {
                 parts.iter().try_for_each(|part| groups.merge(part))?;
                 table.expire(end);
@@ -97,11 +134,16 @@ impl SealedWindows {
         self.append(end, &groups.seal()?, table)
     }
 
-    /// Makes `parts` all that a window holds.
-    pub(super) fn replace(&mut self, end: i64, parts: &[RecordBatch], state: &mut dyn OperatorState) -> Result<()> {
+    /// Makes `parts` all that a window holds of the key groups before `group`.
+    pub(super) fn replace_before(
+        &mut self,
+        end: i64,
+        group: KeyGroup,
+        parts: &[RecordBatch],
+        state: &mut dyn OperatorState,
+    ) -> Result<()> {
+        self.forget_before(end, group, state);
         let table = state.buckets(TABLE);
-        table.expire(end);
-        self.batches.remove(&end);
         parts.iter().try_for_each(|part| self.append(end, part, table))
     }
 
@@ -130,6 +172,8 @@ mod tests {
     use datafusion::physical_expr::aggregate::AggregateExprBuilder;
     use datafusion::physical_expr::expressions::col;
 
+    use ruslo_core::key_group::KEY_GROUPS;
+
     use super::*;
     use crate::expression::NamedExpr;
     use crate::testing::MemoryState;
@@ -153,7 +197,7 @@ mod tests {
     /// The groups and the rows that all batches of window 10 come to.
     fn total(sealed: &mut SealedWindows, state: &mut MemoryState) -> (usize, i64) {
         let mut merged = GroupSet::new(&sealed.plan).unwrap();
-        sealed.take(10, state).iter().for_each(|part| merged.merge(part).unwrap());
+        sealed.take_before(10, KEY_GROUPS, state).unwrap().iter().for_each(|part| merged.merge(part).unwrap());
         let groups = merged.len();
         let columns = merged.results().unwrap();
         (groups, columns[1].as_primitive::<Int64Type>().values().iter().sum())
@@ -166,7 +210,7 @@ mod tests {
         let mut rewritten = 0;
         for checkpoint in 0..300 {
             sealed.seal(10, groups(&sealed.plan, checkpoint..checkpoint + 2), &mut state).unwrap();
-            let batches = state.buckets(TABLE).scan(10).len();
+            let batches = state.buckets(TABLE).batches(10);
             assert_eq!(sealed.batches[&10], batches);
             assert!(batches <= BATCHES_MAX);
             rewritten += usize::from(batches == 1);
@@ -180,7 +224,7 @@ mod tests {
         let (mut sealed, mut state) = (SealedWindows::new(plan()), MemoryState::default());
         for _ in 0..100 {
             sealed.seal(10, groups(&sealed.plan, 0..2), &mut state).unwrap();
-            assert!(state.buckets(TABLE).scan(10).len() <= BATCHES_MIN);
+            assert!(state.buckets(TABLE).batches(10) <= BATCHES_MIN);
         }
         assert_eq!(total(&mut sealed, &mut state), (2, 200));
         assert_eq!((sealed.first_end(), sealed.bytes()), (None, 0));
@@ -203,7 +247,7 @@ mod tests {
         let (mut sealed, mut state) = (SealedWindows::new(plan()), MemoryState::default());
         sealed.seal(10, groups(&sealed.plan, 0..9), &mut state).unwrap();
         let left = groups(&sealed.plan, 5..7).seal().unwrap();
-        sealed.replace(10, &[left], &mut state).unwrap();
+        sealed.replace_before(10, KEY_GROUPS, &[left], &mut state).unwrap();
         assert_eq!(total(&mut sealed, &mut state), (2, 2));
     }
 }

@@ -39,6 +39,7 @@ use super::sealed::SealedWindows;
 use super::shape::is_complete;
 use super::spec::WindowAggregateSpec;
 use super::tumble::emit_together;
+use crate::pressure::{Holding, account};
 
 /// The state table of windows that are half out: a bucket is a window's end. Stored in checkpoints.
 const FIRING: &str = "firing";
@@ -167,7 +168,7 @@ impl SlicedAggregate {
             if done { self.finish(firing, ctx.state) } else { self.firing = Some(firing) }
         }
         emit_together(&batches, out)?;
-        self.account(ctx)?;
+        account(self, ctx)?;
         let done = self.firing.is_none() && self.half_out.is_empty() && self.due().is_none();
         Ok(if done { Progress::Done } else { Progress::More })
     }
@@ -177,7 +178,7 @@ impl SlicedAggregate {
             return Ok(Some(firing));
         }
         if let Some(end) = self.half_out.first().copied() {
-            let parts = ctx.state.buckets(FIRING).scan(end);
+            let parts = ctx.state.buckets(FIRING).scan(end)?;
             return Ok(Some(Firing::of_stored(end, GroupSet::new(&self.spec.plan)?, parts)));
         }
         let Some(end) = self.due() else { return Ok(None) };
@@ -186,9 +187,11 @@ impl SlicedAggregate {
         let before = self.continued.take().filter(|before| start < before.through && before.through < end);
         let through = before.as_ref().map_or(start, |before| before.through);
         let late = self.partly_late.parts(start, through, end);
-        let parts = self.sealed.parts(through, end, ctx.state).into_iter().chain(late);
+        let parts = self.sealed.parts(through, end, ctx.state)?.into_iter().chain(late);
         let parts = parts.map(|part| self.fired.due(end, part, &self.spec.plan)).collect::<Result<_>>()?;
-        let firing = Firing::of_stored(end, GroupSet::new(&self.spec.plan)?, parts);
+        let groups = GroupSet::new(&self.spec.plan)?;
+        // What is on disk is held by the firing alone.
+        let firing = if self.sealed.bytes() > 0 { Firing::of_stored } else { Firing::new }(end, groups, parts);
         Ok(Some(firing.continuing(before.map(|before| before.groups), self.is_continued(end))))
     }
 
@@ -224,14 +227,6 @@ impl SlicedAggregate {
         late.into_iter().for_each(|slice| self.partly_late.expire(slice, state));
     }
 
-    fn account(&self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        let firing = self.firing.as_ref().map_or(0, Firing::bytes) + ctx.state.buckets(FIRING).bytes();
-        let continued = self.continued.as_ref().map_or(0, |continued| continued.bytes);
-        let held = self.open_bytes + self.sealed.bytes() + self.partly_late.bytes();
-        let bytes = (held + firing + continued) as u64;
-        if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
-    }
-
     /// Stores what a window that is half out still has to emit; gives its end.
     fn store_firing(&self, state: &mut dyn OperatorState) -> Result<Option<i64>> {
         let Some((end, rest)) = self.firing.as_ref().and_then(|firing| Some((firing.end, firing.rest()?))) else {
@@ -245,6 +240,33 @@ impl SlicedAggregate {
     }
 }
 
+impl Holding for SlicedAggregate {
+    fn held_bytes(&self, ctx: &mut OperatorContext<'_>) -> usize {
+        let firing = self.firing.as_ref().map_or(0, Firing::bytes) + ctx.state.buckets(FIRING).bytes();
+        let continued = self.continued.as_ref().map_or(0, |continued| continued.bytes);
+        self.open_bytes + self.sealed.bytes() + self.partly_late.bytes() + firing + continued
+    }
+
+    fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        // What CUMULATE goes on from can be merged again.
+        self.continued = None;
+        for (key, slice) in std::mem::take(&mut self.open) {
+            self.open_bytes -= slice.bytes;
+            if key.from == key.end {
+                self.sealed.put_away(key.end, slice.groups, ctx.state)?;
+            } else {
+                self.partly_late.seal(key, slice.groups, ctx.state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_again(&mut self, ctx: &mut OperatorContext<'_>) {
+        self.sealed.look_again(ctx.state);
+        self.partly_late.look_again(ctx.state);
+    }
+}
+
 impl Operator for SlicedAggregate {
     fn equation(&self) -> Equation {
         Equation::Keeps
@@ -254,10 +276,10 @@ impl Operator for SlicedAggregate {
         self.raise(ctx.watermark);
         self.sealed.open(ctx.state);
         self.partly_late.open(ctx.state)?;
-        self.fired.open(ctx.subtask.key_groups(), ctx.state);
+        self.fired.open(ctx.subtask.key_groups(), ctx.state)?;
         self.half_out = ctx.state.buckets(FIRING).buckets();
         self.expire(self.fired.last(), ctx.state);
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_batch(
@@ -296,7 +318,7 @@ impl Operator for SlicedAggregate {
         self.seal(i64::MAX, ctx.state)?;
         let half_out = self.store_firing(ctx.state)?;
         self.fired.store(half_out, ctx.state)?;
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_end(

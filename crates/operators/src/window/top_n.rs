@@ -30,6 +30,7 @@ use super::clock::WindowClock;
 use super::partition::time_column;
 use super::ranking::{Ranked, Ranking};
 use crate::StateTable;
+use crate::pressure::{Holding, account};
 
 /// The state table. Stored in checkpoints: the rows' columns, then their rank.
 const TABLE: &str = "rows";
@@ -227,7 +228,7 @@ impl WindowTopN {
                 self.firing = Some(Firing { bytes: batch_bytes(&left), left, ..firing });
             } else {
                 // What a snapshot put back meanwhile goes.
-                self.take_stored(firing.end, ctx.state);
+                self.take_stored(firing.end, ctx.state)?;
             }
             // A window without many rows is work, too.
             budget -= rows.clamp(1, budget);
@@ -235,7 +236,7 @@ impl WindowTopN {
         if !pieces.is_empty() {
             out.emit(concat_batches(&self.spec.schema, &pieces)?);
         }
-        self.account(ctx)?;
+        account(self, ctx)?;
         let done = self.firing.is_none() && self.due().is_none();
         Ok(if done { Progress::Done } else { Progress::More })
     }
@@ -247,7 +248,7 @@ impl WindowTopN {
         let Some(end) = self.due() else { return Ok(None) };
         let rows = self.open.remove(&end).unwrap_or_default();
         self.open_bytes -= rows.bytes;
-        let stored = self.take_stored(end, ctx.state);
+        let stored = self.take_stored(end, ctx.state)?;
         let left = self.results(rows.batches, &stored)?;
         Ok(Some(Firing { end, bytes: batch_bytes(&left), left }))
     }
@@ -274,22 +275,22 @@ impl WindowTopN {
     }
 
     /// The stored rows of a window; state forgets them.
-    fn take_stored(&mut self, end: i64, state: &mut dyn OperatorState) -> Vec<RecordBatch> {
+    fn take_stored(&mut self, end: i64, state: &mut dyn OperatorState) -> Result<Vec<RecordBatch>> {
         if self.stored.remove(&end).is_none() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let table = state.buckets(TABLE);
-        let batches = table.scan(end);
+        let batches = table.scan(end)?;
         table.expire(end);
         self.stored_bytes = table.bytes();
-        batches
+        Ok(batches)
     }
 
     /// Moves the rows of an open window into state; if it has many batches there, they become one.
     fn store_open(&mut self, end: i64, rows: Rows, state: &mut dyn OperatorState) -> Result<()> {
         let mut batches = rows.batches;
         if self.stored.get(&end).is_some_and(|count| *count >= BATCHES_MIN) {
-            for stored in self.take_stored(end, state) {
+            for stored in self.take_stored(end, state)? {
                 batches.push(self.spec.restored(&stored)?.0);
             }
         }
@@ -309,15 +310,27 @@ impl WindowTopN {
     fn store_firing(&mut self, state: &mut dyn OperatorState) -> Result<()> {
         let Some(firing) = &self.firing else { return Ok(()) };
         let (end, left) = (firing.end, firing.left.clone());
-        self.take_stored(end, state);
+        self.take_stored(end, state)?;
         let rows = RecordBatch::try_new(self.spec.stored.clone(), left.columns().to_vec())?;
         self.store(end, &rows, state)
     }
+}
 
-    fn account(&self, ctx: &OperatorContext<'_>) -> Result<()> {
-        let firing = self.firing.as_ref().map_or(0, |firing| firing.bytes);
-        let bytes = (self.open_bytes + self.stored_bytes + firing) as u64;
-        if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
+impl Holding for WindowTopN {
+    fn held_bytes(&self, _: &mut OperatorContext<'_>) -> usize {
+        self.open_bytes + self.stored_bytes + self.firing.as_ref().map_or(0, |firing| firing.bytes)
+    }
+
+    fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        for (end, rows) in std::mem::take(&mut self.open) {
+            self.store_open(end, rows, ctx.state)?;
+        }
+        self.open_bytes = 0;
+        Ok(())
+    }
+
+    fn look_again(&mut self, ctx: &mut OperatorContext<'_>) {
+        self.stored_bytes = ctx.state.buckets(TABLE).bytes();
     }
 }
 
@@ -362,9 +375,9 @@ impl Operator for WindowTopN {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
         let table = ctx.state.buckets(TABLE);
-        self.stored = table.buckets().into_iter().map(|end| (end, table.scan(end).len())).collect();
+        self.stored = table.buckets().into_iter().map(|end| (end, table.batches(end))).collect();
         self.stored_bytes = table.bytes();
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_batch(
@@ -400,12 +413,9 @@ impl Operator for WindowTopN {
     }
 
     fn snapshot(&mut self, _epoch: Epoch, ctx: &mut OperatorContext<'_>, _out: &mut Output) -> Result<()> {
-        for (end, rows) in std::mem::take(&mut self.open) {
-            self.store_open(end, rows, ctx.state)?;
-        }
-        self.open_bytes = 0;
+        self.put_away(ctx)?;
         self.store_firing(ctx.state)?;
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_end(

@@ -21,6 +21,7 @@ use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
+use ruslo_core::key_group::{KEY_GROUPS, KeyGroup};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
 use ruslo_core::time::Timestamp;
 
@@ -29,6 +30,7 @@ use super::groups::GroupSet;
 use super::sealed::SealedWindows;
 use super::shape::is_complete;
 use super::spec::WindowAggregateSpec;
+use crate::pressure::{Holding, account, firing_bytes};
 
 /// The groups of a window since the last checkpoint.
 struct Slice {
@@ -43,6 +45,8 @@ pub(super) struct TumbleAggregate {
     slice_bytes: usize,
     sealed: SealedWindows,
     firing: Option<Firing>,
+    /// The end of the key groups that it fires.
+    fired_before: KeyGroup,
     /// As the windows' clock shows it.
     watermark: Timestamp,
 }
@@ -55,6 +59,7 @@ impl TumbleAggregate {
             slices: BTreeMap::new(),
             slice_bytes: 0,
             firing: None,
+            fired_before: KEY_GROUPS,
             watermark: Timestamp::MIN,
         }
     }
@@ -112,13 +117,13 @@ impl TumbleAggregate {
             }
             if done {
                 // What a snapshot put back meanwhile goes.
-                self.sealed.take(firing.end, ctx.state);
+                self.sealed.forget_before(firing.end, self.fired_before, ctx.state);
             } else {
                 self.firing = Some(firing);
             }
         }
         emit_together(&batches, out)?;
-        self.account(ctx)?;
+        account(self, ctx)?;
         let done = self.firing.is_none() && self.due().is_none();
         Ok(if done { Progress::Done } else { Progress::More })
     }
@@ -128,21 +133,39 @@ impl TumbleAggregate {
             return Ok(Some(firing));
         }
         let Some(end) = self.due() else { return Ok(None) };
-        let groups = match self.slices.remove(&end) {
-            Some(slice) => {
-                self.slice_bytes -= slice.bytes;
-                slice.groups
+        let slice = self.slices.remove(&end);
+        self.slice_bytes -= slice.as_ref().map_or(0, |slice| slice.bytes);
+        let bytes_max = firing_bytes(ctx);
+        self.fired_before = self.sealed.groups_within(end, bytes_max, ctx.state);
+        let groups = match slice.map(|slice| slice.groups) {
+            Some(groups) if self.fired_before < KEY_GROUPS => {
+                // Too much to fire at once: a part of the key groups after the other, of what is in the slice, too.
+                self.sealed.put_away(end, groups, ctx.state)?;
+                self.fired_before = self.sealed.groups_within(end, bytes_max, ctx.state);
+                GroupSet::new(&self.spec.plan)?
             }
+            Some(groups) => groups,
             None => GroupSet::new(&self.spec.plan)?,
         };
-        let parts = self.sealed.take(end, ctx.state);
+        let parts = self.sealed.take_before(end, self.fired_before, ctx.state)?;
         Ok(Some(Firing::new(end, groups, parts)))
     }
+}
 
-    fn account(&self, ctx: &OperatorContext<'_>) -> Result<()> {
+impl Holding for TumbleAggregate {
+    fn held_bytes(&self, _: &mut OperatorContext<'_>) -> usize {
         let firing = self.firing.as_ref().map_or(0, Firing::bytes);
-        let bytes = (self.slice_bytes + self.sealed.bytes() + firing) as u64;
-        if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
+        self.slice_bytes + self.sealed.bytes() + firing
+    }
+
+    fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        self.slice_bytes = 0;
+        let slices = std::mem::take(&mut self.slices).into_iter();
+        slices.map(|(end, slice)| self.sealed.put_away(end, slice.groups, ctx.state)).collect()
+    }
+
+    fn look_again(&mut self, ctx: &mut OperatorContext<'_>) {
+        self.sealed.look_again(ctx.state);
     }
 }
 
@@ -164,7 +187,7 @@ impl Operator for TumbleAggregate {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.raise(ctx.watermark);
         self.sealed.open(ctx.state);
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_batch(
@@ -205,9 +228,10 @@ impl Operator for TumbleAggregate {
         }
         self.slice_bytes = 0;
         if let Some(firing) = &mut self.firing {
-            self.sealed.replace(firing.end, &firing.seal(&self.spec.plan)?, ctx.state)?;
+            let left = firing.seal(&self.spec.plan)?;
+            self.sealed.replace_before(firing.end, self.fired_before, &left, ctx.state)?;
         }
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_end(

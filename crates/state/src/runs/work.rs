@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ruslo_core::disk::{Disk, DiskWriter, FileKind};
 use ruslo_core::error::Result;
@@ -16,6 +16,7 @@ struct Inner {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     next: AtomicU64,
+    is_made: AtomicBool,
 }
 
 impl Drop for Inner {
@@ -31,7 +32,7 @@ impl Drop for Inner {
 impl WorkFolder {
     /// The folder `folder`, which no other process uses.
     pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self(Arc::new(Inner { disk, folder, next: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { disk, folder, next: AtomicU64::new(0), is_made: AtomicBool::new(false) }))
     }
 
     /// Where files are.
@@ -47,8 +48,10 @@ impl WorkFolder {
     /// A new file; `name` is for people.
     pub(crate) fn create(&self, name: &str) -> Result<(PathBuf, Box<dyn DiskWriter>)> {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-        if number == 0 {
+        // Several tasks may be the first at once: each of them sees to it that the folder is there.
+        if !self.0.is_made.load(Ordering::Acquire) {
             self.0.disk.create_folder(&self.0.folder)?;
+            self.0.is_made.store(true, Ordering::Release);
         }
         let path = self.0.folder.join(format!("{name}-{number}.arrow"));
         let file = self.0.disk.create(&path)?;

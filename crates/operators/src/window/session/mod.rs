@@ -55,6 +55,7 @@ use super::partition::time_column;
 use super::with_window_fields;
 use crate::StateTable;
 use crate::expression::NamedExpr;
+use crate::pressure::{Holding, account};
 
 /// `SELECT keys, aggregates, window_start, window_end, window_time FROM TABLE(SESSION(..)) GROUP BY keys, window`;
 /// cheap to clone.
@@ -340,15 +341,25 @@ impl SessionAggregate {
             out.emit(self.spec.results(&stored)?);
         }
         let more = self.generations.has_due(&self.directory, gap, through);
-        self.account(ctx)?;
+        account(self, ctx)?;
         Ok(if more { Progress::More } else { Progress::Done })
     }
+}
 
-    fn account(&self, ctx: &OperatorContext<'_>) -> Result<()> {
+impl Holding for SessionAggregate {
+    fn held_bytes(&self, _: &mut OperatorContext<'_>) -> usize {
         let bound = self.bound.capacity() * size_of::<Bound>();
         let own = self.directory.bytes() + self.current.bytes() + self.generations.bytes() + bound;
-        let bytes = (own + self.stored.bytes()) as u64;
-        if bytes == ctx.memory.bytes() { Ok(()) } else { ctx.memory.resize(bytes) }
+        own + self.stored.bytes()
+    }
+
+    /// Open sessions stay in memory: any row may meet them. Only what is stored twice leaves.
+    fn put_away(&mut self, _: &mut OperatorContext<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn look_again(&mut self, ctx: &mut OperatorContext<'_>) {
+        self.stored.look_again(ctx.state);
     }
 }
 
@@ -377,7 +388,7 @@ impl Operator for SessionAggregate {
         let (plan, gap) = (&self.spec.plan, self.spec.gap_ms);
         self.stored.load(plan, gap, &mut self.directory, &mut self.generations, ctx.state)?;
         self.generations.settle(&mut self.directory)?;
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_batch(
@@ -425,7 +436,7 @@ impl Operator for SessionAggregate {
         let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
         let at = (epoch, ctx.subtask.key_groups());
         self.stored.store(&self.spec.plan, &mut self.generations, &due, through, at, ctx.state)?;
-        self.account(ctx)
+        account(self, ctx)
     }
 
     fn on_end(

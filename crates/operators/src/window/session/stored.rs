@@ -39,6 +39,11 @@ impl Stored {
         self.bytes
     }
 
+    /// Notes what the tables hold in memory now.
+    pub(super) fn look_again(&mut self, state: &mut dyn OperatorState) {
+        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.buckets(name).bytes()).sum();
+    }
+
     /// Brings state to what `generations` hold, with everything that ends at `through` or before either out or due.
     pub(super) fn store(
         &mut self,
@@ -71,7 +76,7 @@ impl Stored {
             let groups: Vec<KeyGroup> = groups.collect();
             fired.append(ONE_BUCKET, &groups, &fired_rows(&groups, through)?)?;
         }
-        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.buckets(name).bytes()).sum();
+        self.look_again(state);
         Ok(())
     }
 
@@ -84,21 +89,21 @@ impl Stored {
         generations: &mut Generations,
         state: &mut dyn OperatorState,
     ) -> Result<()> {
-        let fired = fired_through(&state.buckets(FIRED).scan(ONE_BUCKET))?;
+        let fired = fired_through(&state.buckets(FIRED).scan(ONE_BUCKET)?)?;
         let mut loading = Loading { plan, gap, directory, generations, keys: Vec::new() };
-        for rows in state.buckets(DUE).scan(ONE_BUCKET) {
+        for rows in state.buckets(DUE).scan(ONE_BUCKET)? {
             loading.add(rows, None, |_, _| true)?;
         }
         let table = state.buckets(SESSIONS);
         // The newest first: what an older one has of the same session is dead.
         for bucket in table.buckets().into_iter().rev() {
             self.last_bucket = self.last_bucket.max(bucket);
-            for rows in table.scan(bucket) {
+            for rows in table.scan(bucket)? {
                 let is_open = |group, end| fired.get(&group).is_none_or(|through| *through < end);
                 loading.add(rows, Some(bucket), is_open)?;
             }
         }
-        self.bytes = [SESSIONS, DUE, FIRED].into_iter().map(|name| state.buckets(name).bytes()).sum();
+        self.look_again(state);
         Ok(())
     }
 }
