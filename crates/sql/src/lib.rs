@@ -35,6 +35,7 @@ mod compiled;
 mod connect;
 mod cursor;
 mod ddl;
+mod deduplicate;
 mod delivery;
 mod diagnostic;
 mod dialect;

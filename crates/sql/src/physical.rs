@@ -22,6 +22,7 @@ use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssig
 use crate::catalog::{Catalog, Table};
 use crate::compiled::{compiled_column, compiled_columns, compiled_expr, compiled_exprs, compiled_order};
 use crate::connect::{Connections, connector_name};
+use crate::deduplicate::Deduplicate;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
@@ -194,6 +195,8 @@ impl<'a> Physical<'a> {
                     self.unnest(unnest)
                 } else if let Some(top) = as_node::<WindowTopN>(plan) {
                     self.top_n(top)
+                } else if let Some(first) = as_node::<Deduplicate>(plan) {
+                    self.deduplicate(first)
                 } else if let Some(late) = as_node::<LateRows>(plan) {
                     self.late_rows(late)
                 } else {

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::catalog::{Column, Table};
 use crate::cursor::is_keyword;
+use crate::deduplicate::Deduplicate;
 use crate::diagnostic::{Sql, SqlError};
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::top_n_node::WindowTopN;
@@ -73,16 +74,17 @@ fn windowed_tables(plan: &LogicalPlan, driven: &mut BTreeSet<String>, others: &m
 
 /// The table and column whose time the last operator of `plan` waits for.
 fn waited_for(plan: &LogicalPlan) -> Option<(&Table, String)> {
-    match plan {
-        LogicalPlan::Sort(sort) => table_column(&sort.input, bare_column(&sort.expr.first()?.expr)?),
-        _ => match as_node::<WindowAggregate>(plan) {
-            Some(aggregate) => table_column(&aggregate.input, &aggregate.time),
-            None => {
-                let assign = assigned(&as_node::<WindowTopN>(plan)?.input)?;
-                table_column(&assign.input, &assign.time)
-            }
-        },
+    if let LogicalPlan::Sort(sort) = plan {
+        return table_column(&sort.input, bare_column(&sort.expr.first()?.expr)?);
     }
+    if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
+        return table_column(&aggregate.input, &aggregate.time);
+    }
+    if let Some(first) = as_node::<Deduplicate>(plan) {
+        return table_column(&first.input, first.event_time()?);
+    }
+    let assign = assigned(&as_node::<WindowTopN>(plan)?.input)?;
+    table_column(&assign.input, &assign.time)
 }
 
 /// The window of rows that nothing has grouped.

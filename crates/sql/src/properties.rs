@@ -123,6 +123,13 @@ impl Properties {
         made
     }
 
+    /// Of the first row of each of `keys`.
+    pub(crate) fn deduplicated(&self, keys: &[usize]) -> Self {
+        let mut made = self.clone();
+        made.keys.push(keys.iter().copied().collect());
+        made
+    }
+
     /// Of the rows of all `inputs`.
     pub(crate) fn united(inputs: &[Self]) -> Self {
         let Some((first, rest)) = inputs.split_first() else { return Self::default() };

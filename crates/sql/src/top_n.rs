@@ -16,6 +16,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Filter, LogicalPlan, Operator, Window};
 
 use crate::catalog::{Catalog, StreamTable};
+use crate::deduplicate::{Deduplicate, deduplicate};
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
@@ -160,8 +161,7 @@ fn node_of(window: &Window, limit: usize, at: Position, catalog: &Catalog) -> Df
         return Err(carried(stream::no_end().at(at)));
     }
     let Some((end, kind)) = ends.into_iter().find(told_by_end) else {
-        let error = SqlError::not_yet("Top-N queries without a window", at);
-        return Err(carried(error.help("PARTITION BY window_start, window_end, and the keys")));
+        return deduplicate(window, (keys, &order_by), limit, at, catalog);
     };
     let rank = window.schema.qualified_field(window.schema.fields().len().saturating_sub(1));
     let before_end_ms = if kind == WindowColumn::Time { 1 } else { 0 };
@@ -207,6 +207,9 @@ pub(crate) fn window_column(plan: &LogicalPlan, index: usize) -> Option<WindowCo
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 return window_column(&top.input, index);
             }
+            if let Some(first) = as_node::<Deduplicate>(plan) {
+                return window_column(&first.input, index);
+            }
             let before = match (as_node::<WindowAssign>(plan), as_node::<WindowAggregate>(plan)) {
                 (Some(assign), _) => assign.input_columns(),
                 (_, Some(aggregate)) => aggregate.keys.len() + aggregate.aggregates.len(),
@@ -239,6 +242,9 @@ fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return vec![top.parts.lineage.clone()];
+    }
+    if let Some(first) = as_node::<Deduplicate>(plan) {
+        return vec![first.lineage().to_owned()];
     }
     let own = match plan {
         LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>(),

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Union, UserDefinedLogicalNodeC
 
 use crate::catalog::{StreamTable, Table};
 use crate::cursor::At;
+use crate::deduplicate::{Deduplicate, is_first_by_time};
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
 use crate::late_rows::LateRows;
@@ -130,6 +131,10 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
         LogicalPlan::Filter(filter) => origin(&filter.input, index),
         LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
         LogicalPlan::Union(union) => union_origin(union, index),
+        LogicalPlan::Window(window) if is_first_by_time(window) => match window.input.schema().fields().get(index) {
+            Some(_) => origin(&window.input, index),
+            None => Some(Origin::Computed),
+        },
         LogicalPlan::Aggregate(aggregate) => {
             let column = aggregate.group_expr.get(index).and_then(bare_column);
             match origin(&aggregate.input, aggregate.input.schema().index_of_column(column?).ok()?) {
@@ -192,6 +197,9 @@ fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
     if let Some(late) = as_node::<LateRows>(plan) {
         return origin(&late.input, index);
     }
+    if let Some(first) = as_node::<Deduplicate>(plan) {
+        return origin(&first.input, index);
+    }
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return if index < top.input_columns() { origin(&top.input, index) } else { Some(Origin::Computed) };
     }
@@ -224,6 +232,9 @@ pub(crate) fn lineage(plan: &LogicalPlan, column: &Column) -> String {
 pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
     if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
         return vec![format!("window {}", aggregate.lineage)];
+    }
+    if let Some(first) = as_node::<Deduplicate>(plan) {
+        return vec![first.lineage().to_owned()];
     }
     let own = match plan {
         LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>(),
@@ -279,6 +290,9 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             }
             if let Some(late) = as_node::<LateRows>(plan) {
                 return windowed(&late.input);
+            }
+            if let Some(first) = as_node::<Deduplicate>(plan) {
+                return Some(Windowed { computed_with: true, ..windowed(&first.input)? });
             }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 // Its rows have their windows; none can be found anew.
@@ -346,6 +360,9 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 return window_time_column(&top.input);
             }
+            if let Some(first) = as_node::<Deduplicate>(plan) {
+                return window_time_column(&first.input);
+            }
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 let below = window_time_column(&unnest.input)?;
                 return (0..unnest.schema().fields().len()).find(|index| unnest.input_column(*index) == Some(below));
@@ -371,5 +388,6 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
 pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
     let waits = matches!(plan, LogicalPlan::Sort(_)) || as_node::<WindowAggregate>(plan).is_some();
     let waits = waits || as_node::<WindowTopN>(plan).is_some();
+    let waits = waits || as_node::<Deduplicate>(plan).is_some_and(|first| first.event_time().is_some());
     waits || plan.inputs().into_iter().any(waits_for_time)
 }
