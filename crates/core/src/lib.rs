@@ -7,6 +7,7 @@
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
 //! | [`dead_letter`], [`sift`] | records that cannot become rows, and how they are found |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
+//! | [`keyed`], [`operator_rows`] | state by key, and rows that belong to no key |
 //! | [`clock`], [`disk`], [`standard_input`], [`rng`], [`environment`] | the seams that a simulator replaces |
 //! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
 
@@ -25,6 +26,7 @@ pub mod keyed;
 pub mod memory;
 pub mod metrics;
 pub mod operator;
+pub mod operator_rows;
 pub mod plan;
 pub mod rng;
 pub mod schema;

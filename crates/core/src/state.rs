@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use crate::error::{Error, Result};
 use crate::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use crate::keyed::{KeyedTable, TableSchema};
+use crate::operator_rows::{OperatorRows, Redistribution};
 
 /// Rows under (bucket, key group): of windows, sessions, Top-N and sort, which keep and forget them by time.
 pub trait BucketTable: Send {
@@ -81,5 +82,14 @@ pub trait OperatorState: Send {
     /// The disk's.
     fn evict(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// The table `name` of rows that belong to no key, empty if it was never written. How they are redistributed is stored,
+    /// too: it never changes.
+    ///
+    /// # Errors
+    /// `Internal`, if what was restored is redistributed in another way.
+    fn operator_rows(&mut self, name: &'static str, redistribution: Redistribution) -> Result<&mut OperatorRows> {
+        Err(Error::internal(format!("the {} rows '{name}' cannot be kept here", redistribution.name())))
     }
 }

@@ -392,6 +392,13 @@ impl Coordinator {
         if let Some((head, ..)) = entries.first().filter(|_| !in_flight.is_empty()) {
             current.in_flight.entry(*head).or_default().extend(in_flight);
         }
+        for (node, index, entry) in &entries {
+            // Other subtasks may need them after a restore, though this one has ended.
+            let remains = self.remains.get_mut(&(*node, *index));
+            let unkeyed = |runs: &[RunRef]| runs.iter().all(|run| run.layout.redistribution().is_some());
+            let rows = entry.tables.iter().filter(|(_, runs)| unkeyed(runs));
+            remains.into_iter().for_each(|remains| remains.tables = rows.clone().map(owned).collect());
+        }
         current.subtasks.extend(entries.into_iter().map(|(node, index, entry)| ((node, index), entry)));
     }
 
@@ -691,6 +698,10 @@ fn check_books(manifest: &Manifest) -> Result<()> {
     }
     tracing::error!("{sentence}; please report it, with what `ruslo ledger` says");
     Ok(())
+}
+
+fn owned((name, runs): (&String, &Vec<RunRef>)) -> (String, Vec<RunRef>) {
+    (name.clone(), runs.clone())
 }
 
 fn write_member(

@@ -19,6 +19,7 @@ use ruslo_core::time::Timestamp;
 use ruslo_state::books::{BookEdge, Books};
 use ruslo_state::keyed::KeyedContext;
 use ruslo_state::manifest::{Manifest, OperatorEntry, RunLayout};
+use ruslo_state::operator_rows::{OldRows, RowsTable};
 use ruslo_state::store::{CheckpointStore, Restored, RestoredRuns};
 use ruslo_state::table::{Run, RunState};
 
@@ -214,6 +215,9 @@ impl Restore<'_> {
             .flat_map(|(name, runs)| runs.iter().map(move |reference| (name, reference)))
         {
             let unread = || Error::internal("a run was not read on restore");
+            if reference.layout.redistribution().is_some() {
+                continue;
+            }
             if reference.layout == RunLayout::Keyed {
                 state.add_fetched(name, runs.fetched(reference).ok_or_else(unread)?);
                 continue;
@@ -223,8 +227,27 @@ impl Restore<'_> {
                 state.add(name, run);
             }
         }
+        add_rows(&mut state, entry, runs, subtask)?;
         Ok(state)
     }
+}
+
+/// Adds what a subtask gets of rows that belong to no key.
+fn add_rows(state: &mut RunState, entry: &OperatorEntry, runs: &RestoredRuns, subtask: Subtask) -> Result<()> {
+    let mut tables: BTreeMap<_, (_, Vec<OldRows>)> = BTreeMap::new();
+    for (index, old) in entry.subtasks.iter().enumerate() {
+        for (name, reference) in old.tables.iter().flat_map(|(name, runs)| runs.iter().map(move |run| (name, run))) {
+            let Some(redistribution) = reference.layout.redistribution() else { continue };
+            let rows = runs.get(reference).ok_or_else(|| Error::internal("a run was not read on restore"))?;
+            let empty = || (redistribution, vec![OldRows::new(); entry.subtasks.len()]);
+            let (_, old) = tables.entry(name).or_insert_with(empty);
+            old.iter_mut().skip(index).take(1).for_each(|old| old.push((reference.clone(), rows.clone())));
+        }
+    }
+    for (name, (redistribution, old)) in tables {
+        state.add_rows(name, RowsTable::restored(redistribution, &old, subtask));
+    }
+    Ok(())
 }
 
 /// The receiving ends of an edge, for one sending subtask.

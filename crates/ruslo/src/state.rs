@@ -106,7 +106,7 @@ impl State {
         self.manifest.epoch
     }
 
-    /// The tables of all operators.
+    /// The tables of all operators, but for rows that belong to no key.
     ///
     /// # Errors
     /// `Corrupt`, naming the file, if a run is not as it was written.
@@ -115,7 +115,8 @@ impl State {
         for (id, entry) in &self.manifest.operators {
             let mut runs: BTreeMap<&str, Vec<RunRef>> = BTreeMap::new();
             for (name, of_subtask) in entry.subtasks.iter().flat_map(|subtask| &subtask.tables) {
-                runs.entry(name).or_default().extend(of_subtask.iter().cloned());
+                let keyed = of_subtask.iter().filter(|run| run.layout.redistribution().is_none());
+                runs.entry(name).or_default().extend(keyed.cloned());
             }
             for (name, runs) in runs.into_iter().filter(|(_, runs)| !runs.is_empty()) {
                 tables.push(self.table(*id, &entry.name, name, runs)?);

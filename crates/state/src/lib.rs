@@ -11,6 +11,7 @@ pub mod books;
 mod evicted;
 pub mod keyed;
 pub mod manifest;
+pub mod operator_rows;
 pub mod resident;
 pub mod run_file;
 pub mod runs;

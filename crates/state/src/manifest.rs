@@ -8,6 +8,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::OperatorId;
 use ruslo_core::key_group::KeyGroupRange;
 use ruslo_core::metrics::RowCounts;
+use ruslo_core::operator_rows::Redistribution;
 use ruslo_core::plan::CompiledPlan;
 use ruslo_core::sink::Committable;
 use ruslo_core::source::{Position, SplitWatermark};
@@ -202,11 +203,37 @@ pub enum RunLayout {
     Bucket,
     /// A sorted run of a keyed table, among others of which a later one is newer: `docs/design/keyed-state.md`.
     Keyed,
+    /// Rows that belong to no key, every one of which goes to one subtask.
+    Split,
+    /// Rows that belong to no key, which every subtask may look at.
+    Union,
+    /// Rows that belong to no key, which every subtask has.
+    Broadcast,
 }
 
 impl RunLayout {
     fn is_bucket(&self) -> bool {
         *self == Self::Bucket
+    }
+
+    /// How the rows are redistributed, if they belong to no key.
+    pub fn redistribution(self) -> Option<Redistribution> {
+        match self {
+            Self::Bucket | Self::Keyed => None,
+            Self::Split => Some(Redistribution::Split),
+            Self::Union => Some(Redistribution::Union),
+            Self::Broadcast => Some(Redistribution::Broadcast),
+        }
+    }
+}
+
+impl From<Redistribution> for RunLayout {
+    fn from(redistribution: Redistribution) -> Self {
+        match redistribution {
+            Redistribution::Split => Self::Split,
+            Redistribution::Union => Self::Union,
+            Redistribution::Broadcast => Self::Broadcast,
+        }
     }
 }
 

@@ -240,7 +240,10 @@ impl Savepoint {
                 let file = format!("{epoch}-{BEGUN}-{id}-{subtask}-{table}-{}.arrow", store.attempt());
                 let mut bytes = Vec::new();
                 for run in runs.iter_mut() {
-                    let rows = rewrite(&self.store.load_run(run)?)?;
+                    let stored = self.store.load_run(run)?;
+                    // Rows that belong to no key are the operator's own business, whatever the query is.
+                    let is_keyed = run.layout.redistribution().is_none();
+                    let rows = if is_keyed { rewrite(&stored)? } else { stored };
                     let (offset, length) = run_file::encode(&rows, &mut bytes)?;
                     let crc32 = crc32fast::hash(bytes.get(offset as usize..).unwrap_or_default());
                     *run = RunRef { file: file.clone(), offset, length, crc32, ..run.clone() };

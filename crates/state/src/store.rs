@@ -26,6 +26,7 @@ use ruslo_core::operator::Subtask;
 
 use crate::keyed::KeyedSnapshot;
 use crate::manifest::{Manifest, RunLayout, RunRef};
+use crate::operator_rows::RowsSnapshot;
 use crate::run_file;
 use crate::runs::{self, Fetched, Temporary, WorkFolder};
 use crate::savepoint;
@@ -338,7 +339,7 @@ impl CheckpointStore {
     }
 
     fn load_runs(&self, manifest: &Manifest) -> Result<RestoredRuns> {
-        let buckets = manifest.runs().filter(|run| run.layout == RunLayout::Bucket);
+        let buckets = manifest.runs().filter(|run| run.layout != RunLayout::Keyed);
         let names: BTreeSet<_> = buckets.map(|run| run.file.as_str()).collect();
         let keys: Vec<_> = names.iter().map(|file| run_key(file)).collect();
         let files: HashMap<_, _> = names.into_iter().zip(self.storage.get_all(&keys)?).collect();
@@ -376,6 +377,8 @@ impl CheckpointStore {
             TableSnapshot::Buckets(runs) => self.write_buckets(runs, subtask, format!("{file}.arrow")),
             TableSnapshot::Keyed(keyed) => self.import_runs(keyed, &file),
             TableSnapshot::Stored(references) => Ok(references.clone()),
+            TableSnapshot::Rows(rows) if !rows.is_stored_by(subtask) => Ok(Vec::new()),
+            TableSnapshot::Rows(rows) => self.write_rows(rows, format!("{file}.arrow")),
         }
     }
 
@@ -450,6 +453,16 @@ impl CheckpointStore {
         Ok(Fetched { disk, path, base: 0, reference, copy })
     }
 
+    /// Rows that belong to no key go into one file whenever they have changed.
+    fn write_rows(&self, rows: &RowsSnapshot, name: String) -> Result<Vec<RunRef>> {
+        if let Some(stored) = rows.stored() {
+            return Ok(stored.to_vec());
+        }
+        let references = self.write_batches(name, rows.batches(), rows.redistribution().into())?;
+        rows.set_stored(references.clone());
+        Ok(references)
+    }
+
     /// Writes batches that a barrier has overtaken before a subtask into one file, durably, and says where they are.
     pub fn write_in_flight(
         &self,
@@ -459,13 +472,17 @@ impl CheckpointStore {
         batches: &[RecordBatch],
     ) -> Result<Vec<RunRef>> {
         let name = format!("{epoch}-{operator}-{}-in-flight-{}.arrow", subtask.index, self.attempt);
+        self.write_batches(name, batches, RunLayout::Bucket)
+    }
+
+    /// Writes batches of no bucket and no key group into one file, durably, and says where they are.
+    fn write_batches(&self, name: String, batches: &[RecordBatch], layout: RunLayout) -> Result<Vec<RunRef>> {
         let mut bytes = Vec::new();
         let mut references = Vec::with_capacity(batches.len());
         for batch in batches {
             let (offset, length) = run_file::encode(batch, &mut bytes)?;
             let crc32 = crc32fast::hash(bytes.get(offset as usize..).unwrap_or_default());
             let (file, rows, groups) = (name.clone(), batch.num_rows() as u64, 0..KEY_GROUPS);
-            let layout = RunLayout::Bucket;
             references.push(RunRef { file, offset, length, crc32, rows, bucket: 0, groups, layout });
         }
         if !batches.is_empty() {

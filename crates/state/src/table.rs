@@ -16,11 +16,13 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use ruslo_core::keyed::{KeyedTable, TableSchema};
 use ruslo_core::memory::batch_bytes;
+use ruslo_core::operator_rows::{OperatorRows, Redistribution};
 use ruslo_core::state::{BucketTable, OperatorState};
 
 use crate::evicted::{Evicted, evict};
 use crate::keyed::{Keyed, KeyedContext, KeyedSnapshot};
 use crate::manifest::RunRef;
+use crate::operator_rows::{RowsSnapshot, RowsTable};
 use crate::runs::{Fetched, RunSetSnapshot, WorkFolder};
 
 /// The last column of every run.
@@ -260,6 +262,8 @@ pub enum TableSnapshot {
     Keyed(KeyedSnapshot),
     /// A keyed table that nobody has touched since it was restored.
     Stored(Vec<RunRef>),
+    /// Rows that belong to no key.
+    Rows(RowsSnapshot),
 }
 
 impl TableSnapshot {
@@ -267,7 +271,7 @@ impl TableSnapshot {
     pub fn keyed(&self) -> Option<&KeyedSnapshot> {
         match self {
             Self::Keyed(keyed) => Some(keyed),
-            Self::Buckets(_) | Self::Stored(_) => None,
+            Self::Buckets(_) | Self::Stored(_) | Self::Rows(_) => None,
         }
     }
 }
@@ -344,13 +348,21 @@ pub struct RunState {
     /// Keyed tables that were restored and not opened yet, oldest run first.
     unopened: BTreeMap<String, Vec<Fetched>>,
     keyed: BTreeMap<String, Keyed>,
+    rows: BTreeMap<String, RowsTable>,
     context: Option<KeyedContext>,
 }
 
 impl RunState {
     /// No tables yet, for a subtask that owns `groups`.
     pub fn new(groups: KeyGroupRange) -> Self {
-        Self { groups, tables: BTreeMap::new(), unopened: BTreeMap::new(), keyed: BTreeMap::new(), context: None }
+        Self {
+            groups,
+            tables: BTreeMap::new(),
+            unopened: BTreeMap::new(),
+            keyed: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            context: None,
+        }
     }
 
     /// Adds a restored run to the table `name`.
@@ -361,6 +373,11 @@ impl RunState {
     /// Adds a restored run to the keyed table `name`, newer than those before.
     pub fn add_fetched(&mut self, name: &str, run: Fetched) {
         self.unopened.entry(name.to_owned()).or_default().push(run);
+    }
+
+    /// Adds the restored rows `name` that belong to no key.
+    pub fn add_rows(&mut self, name: &str, table: RowsTable) {
+        self.rows.insert(name.to_owned(), table);
     }
 
     /// The same, with what keyed tables are made with.
@@ -396,6 +413,7 @@ impl RunState {
         for (name, keyed) in &mut self.keyed {
             tables.insert(name.clone(), TableSnapshot::Keyed(keyed.seal()?));
         }
+        tables.extend(self.rows.iter_mut().map(|(name, table)| (name.clone(), TableSnapshot::Rows(table.seal()))));
         Ok(tables)
     }
 
@@ -429,6 +447,16 @@ impl OperatorState for RunState {
     fn evict(&mut self) -> Result<()> {
         let Some(KeyedContext { work, .. }) = &self.context else { return Ok(()) };
         self.tables.values_mut().try_for_each(|table| table.evict(work))
+    }
+
+    fn operator_rows(&mut self, name: &'static str, redistribution: Redistribution) -> Result<&mut OperatorRows> {
+        let table = self.rows.entry(name.to_owned()).or_insert_with(|| RowsTable::new(redistribution));
+        let stored = table.redistribution();
+        if stored != redistribution {
+            let (stored, wanted) = (stored.name(), redistribution.name());
+            return Err(Error::internal(format!("the rows '{name}' are {stored} rows, not {wanted} rows")));
+        }
+        Ok(&mut table.rows)
     }
 }
 

@@ -15,6 +15,7 @@ use ruslo_core::keyed::{KeyedTable, TableSchema};
 use ruslo_core::memory::{MemoryPool, Reservation, batch_bytes};
 use ruslo_core::metrics::OperatorMetrics;
 use ruslo_core::operator::{Operator, OperatorContext, Output, Progress, Subtask};
+use ruslo_core::operator_rows::{OperatorRows, Redistribution};
 use ruslo_core::sink::Committable;
 use ruslo_core::state::{BucketTable, OperatorState};
 use ruslo_core::time::Timestamp;
@@ -142,6 +143,7 @@ pub fn drain(
 pub struct MemoryState {
     tables: BTreeMap<&'static str, MemoryTable>,
     keyed: BTreeMap<&'static str, MemoryKeyed>,
+    rows: BTreeMap<&'static str, OperatorRows>,
     /// All of them, if none.
     owned: Option<KeyGroupRange>,
     /// Whether rows may leave memory. They stay where they are, but are not counted.
@@ -154,7 +156,8 @@ impl MemoryState {
     pub fn restricted(&self, range: KeyGroupRange) -> Self {
         let tables = self.tables.iter().map(|(name, table)| (*name, table.restricted(&range)));
         let keyed = self.keyed.iter().map(|(name, table)| (*name, table.restricted(&range)));
-        Self { tables: tables.collect(), keyed: keyed.collect(), owned: Some(range.clone()), has_disk: self.has_disk }
+        let (rows, owned) = (self.rows.clone(), Some(range.clone()));
+        Self { tables: tables.collect(), keyed: keyed.collect(), rows, owned, has_disk: self.has_disk }
     }
 
     /// As if there was a disk for what does not fit in memory.
@@ -200,6 +203,10 @@ impl OperatorState for MemoryState {
     fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
         let owned = self.owned.clone().unwrap_or(0..KEY_GROUPS);
         Ok(&mut self.keyed.entry(name).or_insert_with(|| MemoryKeyed::new(schema, owned)).0)
+    }
+
+    fn operator_rows(&mut self, name: &'static str, _: Redistribution) -> Result<&mut OperatorRows> {
+        Ok(self.rows.entry(name).or_default())
     }
 }
 
