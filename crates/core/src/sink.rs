@@ -70,6 +70,12 @@ pub trait Sink: Send + Sync {
     /// What it promises.
     fn guarantee(&self) -> Guarantee;
 
+    /// Whether [`Committer::abort_since`] makes visible output of later epochs go, or there is none. If not, falling back
+    /// behind a checkpoint that was committed gives rows again.
+    fn takes_back(&self) -> bool {
+        false
+    }
+
     /// A writer for one subtask.
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>>;
 

@@ -484,10 +484,13 @@ impl<'a> Builder<'a> {
             Some(BookEdge { from: id(edge.from)?, port: edge.port.0, to: id(edge.to)?, input: edge.input })
         });
         let repeats_rows = self.spec.config.alignment == Alignment::AtLeastOnce;
-        let books = Books { equations: self.equations.clone(), edges: edges.collect(), repeats_rows };
+        let (equations, fell_back_to) = (self.equations.clone(), Vec::new());
+        let books = Books { equations, edges: edges.collect(), repeats_rows, fell_back_to };
         let Start::Restore(restored) = &self.spec.start else { return Some(books) };
         let before = restored.manifest.books.as_ref().filter(|before| before.edges == books.edges)?;
-        Some(Books { repeats_rows: before.repeats_rows || repeats_rows, ..books })
+        let fallback = (!restored.skipped.is_empty()).then(|| restored.manifest.origin());
+        let fell_back_to = before.fell_back_to.iter().copied().chain(fallback).collect();
+        Some(Books { repeats_rows: before.repeats_rows || repeats_rows, fell_back_to, ..books })
     }
 
     /// A gate for every task that is not a source, and a channel for every pair of subtasks that an edge connects.

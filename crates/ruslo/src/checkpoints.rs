@@ -7,7 +7,7 @@ use ruslo_core::disk::{Disk, DiskLock};
 use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind, Result};
-use ruslo_core::graph::{Graph, NodeKind, OperatorId};
+use ruslo_core::graph::{Graph, Node, NodeKind, OperatorId};
 use ruslo_core::sink::{Committable, Committer, Sink, SinkContext};
 use ruslo_sql::Scratch;
 use ruslo_state::manifest::Manifest;
@@ -42,6 +42,7 @@ pub(crate) fn remove_scratch(scratch: &Scratch) -> Result<()> {
 /// The sinks of a pipeline, for what is done to their output before a run or after it.
 pub(crate) struct Sinks {
     sinks: Vec<(OperatorId, Arc<dyn Sink>)>,
+    names: Vec<String>,
     environment: Environment,
 }
 
@@ -51,7 +52,14 @@ impl Sinks {
             NodeKind::Sink(sink) => Some((node.id, Arc::clone(sink))),
             _ => None,
         });
-        Self { sinks: sinks.collect(), environment: environment.clone() }
+        let is_sink = |node: &&Node| matches!(node.kind, NodeKind::Sink(_));
+        let names = graph.nodes.iter().filter(is_sink).map(|node| node.name.clone());
+        Self { sinks: sinks.collect(), names: names.collect(), environment: environment.clone() }
+    }
+
+    /// A sink that cannot make visible rows go.
+    fn keeps_what_it_shows(&self) -> Option<&str> {
+        self.sinks.iter().zip(&self.names).find(|((_, sink), _)| !sink.takes_back()).map(|(_, name)| name.as_str())
     }
 
     /// Calls `work` with the committer of each sink and what `manifest` has for it.
@@ -82,6 +90,8 @@ pub(crate) struct Checkpoints {
     fingerprint: String,
     /// Whether nobody has named the folder.
     is_default: bool,
+    /// Whether rows that were shown may be shown again, if a damaged checkpoint leaves no other way.
+    accepts_duplicates: bool,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -89,7 +99,31 @@ impl Checkpoints {
     pub(crate) fn lock(store: CheckpointStore, sinks: Sinks, fingerprint: String, is_default: bool) -> Result<Self> {
         refuse_savepoint(&store)?;
         let lock = store.lock()?;
-        Ok(Self { store, sinks, fingerprint, is_default, _lock: lock })
+        Ok(Self { store, sinks, fingerprint, is_default, accepts_duplicates: false, _lock: lock })
+    }
+
+    /// The same where rows that were shown may be shown again.
+    pub(crate) fn accepting_duplicates(self, accepts_duplicates: bool) -> Self {
+        Self { accepts_duplicates, ..self }
+    }
+
+    /// Refuses to go on from `manifest`, behind checkpoints that are damaged, if that would give rows again to a sink that
+    /// cannot take back what they had committed.
+    pub(crate) fn check_fallback(&self, manifest: &Manifest) -> Result<()> {
+        let (folder, epoch) = (self.store.folder().display(), manifest.epoch);
+        let Some(name) = self.sinks.keeps_what_it_shows().filter(|_| !self.accepts_duplicates) else { return Ok(()) };
+        for newer in self.store.epochs()?.into_iter().filter(|newer| *newer > epoch) {
+            // One that only repeats this one has committed nothing more.
+            if self.store.load(newer).is_ok_and(|newer| newer.origin() <= manifest.origin()) {
+                continue;
+            }
+            return Err(Error::corrupt(format!(
+                "checkpoint {newer} in {folder} is damaged, and '{name}' cannot take back what was shown with it: going on \
+                 from checkpoint {epoch} would show these rows again; say --accept-duplicates to do that, or --fresh to \
+                 start over"
+            )));
+        }
+        Ok(())
     }
 
     pub(crate) fn store(&self) -> &CheckpointStore {

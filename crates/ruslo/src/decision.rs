@@ -98,6 +98,10 @@ fn resume(at: &Checkpoints, guarantee: Guarantee) -> Result<Option<Decided>> {
     let Some(restored) = at.store().restore_newest()? else { return Ok(None) };
     at.check_ours(&restored.manifest)?;
     let epoch = restored.manifest.epoch;
+    // Who promises at-least-once may show rows again.
+    if !restored.skipped.is_empty() && guarantee != Guarantee::AtLeastOnce {
+        at.check_fallback(&restored.manifest)?;
+    }
     let skipped = restored.skipped.iter();
     let mut notices: Vec<_> = skipped.map(|error| format!("{error}; going on from checkpoint {epoch}")).collect();
     if restored.manifest.finished {

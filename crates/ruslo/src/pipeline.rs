@@ -38,6 +38,7 @@ pub struct Pipeline {
     planned: Planned,
     environment: Environment,
     from: Option<FromSavepoint>,
+    accepts_duplicates: bool,
 }
 
 impl Pipeline {
@@ -48,7 +49,14 @@ impl Pipeline {
         let stem = || Some(Path::new(file?).file_stem()?.to_string_lossy().into_owned());
         let name = planned.settings.name.clone().or_else(stem);
         let name = name.unwrap_or_else(|| format!("sql-{}", planned.fingerprint));
-        Self { name, planned, environment, from: None }
+        Self { name, planned, environment, from: None, accepts_duplicates: false }
+    }
+
+    /// The same where rows that were shown may be shown again: if newer checkpoints are damaged, and a sink cannot take
+    /// back what they had committed, a job is not resumed otherwise.
+    #[must_use]
+    pub fn accepting_duplicates(self, accepts_duplicates: bool) -> Self {
+        Self { accepts_duplicates, ..self }
     }
 
     /// What the job is called.
@@ -166,7 +174,8 @@ impl Pipeline {
         let store = CheckpointStore::at(Arc::clone(&self.environment.disk), &folder, name())?;
         let sinks = Sinks::of(&self.planned.graph, &self.environment);
         let is_default = checkpoint_dir.is_none();
-        let checkpoints = Arc::new(Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?);
+        let checkpoints = Checkpoints::lock(store, sinks, self.planned.fingerprint.clone(), is_default)?;
+        let checkpoints = Arc::new(checkpoints.accepting_duplicates(self.accepts_duplicates));
         let mut decided = decide(&checkpoints, mode, self.guarantee(), name(), beginning)?;
         decided.notices.extend(self.planned.choice.clone());
         let (name, clock) = (self.name.clone(), Arc::clone(&self.environment.clock));

@@ -273,6 +273,10 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "fresh")]
     pub(crate) resume: bool,
 
+    /// With --resume: if the newest checkpoints are damaged, show again what was shown with them and cannot be taken back
+    #[arg(long, requires = "resume")]
+    pub(crate) accept_duplicates: bool,
+
     /// Start from the beginning, even if an interrupted run could be resumed
     #[arg(long)]
     pub(crate) fresh: bool,

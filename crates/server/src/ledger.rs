@@ -54,7 +54,12 @@ fn show(arguments: &CheckpointPlace, epoch: Option<u64>) -> Result<()> {
 fn text(epoch: Epoch, ledger: &Ledger) -> String {
     let state = if ledger.balances() { "balances" } else { "DOES NOT BALANCE" };
     let (nodes, edges) = (nodes(ledger).render("  "), edges(ledger).render("  "));
-    format!("ledger of checkpoint {epoch}: {state}\n\noperators, in rows\n{nodes}\nedges, in rows\n{edges}")
+    let fell_back: String = ledger.fell_back_to.iter().map(|epoch| fallback(*epoch)).collect();
+    format!("ledger of checkpoint {epoch}: {state}\n{fell_back}\noperators, in rows\n{nodes}\nedges, in rows\n{edges}")
+}
+
+fn fallback(epoch: Epoch) -> String {
+    format!("it went on from checkpoint {epoch} as newer ones were damaged: what was shown with them may be twice\n")
 }
 
 fn nodes(ledger: &Ledger) -> Table {
@@ -126,6 +131,7 @@ fn object(epoch: Epoch, ledger: &Ledger) -> Value {
         "balances": ledger.balances(),
         "operators": ledger.nodes.iter().map(node).collect::<Vec<_>>(),
         "edges": ledger.edges.iter().map(edge).collect::<Vec<_>>(),
+        "fell_back_to": ledger.fell_back_to.iter().map(|epoch| epoch.0).collect::<Vec<_>>(),
     })
 }
 
@@ -171,7 +177,7 @@ mod tests {
         let node = NodeLine { id: OperatorId(1), name: "Filter".to_owned(), equation: Equation::Filters, counts };
         let (from, to, port) = ("Filter".to_owned(), "Sink out".to_owned(), Port::MAIN);
         let edge = EdgeLine { from, port, to, sent: 900, received, in_flight: 0, repeats_rows: false };
-        Ledger { nodes: vec![node], edges: vec![edge] }
+        Ledger { nodes: vec![node], edges: vec![edge], fell_back_to: Vec::new() }
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub(crate) fn run(arguments: &Run, pipeline: Pipeline, screen: &Screen) -> ExitC
         Ok(outlets) => outlets,
         Err(error) => return fail(&error, screen),
     };
-    let job = match pipeline.start(arguments.mode(), arguments.checkpoint_dir.as_deref()) {
+    let job = match pipeline
+        .accepting_duplicates(arguments.accept_duplicates)
+        .start(arguments.mode(), arguments.checkpoint_dir.as_deref())
+    {
         Ok(job) => job,
         Err(error) => return fail(&error, screen),
     };

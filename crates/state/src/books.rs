@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use ruslo_core::epoch::Epoch;
 use ruslo_core::equation::Equation;
 use ruslo_core::graph::OperatorId;
 use ruslo_core::metrics::RowCounts;
@@ -24,6 +25,10 @@ pub struct Books {
     /// Whether barriers were not aligned, now or before: rows may have come again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeats_rows: bool,
+    /// Checkpoints from which it went on although there were newer ones, which were damaged: what these had shown may have
+    /// been shown again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fell_back_to: Vec<Epoch>,
 }
 
 /// One edge of the graph.
@@ -98,6 +103,8 @@ pub struct Ledger {
     pub nodes: Vec<NodeLine>,
     /// Every edge.
     pub edges: Vec<EdgeLine>,
+    /// See [`Books::fell_back_to`].
+    pub fell_back_to: Vec<Epoch>,
 }
 
 impl Ledger {
@@ -122,7 +129,8 @@ impl Ledger {
                 repeats_rows: books.repeats_rows,
             })
         });
-        Some(Self { nodes: nodes.collect(), edges: edges.collect() })
+        let fell_back_to = books.fell_back_to.clone();
+        Some(Self { nodes: nodes.collect(), edges: edges.collect(), fell_back_to })
     }
 
     /// Whether everything adds up.
@@ -179,7 +187,6 @@ fn in_flight(entry: &OperatorEntry, edge: &BookEdge) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use ruslo_core::epoch::Epoch;
     use ruslo_core::time::Timestamp;
 
     use super::*;
@@ -216,6 +223,7 @@ mod tests {
             equations: [(ids[0], Equation::Reads), (ids[2], Equation::Same)].into(),
             edges: vec![edge(ids[0], 0), edge(ids[1], 1)],
             repeats_rows,
+            fell_back_to: Vec::new(),
         };
         Manifest {
             epoch: Epoch(1),

@@ -16,6 +16,10 @@ impl Sink for BlackholeSink {
         Guarantee::ExactlyOnce
     }
 
+    fn takes_back(&self) -> bool {
+        true
+    }
+
     fn writer(&self, _: Subtask, _: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         Ok(Box::new(Nothing))
     }

@@ -67,6 +67,10 @@ impl Sink for FileSink {
         Guarantee::ExactlyOnce
     }
 
+    fn takes_back(&self) -> bool {
+        true
+    }
+
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         part_name::check_run(&context.run)?;
         let disk = context.environment.disk.clone();

@@ -107,3 +107,22 @@ fn the_ledger_tells_where_every_row_is() {
     let none = home.ruslo(&["ledger", "b"]).expect(2);
     assert!(none.error().contains("has no ledger: it is of a batch job"), "{}", none.error());
 }
+
+#[test]
+fn rows_that_cannot_be_taken_back_come_again_only_if_that_is_accepted() {
+    let home = printing();
+    let set = ["--set", "execution.delivery=at-most-once"];
+    let mut running = home.start(&arguments(&[&SLOW[..], &set].concat()));
+    running.until_checkpoint(&home, 5);
+    running.kill();
+    let newest = home.manifests("c").pop().unwrap();
+    let bytes = std::fs::read(&newest).unwrap();
+    std::fs::write(&newest, bytes.split_at(bytes.len() / 2).0).unwrap();
+    let refused = home.ruslo(&arguments(&[&set[..], &["--resume"]].concat())).expect(5);
+    let said = "'Sink copy' cannot take back what was shown with it";
+    assert!(refused.error().contains(said) && refused.error().contains("--accept-duplicates"), "{}", refused.error());
+    let accepted = home.ruslo(&arguments(&[&set[..], &["--resume", "--accept-duplicates"]].concat())).expect(0);
+    assert!(accepted.err.contains("; going on from checkpoint "), "{}", accepted.err);
+    let ledger = home.ruslo(&["ledger", "c"]).expect(0);
+    assert!(ledger.out.contains("as newer ones were damaged"), "{}", ledger.out);
+}
