@@ -143,7 +143,7 @@ impl Run {
     }
 
     /// The run without the rows of key groups before `group`; `None` if that is all of it.
-    fn from_group(&self, group: KeyGroup) -> Option<Self> {
+    fn starting_at(&self, group: KeyGroup) -> Option<Self> {
         let wanted = group.max(self.wanted.start)..self.wanted.end;
         if wanted == self.wanted {
             return Some(self.clone());
@@ -311,7 +311,7 @@ impl BucketTable for RunTable {
     fn expire_before(&mut self, bucket: i64, group: KeyGroup) {
         let Some(runs) = self.runs.get_mut(&bucket) else { return };
         let before: usize = runs.iter().map(Run::bytes).sum();
-        *runs = runs.iter().filter_map(|run| run.from_group(group)).collect();
+        *runs = runs.iter().filter_map(|run| run.starting_at(group)).collect();
         self.bytes = self.bytes + runs.iter().map(Run::bytes).sum::<usize>() - before;
         if runs.is_empty() {
             self.runs.remove(&bucket);
