@@ -1,6 +1,6 @@
 //! Windows and sorts that do not fit in memory: what leaves it is on a real disk, in runs as a job has them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{col, lit};
-use ruslo_core::disk::LocalDisk;
+use ruslo_core::disk::{Disk, LocalDisk};
 use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::key_group::KEY_GROUPS;
@@ -97,7 +97,7 @@ impl<'a> Small<'a> {
         };
         let progress = work(self.operator.as_mut(), &mut ctx, &mut self.out).unwrap();
         self.made.extend(self.out.take().into_iter().map(|(_, batch)| batch));
-        self.files_max = self.files_max.max(std::fs::read_dir(self.folder).map_or(0, Iterator::count));
+        self.files_max = self.files_max.max(files(self.folder));
         progress
     }
 
@@ -140,6 +140,10 @@ impl<'a> Small<'a> {
     }
 }
 
+fn files(folder: &Path) -> usize {
+    LocalDisk.list(folder).unwrap().len()
+}
+
 fn count(shape: WindowShape) -> SharedFactory {
     let schema = batch(&[]).schema();
     let n = AggregateExprBuilder::new(count_udaf(), vec![lit(1i64)]).schema(schema.clone()).alias("n").build().unwrap();
@@ -179,7 +183,7 @@ fn counts_of_windows(shape: WindowShape, windows_of: impl Fn(i64) -> Vec<i64>) {
     }
     assert!(found == expected, "{} groups instead of {}", found.len(), expected.len());
     drop(small);
-    assert_eq!(std::fs::read_dir(folder.path()).map_or(0, Iterator::count), 0, "files are left");
+    assert_eq!(files(folder.path()), 0, "files are left");
 }
 
 #[test]

@@ -160,8 +160,8 @@ impl Holding for TumbleAggregate {
 
     fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.slice_bytes = 0;
-        let slices = std::mem::take(&mut self.slices).into_iter();
-        slices.map(|(end, slice)| self.sealed.put_away(end, slice.groups, ctx.state)).collect()
+        let mut slices = std::mem::take(&mut self.slices).into_iter();
+        slices.try_for_each(|(end, slice)| self.sealed.put_away(end, slice.groups, ctx.state))
     }
 
     fn look_again(&mut self, ctx: &mut OperatorContext<'_>) {
