@@ -1,7 +1,7 @@
 //! What becomes of a job's state when its query changes: which operators keep theirs, begin anew, or drop it.
 //!
 //! Operators are matched by their ids (`docs/design/operator-ids.md`), aggregates of a window by what they are over the
-//! columns of tables ([`lineage`]); the rules stand in `docs/design/savepoint.md`. Nothing is changed here: an
+//! columns of tables (`lineage`); the rules stand in `docs/design/savepoint.md`. Nothing is changed here: an
 //! [`Upgrade`] says what fits, and how the columns of state that is kept come to stand.
 
 mod lineage;

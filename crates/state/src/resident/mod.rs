@@ -1,7 +1,7 @@
 //! The resident layer of a keyed table: rows in memory by key, a write-back cache over sorted runs.
 //!
-//! A [`ResidentTable`] finds the key of each row of a batch through an [`index`], and its words in a [`slab`]; strings are
-//! in [`blobs`]. What was written since the last barrier is *dirty*, and is listed by key group; [`ResidentTable::seal`]
+//! A [`ResidentTable`] finds the key of each row of a batch through an `index`, and its words in a `slab`; strings are
+//! in `blobs`. What was written since the last barrier is *dirty*, and is listed by key group; [`ResidentTable::seal`]
 //! copies just that. When memory nears its limit, dirty rows are flushed into a run and the rows of keys that nobody
 //! asked for lately are *evicted*; a key that is absent from a group that was evicted from is looked for in the runs.
 //!
