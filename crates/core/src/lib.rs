@@ -7,7 +7,7 @@
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
 //! | [`dead_letter`], [`sift`] | records that cannot become rows, and how they are found |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
-//! | [`keyed`], [`operator_rows`] | state by key, and rows that belong to no key |
+//! | [`keyed`], [`timers`], [`operator_rows`] | state and timers by key, and rows that belong to no key |
 //! | [`clock`], [`disk`], [`standard_input`], [`rng`], [`environment`] | the seams that a simulator replaces |
 //! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
 
@@ -36,4 +36,5 @@ pub mod source;
 pub mod standard_input;
 pub mod state;
 pub mod time;
+pub mod timers;
 pub mod upgrade;

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::FieldRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::element::EndReason;
@@ -22,6 +24,7 @@ use crate::metrics::OperatorMetrics;
 use crate::sink::Committable;
 use crate::state::OperatorState;
 use crate::time::Timestamp;
+use crate::timers::Timers;
 
 /// Which input of an operator, from 0.
 pub type InputId = usize;
@@ -83,6 +86,18 @@ pub struct OperatorContext<'a> {
     pub environment: &'a Environment,
     /// What a sink has to commit once the checkpoint is durable; taken in [`Operator::snapshot`].
     pub committables: &'a mut Vec<Committable>,
+}
+
+impl OperatorContext<'_> {
+    /// The calendar's time: what timers go by.
+    pub fn now(&self) -> Timestamp {
+        self.environment.clock.wall()
+    }
+
+    /// The timers of this subtask, by columns like `key`: see [`OperatorState::timers`].
+    pub fn timers(&mut self, key: &[FieldRef]) -> Result<&mut dyn Timers> {
+        self.state.timers(key)
+    }
 }
 
 /// Where an operator puts its results. Bounded by the operator's own discipline: at most a few batches a call.
@@ -150,6 +165,18 @@ pub trait Operator: Send {
 
     /// Goes on after [`Progress::More`].
     fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// The calendar has reached `at`, for which `keys` had registered: one key a row, a bounded number of them, each once.
+    /// Timers of one time may come in several calls. Called only between elements, never in the middle of some work.
+    fn on_timer(
+        &mut self,
+        at: Timestamp,
+        keys: &[ArrayRef],
+        ctx: &mut OperatorContext<'_>,
+        out: &mut Output,
+    ) -> Result<Progress> {
         Ok(Progress::Done)
     }
 

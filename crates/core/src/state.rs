@@ -4,12 +4,14 @@
 //! group. What is written between two barriers becomes an immutable run when the barrier comes; runs, not rows, are
 //! what checkpoints upload, what restoring at another parallelism divides, and what goes when a bucket expires.
 
+use arrow::datatypes::FieldRef;
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use crate::keyed::{KeyedTable, TableSchema};
 use crate::operator_rows::{OperatorRows, Redistribution};
+use crate::timers::Timers;
 
 /// Rows under (bucket, key group): of windows, sessions, Top-N and sort, which keep and forget them by time.
 pub trait BucketTable: Send {
@@ -91,5 +93,15 @@ pub trait OperatorState: Send {
     /// `Internal`, if what was restored is redistributed in another way.
     fn operator_rows(&mut self, name: &'static str, redistribution: Redistribution) -> Result<&mut OperatorRows> {
         Err(Error::internal(format!("the {} rows '{name}' cannot be kept here", redistribution.name())))
+    }
+
+    /// The timers, by columns like `key`, whose types are stored and never change. An operator that has any asks for them in
+    /// `open`: until it has asked, those that were restored do not fire.
+    ///
+    /// # Errors
+    /// `Usage`, if a column's type cannot be a key; `Corrupt`, if what was restored is damaged; `Resource`, if the timers do
+    /// not fit in memory.
+    fn timers(&mut self, key: &[FieldRef]) -> Result<&mut dyn Timers> {
+        Err(Error::internal(format!("timers by {} columns cannot be kept here", key.len())))
     }
 }

@@ -21,6 +21,7 @@ use ruslo_core::schema::raise_split_watermarks;
 use ruslo_core::sink::Committable;
 use ruslo_core::time::Timestamp;
 use ruslo_state::table::{RunState, TableSnapshot};
+use ruslo_state::timers::Due;
 
 use crate::exchange::Outlet;
 use crate::input::Event;
@@ -196,16 +197,46 @@ impl Chain {
         self.members.first().is_some_and(|member| member.busy && member.inbox.is_empty())
     }
 
+    /// The earliest time at which an operator wants to be called.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        let alive = self.members.iter().filter(|member| !member.ended);
+        alive.filter_map(|member| member.spec.state.next_timer()).min()
+    }
+
+    /// Calls the most downstream operator that has timers due at `now`, with a bounded number of them. Only for a chain that
+    /// has no work.
+    pub fn fire_timers(&mut self, now: Timestamp) -> Result<()> {
+        let is_due = |member: &Member| !member.ended && member.spec.state.next_timer().is_some_and(|at| at <= now);
+        let Some(index) = self.members.iter().rposition(is_due) else { return Ok(()) };
+        let fired = self.fire(index, now);
+        fired.map_err(|error| self.in_operator(index, error))
+    }
+
+    fn fire(&mut self, index: usize, now: Timestamp) -> Result<()> {
+        let rows_max = self.batch_rows;
+        let member = self.members.get_mut(index);
+        let due = member.map_or(Ok(None), |member| member.spec.state.take_due(now, rows_max))?;
+        let Some(Due { at, keys }) = due.filter(|due| due.keys.first().is_some_and(|keys| !keys.is_empty())) else {
+            return Ok(());
+        };
+        let progress = self.call_emitting(index, |operator, ctx, out| operator.on_timer(at, &keys, ctx, out))?;
+        self.after(index, progress, None)
+    }
+
+    /// Data errors already say where they stand in the input; ours must say in which operator.
+    fn in_operator(&self, index: usize, error: Error) -> Error {
+        let name = || self.members.get(index).map(|member| member.spec.name.clone()).unwrap_or_default();
+        match error.kind() {
+            ruslo_core::error::ErrorKind::Internal => error.context(format!("in '{}'", name())),
+            _ => error,
+        }
+    }
+
     /// Does one bounded piece of work: of the most downstream operator that has any.
     pub fn step(&mut self) -> Result<()> {
         let has_work = |member: &Member| member.busy || !member.inbox.is_empty();
         let Some(index) = self.members.iter().rposition(has_work) else { return Ok(()) };
-        let name = |chain: &Self| chain.members.get(index).map(|m| m.spec.name.clone()).unwrap_or_default();
-        self.serve(index).map_err(|error| match error.kind() {
-            // Data errors already say where they stand in the input; ours must say in which operator.
-            ruslo_core::error::ErrorKind::Internal => error.context(format!("in '{}'", name(self))),
-            _ => error,
-        })
+        self.serve(index).map_err(|error| self.in_operator(index, error))
     }
 
     fn serve(&mut self, index: usize) -> Result<()> {
@@ -318,6 +349,10 @@ impl Chain {
 
     /// The end stands for every later barrier, so a last snapshot goes with it: of the epoch after the last.
     fn end(&mut self, index: usize, input: usize, reason: EndReason) -> Result<()> {
+        if let (EndReason::Drain, Some(member)) = (reason, self.members.get_mut(index)) {
+            // Nothing is left for them to wait for, and a job over what is complete must not wait for the clock.
+            member.spec.state.drop_timers();
+        }
         self.snapshot(index, self.epoch.next())?;
         if let Some(member) = self.members.get_mut(index) {
             member.ended = true;

@@ -141,7 +141,12 @@ pub struct Task {
     in_flight: Vec<InFlight>,
     /// When a source read the oldest row of what the chain is working on.
     born: Instant,
+    /// Timers have fired last: then what comes in has its turn.
+    has_fired: bool,
 }
+
+/// So long at most a task that has timers waits before it looks at the calendar again, which may jump.
+const CALENDAR_MAX: Duration = Duration::from_secs(10);
 
 /// What a task is made of.
 pub struct TaskSpec {
@@ -165,6 +170,12 @@ pub struct TaskSpec {
     pub alignment: Alignment,
 }
 
+/// How long to wait at `wall` for a timer.
+fn until_timer(at: Timestamp, wall: Timestamp) -> Duration {
+    let millis = u64::try_from(at.millis().saturating_sub(wall.millis())).unwrap_or_default();
+    Duration::from_millis(millis).min(CALENDAR_MAX)
+}
+
 impl Task {
     /// A task that has done nothing yet.
     pub fn new(spec: TaskSpec) -> Self {
@@ -184,6 +195,7 @@ impl Task {
             source_snapshot: None,
             in_flight: Vec::new(),
             born: Instant::ZERO,
+            has_fired: false,
         }
     }
 
@@ -240,14 +252,32 @@ impl Task {
         if self.chain.has_work() {
             return self.work();
         }
+        let timer = self.chain.next_timer().map(|at| (at, self.clock.wall()));
+        let is_due = timer.is_some_and(|(at, wall)| at <= wall);
+        if is_due && !self.has_fired {
+            return self.fire(now);
+        }
+        self.has_fired = false;
         match self.poll_head(now, Accept::All)? {
             SourcePoll::Event(event) => {
                 self.take_in(event);
                 self.work()
             }
             SourcePoll::Worked => Ok(Step::Worked),
-            SourcePoll::Blocked(until) => self.wait(until),
+            SourcePoll::Blocked(_) if is_due => self.fire(now),
+            SourcePoll::Blocked(until) => {
+                let timer = timer.map(|(at, wall)| now + until_timer(at, wall));
+                self.wait(until.into_iter().chain(timer).min())
+            }
         }
+    }
+
+    /// Calls an operator whose timers are due, with a bounded number of them.
+    fn fire(&mut self, now: Instant) -> Result<Step> {
+        self.has_fired = true;
+        self.born = now;
+        self.chain.fire_timers(self.clock.wall())?;
+        self.deliver()
     }
 
     /// Before a full receiver a task does nothing but let a barrier pass, if it may.
@@ -283,6 +313,11 @@ impl Task {
             }
         }
         self.chain.step()?;
+        self.deliver()
+    }
+
+    /// Passes on what has left the chain.
+    fn deliver(&mut self) -> Result<Step> {
         while let Some(leaving) = self.chain.pop() {
             self.dispatch(leaving)?;
         }

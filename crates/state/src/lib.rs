@@ -19,4 +19,5 @@ pub mod savepoint;
 pub mod storage;
 pub mod store;
 pub mod table;
+pub mod timers;
 pub mod verify;

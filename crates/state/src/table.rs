@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, UInt16Array, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt16Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, UInt16Type};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
@@ -18,12 +18,15 @@ use ruslo_core::keyed::{KeyedTable, TableSchema};
 use ruslo_core::memory::batch_bytes;
 use ruslo_core::operator_rows::{OperatorRows, Redistribution};
 use ruslo_core::state::{BucketTable, OperatorState};
+use ruslo_core::time::Timestamp;
+use ruslo_core::timers::Timers;
 
 use crate::evicted::{Evicted, evict};
 use crate::keyed::{Keyed, KeyedContext, KeyedSnapshot};
 use crate::manifest::RunRef;
 use crate::operator_rows::{RowsSnapshot, RowsTable};
 use crate::runs::{Fetched, RunSetSnapshot, WorkFolder};
+use crate::timers::{Due, TIMERS, TimerTable, timer_schema};
 
 /// The last column of every run.
 pub const KEY_GROUP_COLUMN: &str = "__key_group";
@@ -349,6 +352,7 @@ pub struct RunState {
     unopened: BTreeMap<String, Vec<Fetched>>,
     keyed: BTreeMap<String, Keyed>,
     rows: BTreeMap<String, RowsTable>,
+    timers: Option<TimerTable>,
     context: Option<KeyedContext>,
 }
 
@@ -361,6 +365,7 @@ impl RunState {
             unopened: BTreeMap::new(),
             keyed: BTreeMap::new(),
             rows: BTreeMap::new(),
+            timers: None,
             context: None,
         }
     }
@@ -399,6 +404,29 @@ impl RunState {
         Ok(runs)
     }
 
+    /// The earliest time for which somebody has registered a timer; none as long as the operator has not asked for them.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.as_ref().and_then(TimerTable::next)
+    }
+
+    /// Takes keys whose time has come at `now`: of one time, `rows_max` at most.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn take_due(&mut self, now: Timestamp, rows_max: usize) -> Result<Option<Due>> {
+        self.timers.as_mut().map_or(Ok(None), |timers| timers.take_due(now, rows_max))
+    }
+
+    /// Forgets all timers.
+    pub fn drop_timers(&mut self) {
+        self.timers = None;
+        self.unopened.remove(TIMERS);
+    }
+
+    fn keyed_context(&self) -> Result<KeyedContext> {
+        self.context.clone().ok_or_else(|| Error::internal("keyed tables have no folder to work in"))
+    }
+
     /// Every table as it is now.
     ///
     /// # Errors
@@ -413,6 +441,9 @@ impl RunState {
         for (name, keyed) in &mut self.keyed {
             tables.insert(name.clone(), TableSnapshot::Keyed(keyed.seal()?));
         }
+        if let Some(timers) = &mut self.timers {
+            tables.insert(TIMERS.to_owned(), TableSnapshot::Keyed(timers.seal()?));
+        }
         tables.extend(self.rows.iter_mut().map(|(name, table)| (name.clone(), TableSnapshot::Rows(table.seal()))));
         Ok(tables)
     }
@@ -426,8 +457,7 @@ impl RunState {
 impl OperatorState for RunState {
     fn keyed(&mut self, name: &'static str, schema: &TableSchema) -> Result<&mut dyn KeyedTable> {
         if !self.keyed.contains_key(name) {
-            let context = self.context.clone();
-            let context = context.ok_or_else(|| Error::internal("keyed tables have no folder to work in"))?;
+            let context = self.keyed_context()?;
             let runs = self.restored_runs(name, schema)?;
             let table = Keyed::open(name, schema, &self.groups, &context, runs)?;
             self.keyed.insert(name.to_owned(), table);
@@ -457,6 +487,17 @@ impl OperatorState for RunState {
             return Err(Error::internal(format!("the rows '{name}' are {stored} rows, not {wanted} rows")));
         }
         Ok(&mut table.rows)
+    }
+
+    fn timers(&mut self, key: &[FieldRef]) -> Result<&mut dyn Timers> {
+        if self.timers.is_none() {
+            let context = self.keyed_context()?;
+            let runs = self.restored_runs(TIMERS, &timer_schema(key))?;
+            self.timers = Some(TimerTable::open(key, &self.groups, &context, runs)?);
+        }
+        let timers = self.timers.as_mut().ok_or_else(|| Error::internal("the timers are lost"))?;
+        timers.check(key)?;
+        Ok(timers)
     }
 }
 
