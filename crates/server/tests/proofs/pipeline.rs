@@ -1,4 +1,4 @@
-//! Five pipelines over rows that follow from a seed, and what each must write: computed here, from the rows alone.
+//! Six pipelines over rows that follow from a seed, and what each must write: computed here, from the rows alone.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,21 @@ pub(crate) enum Kind {
     Session,
     TopN,
     Deduplicate,
+    /// Over the whole stream: state that only grows, in a keyed table.
+    FirstOfAll,
 }
 
-pub(crate) const KINDS: [Kind; 5] = [Kind::Tumble, Kind::Hop, Kind::Session, Kind::TopN, Kind::Deduplicate];
+pub(crate) const KINDS: [Kind; 6] =
+    [Kind::Tumble, Kind::Hop, Kind::Session, Kind::TopN, Kind::Deduplicate, Kind::FirstOfAll];
 
 const MINUTE: i64 = 60_000;
 const SLIDE: i64 = 20_000;
 const GAP: i64 = 3_000;
 /// Rows of a window that Top-N lets through.
 const MOST: usize = 3;
+
+const FIRST_OF_ALL: &str = "SELECT k, id, v, rownum FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k, v ORDER BY ts)
+     AS rownum FROM t) WHERE rownum = 1";
 
 struct Row {
     id: i64,
@@ -95,6 +101,7 @@ impl Pipeline {
             Kind::Session => (groups, grouped("SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '3' SECOND)")),
             Kind::TopN => (rows, ranked("", "v DESC, id", MOST)),
             Kind::Deduplicate => (rows, ranked(", k", "ts, id", 1)),
+            Kind::FirstOfAll => (rows, FIRST_OF_ALL.to_owned()),
         }
     }
 
@@ -109,6 +116,7 @@ impl Pipeline {
             Kind::Session => self.sessions(),
             Kind::TopN => self.ranked(|_| 0, |row| (-row.value, row.id), MOST),
             Kind::Deduplicate => self.ranked(|row| row.key, |row| (row.at, row.id), 1),
+            Kind::FirstOfAll => self.first_of_all(),
         };
         lines.sort();
         lines
@@ -131,6 +139,18 @@ impl Pipeline {
             lines.extend(rows.chunk_by(|a, b| b.at - a.at <= GAP).map(|session| group(key, session)));
         }
         lines
+    }
+
+    /// Of rows of one time the first is the one with the least columns: here, the least id.
+    fn first_of_all(&self) -> Vec<String> {
+        let mut first: BTreeMap<(i64, i64), &Row> = BTreeMap::new();
+        for row in &self.rows {
+            let least = first.entry((row.key, row.value)).or_insert(row);
+            if (row.at, row.id) < (least.at, least.id) {
+                *least = row;
+            }
+        }
+        first.values().map(|row| format!("{},{},{},1", row.key, row.id, row.value)).collect()
     }
 
     fn ranked(&self, part: fn(&Row) -> i64, order: fn(&Row) -> (i64, i64), most: usize) -> Vec<String> {
