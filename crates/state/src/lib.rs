@@ -9,6 +9,7 @@
 
 pub mod books;
 mod evicted;
+pub mod handles;
 pub mod keyed;
 pub mod manifest;
 pub mod operator_rows;
