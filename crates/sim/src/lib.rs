@@ -51,4 +51,6 @@ pub mod scenario;
 pub mod shape;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod timed;
 pub mod trace;
