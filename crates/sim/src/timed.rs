@@ -37,6 +37,8 @@ const COUNTS: &str = "counts";
 /// no key for each batch.
 struct Later {
     delay_ms: i64,
+    /// Emits nothing: whatever fires is registered again, and due at once.
+    renews: bool,
 }
 
 fn key() -> [FieldRef; 1] {
@@ -70,6 +72,10 @@ impl Operator for Later {
         out: &mut Output,
     ) -> Result<Progress> {
         assert!(at <= ctx.now(), "a timer of {at} fires at {}", ctx.now());
+        if self.renews {
+            ctx.timers(&key())?.register(&vec![at; keys[0].len()], keys)?;
+            return Ok(Progress::Done);
+        }
         let rows = keys[0].len();
         let zeros = || Arc::new(Int64Array::from(vec![0; rows])) as ArrayRef;
         let time: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![at.millis(); rows]));
@@ -89,13 +95,14 @@ struct Theatre {
     delay_ms: i64,
     /// Another source, which brings nothing and does not end.
     is_endless: bool,
+    renews: bool,
     processes: u64,
 }
 
 impl Theatre {
     fn new(seed: u64, keys: i64, delay_ms: i64, is_endless: bool) -> Self {
         let world = World::new(Trace::default());
-        Self { world, rng: Rng::seeded(seed), keys, delay_ms, is_endless, processes: 0 }
+        Self { world, rng: Rng::seeded(seed), keys, delay_ms, is_endless, renews: false, processes: 0 }
     }
 
     fn source(&mut self, id: i64, rows: i64, manners: Manners) -> NodeKind {
@@ -119,8 +126,8 @@ impl Theatre {
             let hanging = Manners { hang_after: Some(0), ..manners };
             sources.push(add(self.source(2, 1, hanging), 1));
         }
-        let delay_ms = self.delay_ms;
-        let later: SharedFactory = Arc::new(move || Ok(Later { delay_ms }));
+        let (delay_ms, renews) = (self.delay_ms, self.renews);
+        let later: SharedFactory = Arc::new(move || Ok(Later { delay_ms, renews }));
         let later = add(NodeKind::Operator(later), parallelism);
         let sink = SimSink {
             outside: self.world.outside.clone(),
@@ -235,6 +242,8 @@ fn timers_pending_at_end() {
         assert!(theatre.world.clock.now() < Duration::from_secs(600), "the job waited for its timers");
         assert_eq!(theatre.shown(), [0i64; 0]);
         assert!(theatre.stored_runs(TIMERS).is_empty(), "they are dropped, and fire in no later process");
+        let counts: i64 = theatre.stored_runs(COUNTS).iter().sum();
+        assert_eq!(counts, 10, "rows of no key stay in checkpoints after their subtask has ended");
     }
 }
 
@@ -256,4 +265,19 @@ fn timers_outlive_a_stop_and_fire_late_if_nothing_ran_at_their_time() {
     }
     drop(job);
     assert_eq!(theatre.shown(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn timers_that_are_always_due_keep_no_row_and_no_barrier_from_coming() {
+    let mut theatre = Theatre::new(8, 30, 0, true);
+    theatre.renews = true;
+    let (_, mut job) = theatre.start(2);
+    for _ in 0..5_000 {
+        assert!(job.step().unwrap().is_none());
+    }
+    job.stop();
+    let stopped = (0..20_000).find_map(|_| job.step().unwrap());
+    assert!(matches!(stopped, Some(Outcome::Stopped(_))), "{stopped:?}");
+    drop(job);
+    assert_eq!(theatre.stored_runs(COUNTS).iter().sum::<i64>(), 30, "all rows were read meanwhile");
 }
