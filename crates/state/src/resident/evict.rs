@@ -177,12 +177,24 @@ impl ResidentTable {
         }
         let mut pieces = by_group.iter().filter_map(|slots| self.seal_slots(slots).transpose());
         lower.add(&mut pieces)?;
-        let heads = &self.heads;
-        let touched = self.groups.iter_mut().zip(&by_group).filter(|(_, slots)| !slots.is_empty());
-        for (group, _) in touched {
-            group.dirty.retain(|slot| heads.word(*slot, 0) & DIRTY != 0);
-        }
+        self.unlist(&by_group);
         Ok(())
+    }
+
+    /// Takes rows off the lists of what is dirty. To look at each that stays would cost more than all else.
+    fn unlist(&mut self, by_group: &[Vec<Slot>]) {
+        let mut stored = vec![0u64; self.heads.end() as usize / 64 + 1];
+        for slot in by_group.iter().flatten() {
+            if let Some(word) = stored.get_mut(*slot as usize / 64) {
+                *word |= 1 << (slot % 64);
+            }
+        }
+        let is_stored = |slot: Slot| stored.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1);
+        for (group, slots) in self.groups.iter_mut().zip(by_group) {
+            if !slots.is_empty() {
+                group.dirty.retain(|slot| !is_stored(*slot));
+            }
+        }
     }
 
     fn evict(&mut self, victims: &[Slot]) -> Result<()> {

@@ -7,7 +7,6 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{UInt8Type, UInt32Type, UInt64Type};
 use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::FileDecoder;
-use arrow::record_batch::RecordBatch;
 use ruslo_core::error::{Error, Result};
 
 use crate::runs::rows::{Op, SubKeys, hash_at, place_of};
@@ -58,28 +57,32 @@ impl Decoder {
         let read = AssertUnwindSafe(|| self.decoder.read_record_batch(&place, bytes));
         let read = std::panic::catch_unwind(read).map_err(|_| corrupt("it is no batch of rows".to_owned()))?;
         let batch = read.map_err(|e| corrupt(e.to_string()))?;
-        self.block(batch.ok_or_else(|| corrupt("it is empty".to_owned()))?)
-    }
-
-    fn block(&self, batch: RecordBatch) -> Result<Block> {
-        let wrong = || Error::corrupt("a block of a run has other columns than the run");
+        let batch = batch.ok_or_else(|| corrupt("it is empty".to_owned()))?;
         let rows = batch.num_rows();
-        let (_, columns, _) = batch.into_parts();
-        let mut columns = columns.into_iter();
-        let mut next = || columns.next().ok_or_else(wrong);
-        let hashes = next()?.as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?.clone();
-        let ops = next()?.as_primitive_opt::<UInt8Type>().ok_or_else(wrong)?.clone();
-        let buckets = match self.schema.ttl {
-            Some(_) => Some(next()?.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?.clone()),
-            None => None,
-        };
-        let columns: Vec<_> = columns.collect();
-        let subs = SubKeys::of(&self.schema, &columns, rows)?;
-        Ok(Block { hashes, ops, buckets, columns, subs })
+        Block::of(&self.schema, batch.into_parts().1, rows)
     }
 }
 
 impl Block {
+    /// Rows of a run of the table `schema`, whose stored columns are `columns`.
+    ///
+    /// # Errors
+    /// `Corrupt`, if they are those of another table.
+    pub(crate) fn of(schema: &TableSchema, columns: Vec<ArrayRef>, rows: usize) -> Result<Self> {
+        let wrong = || Error::corrupt("a block of a run has other columns than the run");
+        let mut columns = columns.into_iter();
+        let mut next = || columns.next().ok_or_else(wrong);
+        let hashes = next()?.as_primitive_opt::<UInt64Type>().ok_or_else(wrong)?.clone();
+        let ops = next()?.as_primitive_opt::<UInt8Type>().ok_or_else(wrong)?.clone();
+        let buckets = match schema.ttl {
+            Some(_) => Some(next()?.as_primitive_opt::<UInt32Type>().ok_or_else(wrong)?.clone()),
+            None => None,
+        };
+        let columns: Vec<_> = columns.collect();
+        let subs = SubKeys::of(schema, &columns, rows)?;
+        Ok(Self { hashes, ops, buckets, columns, subs })
+    }
+
     /// How many rows.
     pub(crate) fn len(&self) -> usize {
         self.hashes.values().len()

@@ -7,6 +7,7 @@ use ruslo_core::error::{Error, Result};
 
 use crate::runs::block::Block;
 use crate::runs::merge::gather;
+use crate::runs::raw::Picker;
 use crate::runs::rows::{Op, SortedRows, place_of};
 use crate::runs::run::Run;
 use crate::runs::same::{check_types, same_rows};
@@ -33,6 +34,13 @@ struct Hit {
     op: Op,
 }
 
+/// A row at the place of a request, which may be of another key.
+struct Candidate {
+    request: u32,
+    source: usize,
+    row: usize,
+}
+
 /// What is asked, and what was found so far.
 struct Search<'a> {
     schema: &'a TableSchema,
@@ -40,7 +48,10 @@ struct Search<'a> {
     keys: &'a [ArrayRef],
     /// Requests that older runs may add to.
     open: Vec<u32>,
+    /// Copies the candidates out of blocks: those of a run become one source. Without it a block is a source.
+    picker: Option<Picker>,
     sources: Vec<Arc<Block>>,
+    candidates: Vec<Candidate>,
     hits: Vec<Hit>,
 }
 
@@ -51,8 +62,16 @@ pub(crate) fn find(schema: &TableSchema, runs: &[Arc<Run>], hashes: &[u64], keys
     if !places.is_sorted() {
         return Err(Error::internal("keys are asked for out of order"));
     }
-    let open = (0..places.len() as u32).collect();
-    let mut search = Search { schema, places, keys, open, sources: Vec::new(), hits: Vec::new() };
+    let mut search = Search {
+        schema,
+        open: (0..places.len() as u32).collect(),
+        places,
+        keys,
+        picker: Picker::new(schema),
+        sources: Vec::new(),
+        candidates: Vec::new(),
+        hits: Vec::new(),
+    };
     for (age, run) in runs.iter().enumerate() {
         search.look_in(run, age as u32)?;
     }
@@ -60,53 +79,82 @@ pub(crate) fn find(schema: &TableSchema, runs: &[Arc<Run>], hashes: &[u64], keys
 }
 
 impl Search<'_> {
-    fn look_in(&mut self, run: &Arc<Run>, age: u32) -> Result<()> {
-        let (mut at, mut block): (usize, Option<(usize, usize)>) = (0, None);
-        let mut closed = Vec::new();
-        for index in 0..self.open.len() {
-            let Some(request) = self.open.get(index).copied() else { continue };
-            let Some(place) = self.places.get(request as usize).copied().filter(|place| run.may_have(*place)) else {
-                continue;
-            };
+    fn look_in(&mut self, run: &Run, age: u32) -> Result<()> {
+        let asked: Vec<(u32, u64)> = self
+            .open
+            .iter()
+            .filter_map(|request| Some((*request, *self.places.get(*request as usize)?)))
+            .filter(|(_, place)| run.may_have(*place))
+            .collect();
+        self.walk(run, &asked)?;
+        if let Some(picker) = self.picker.as_mut().filter(|_| !self.candidates.is_empty()) {
+            let copies = picker.take(self.schema).map_err(|error| run.named(error))?;
+            self.sources.push(Arc::new(copies));
+        }
+        self.confirm(age)
+    }
+
+    /// Goes through the blocks that may have what is asked for, in order.
+    fn walk(&mut self, run: &Run, asked: &[(u32, u64)]) -> Result<()> {
+        let (mut at, mut loaded) = (0, None);
+        for (request, place) in asked.iter().copied() {
             at = run.block_of(place, at);
-            let first_hit = self.hits.len();
             let mut number = at;
             while run.first_place(number).is_some_and(|first| first <= place) {
-                let source = match block.filter(|(loaded, _)| *loaded == number) {
-                    Some((_, source)) => source,
-                    None => self.load(run, number)?,
-                };
-                block = Some((number, source));
-                self.collect(source, request, place, age)?;
+                if loaded != Some(number) {
+                    self.load(run, number)?;
+                    loaded = Some(number);
+                }
+                self.collect(request, place).map_err(|error| run.damaged(number, error))?;
                 number += 1;
             }
-            let found = self.hits.get(first_hit..).unwrap_or_default();
-            let is_last = |hit: &Hit| self.schema.kind == Kind::Value || hit.op == Op::Clear;
-            if found.iter().any(is_last) {
-                closed.push(request);
-            }
         }
-        let mut closed = closed.into_iter().peekable();
-        self.open.retain(|request| closed.next_if_eq(request).is_none());
         Ok(())
     }
 
-    fn load(&mut self, run: &Run, number: usize) -> Result<usize> {
-        self.sources.push(Arc::new(run.read_block(number)?));
-        Ok(self.sources.len() - 1)
+    fn load(&mut self, run: &Run, number: usize) -> Result<()> {
+        match &mut self.picker {
+            Some(picker) => picker.load(run, number),
+            None => {
+                self.sources.push(Arc::new(run.read_block(number)?));
+                Ok(())
+            }
+        }
     }
 
-    /// The rows of a block that are of the request's key.
-    fn collect(&mut self, source: usize, request: u32, place: u64, age: u32) -> Result<()> {
-        let Some(block) = self.sources.get(source) else { return Ok(()) };
-        let keys = block.columns.get(self.schema.key_columns()).unwrap_or_default();
-        let mut row = block.first_at(place);
-        while row < block.len() && block.place(row) == place {
-            if same_rows(keys, row, self.keys, request as usize) {
-                self.hits.push(Hit { request, rank: block.rank(row), age, source, row, op: block.op(row)? });
+    /// The rows at a place of the block that was loaded last.
+    fn collect(&mut self, request: u32, place: u64) -> Result<()> {
+        let sources = self.sources.len();
+        if let Some(picker) = &mut self.picker {
+            for row in picker.rows_at(place) {
+                self.candidates.push(Candidate { request, source: sources, row: picker.pick(row)? });
             }
-            row += 1;
+            return Ok(());
         }
+        let Some(block) = self.sources.last() else { return Ok(()) };
+        let rows = (block.first_at(place)..block.len()).take_while(|row| block.place(*row) == place);
+        self.candidates.extend(rows.map(|row| Candidate { request, source: sources - 1, row }));
+        Ok(())
+    }
+
+    /// Takes those candidates that are of the keys that are asked for.
+    fn confirm(&mut self, age: u32) -> Result<()> {
+        let mut closed = Vec::new();
+        for Candidate { request, source, row } in self.candidates.drain(..) {
+            let Some(block) = self.sources.get(source) else { continue };
+            let keys = block.columns.get(self.schema.key_columns()).unwrap_or_default();
+            if !same_rows(keys, row, self.keys, request as usize) {
+                continue;
+            }
+            let op = block.op(row)?;
+            self.hits.push(Hit { request, rank: block.rank(row), age, source, row, op });
+            if self.schema.kind == Kind::Value || op == Op::Clear {
+                closed.push(request);
+            }
+        }
+        closed.dedup();
+        let mut closed = closed.into_iter().peekable();
+        self.open.retain(|request| closed.next_if_eq(request).is_none());
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod find;
 mod footer;
 mod merge;
 mod policy;
+mod raw;
 mod rows;
 mod run;
 mod same;

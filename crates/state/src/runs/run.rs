@@ -1,5 +1,6 @@
 //! A run that is open: its index and filter in memory, its blocks on disk.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -229,11 +230,16 @@ impl Run {
 
     /// The bytes of the blocks from `start` to before `end`.
     pub(crate) fn read_bytes(&self, start: usize, end: usize) -> Result<Buffer> {
-        let lost = || Error::internal("a block of a run is out of range");
-        let (from, to) = self.index.offset.get(start).zip(self.index.offset.get(end)).ok_or_else(lost)?;
-        let mut bytes = vec![0; to.checked_sub(*from).ok_or_else(lost)? as usize];
-        read_at(&*self.file, &self.path, self.base + from, &mut bytes)?;
+        let from = self.span(start, end)?;
+        let mut bytes = vec![0; (from.end - from.start) as usize];
+        read_at(&*self.file, &self.path, self.base + from.start, &mut bytes)?;
         Ok(Buffer::from_vec(bytes))
+    }
+
+    /// Where in the run the blocks from `start` to before `end` are; their offsets ascend.
+    fn span(&self, start: usize, end: usize) -> Result<Range<u64>> {
+        let ends = self.index.offset.get(start).zip(self.index.offset.get(end));
+        ends.map(|(from, to)| *from..*to).ok_or_else(|| Error::internal("a block of a run is out of range"))
     }
 
     /// How many blocks from `start` on are `bytes` long together; at least one, if there is one.
@@ -250,20 +256,45 @@ impl Run {
         offset(block).saturating_sub(offset(start)) as usize
     }
 
+    /// Fills `bytes` with a block, whose checksum is compared if it never was.
+    pub(crate) fn read_into(&self, block: usize, bytes: &mut Vec<u8>) -> Result<()> {
+        let from = self.span(block, block + 1)?;
+        bytes.resize((from.end - from.start) as usize, 0);
+        read_at(&*self.file, &self.path, self.base + from.start, bytes)?;
+        self.check(block, bytes)
+    }
+
     /// The block whose bytes are `bytes`; its checksum is compared if it never was.
     pub(crate) fn decode(&self, block: usize, bytes: &Buffer) -> Result<Block> {
-        let named = |error: Error| match error.kind() {
-            ErrorKind::Corrupt => error.context(format!("{}, block {block}", self.path.display())),
-            _ => error,
-        };
+        self.check(block, bytes)?;
+        self.decoder.decode(bytes).map_err(|error| self.damaged(block, error))
+    }
+
+    fn check(&self, block: usize, bytes: &[u8]) -> Result<()> {
         let (word, bit) = (self.checked.get(block / 64), 1 << (block % 64));
         if word.is_none_or(|word| word.load(Ordering::Relaxed) & bit == 0) {
             if self.index.crc32.get(block) != Some(&crc32fast::hash(bytes)) {
-                return Err(named(Error::corrupt("the checksum does not fit")));
+                return Err(self.damaged(block, Error::corrupt("the checksum does not fit")));
             }
             word.map(|word| word.fetch_or(bit, Ordering::Relaxed));
         }
-        self.decoder.decode(bytes).map_err(named)
+        Ok(())
+    }
+
+    /// An error over a block, which names it if it is damaged.
+    pub(crate) fn damaged(&self, block: usize, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Corrupt => error.context(format!("{}, block {block}", self.path.display())),
+            _ => error,
+        }
+    }
+
+    /// An error over rows, which names the file if they are damaged.
+    pub(crate) fn named(&self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Corrupt => error.context(self.path.display()),
+            _ => error,
+        }
     }
 }
 
