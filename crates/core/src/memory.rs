@@ -249,9 +249,11 @@ mod tests {
     fn who_can_give_memory_back_takes_no_more_than_its_share() {
         let pool = MemoryPool::new(1600);
         let (first, second) = (pool.reserve_yielding("a"), pool.reserve_yielding("b"));
-        assert!(first.may_hold(800) && !first.may_hold(801));
+        // Who has not asked for more than half has no share yet.
+        assert!(first.may_hold(1400) && !first.may_hold(1401));
         first.resize(800).unwrap();
         assert!(second.may_hold(600) && !second.may_hold(601));
+        assert!(first.may_hold(700) && !first.may_hold(801));
         drop(first);
         assert!(second.may_hold(1400) && !second.may_hold(1401));
     }
