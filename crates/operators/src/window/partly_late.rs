@@ -30,11 +30,13 @@ pub(super) struct PartlyLate {
     parts: BTreeMap<SliceKey, Vec<RecordBatch>>,
     /// Bytes that the state table holds in memory.
     stored_bytes: usize,
+    /// Bytes of `parts`.
+    parts_bytes: usize,
 }
 
 impl PartlyLate {
     pub(super) fn new(plan: Arc<GroupPlan>) -> Self {
-        Self { plan, parts: BTreeMap::new(), stored_bytes: 0 }
+        Self { plan, parts: BTreeMap::new(), stored_bytes: 0, parts_bytes: 0 }
     }
 
     /// Reads what was restored.
@@ -47,11 +49,16 @@ impl PartlyLate {
             }
         }
         self.stored_bytes = table.bytes();
+        self.count_parts();
         Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.stored_bytes + self.parts.values().flatten().map(batch_bytes).sum::<usize>()
+        self.stored_bytes + self.parts_bytes
+    }
+
+    fn count_parts(&mut self) {
+        self.parts_bytes = self.parts.values().flatten().map(batch_bytes).sum();
     }
 
     /// Notes what the table holds in memory now.
@@ -89,6 +96,7 @@ impl PartlyLate {
         let table = state.buckets(TABLE);
         table.append(key.end, &self.plan.key_groups(&sealed)?, &with_from(&sealed, key.from)?)?;
         self.stored_bytes = table.bytes();
+        self.parts_bytes += batch_bytes(&sealed);
         self.parts.entry(key).or_default().push(sealed);
         Ok(())
     }
@@ -103,12 +111,14 @@ impl PartlyLate {
                 self.append(key, part, state)?;
             }
         }
+        self.count_parts();
         Ok(())
     }
 
     /// Forgets a slice.
     pub(super) fn expire(&mut self, end: i64, state: &mut dyn OperatorState) {
         self.parts.retain(|key, _| key.end != end);
+        self.count_parts();
         let table = state.buckets(TABLE);
         table.expire(end);
         self.stored_bytes = table.bytes();
