@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`element`], [`time`], [`epoch`] | what flows through an edge, and its grammar |
-//! | [`schema`], [`key_group`] | hidden columns; which subtask a row belongs to |
+//! | [`schema`], [`changelog`], [`key_group`] | hidden columns; what a row of a changing table says; which subtask a row belongs to |
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
 //! | [`dead_letter`], [`sift`] | records that cannot become rows, and how they are found |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
@@ -11,6 +11,7 @@
 //! | [`clock`], [`disk`], [`standard_input`], [`rng`], [`environment`] | the seams that a simulator replaces |
 //! | [`memory`], [`metrics`], [`error`] | what is bounded, what is counted, what goes wrong |
 
+pub mod changelog;
 pub mod clock;
 pub mod connector;
 pub mod dead_letter;

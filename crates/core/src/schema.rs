@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use crate::changelog::ROW_KIND;
 use crate::error::Result;
 
 /// The hidden column that says, for each row, its split's watermark just before that row (milliseconds, BIGINT).
@@ -49,40 +50,60 @@ pub fn raise_split_watermarks(batch: RecordBatch, least: i64) -> Result<RecordBa
         Some(marks) if marks.values().iter().all(|mark| *mark >= least) => Ok(batch),
         Some(marks) => {
             let raised = marks.values().iter().map(|mark| (*mark).max(least));
-            with_split_watermarks(&visible(&batch), Int64Array::from_iter_values(raised))
+            with_split_watermarks(&without_split_watermarks(&batch), Int64Array::from_iter_values(raised))
         }
     }
 }
 
-/// A batch of `columns` under `schema`, with the hidden column of `input` behind them if it has one.
+/// A batch of `columns` under `schema`, with the hidden columns of `input` behind them if it has any.
 ///
-/// What every operator that makes new rows one by one from old ones uses, so that lateness survives it.
+/// What every operator that makes new rows one by one from old ones uses, so that lateness and kinds survive it.
 ///
 /// # Errors
 /// Internal, if the columns do not fit the schema.
 pub fn carry_hidden(input: &RecordBatch, schema: &SchemaRef, mut columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
-    let Some(hidden) = split_watermarks(input) else {
+    let first_hidden = visible_columns(input);
+    if first_hidden == input.num_columns() {
         return Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
-    };
-    columns.push(Arc::new(hidden.clone()));
-    Ok(RecordBatch::try_new_with_options(hidden_schema(schema), columns, &options)?)
+    }
+    columns.extend(input.columns().iter().skip(first_hidden).cloned());
+    let hidden = input.schema_ref().fields().iter().skip(first_hidden);
+    let fields: Vec<_> = schema.fields().iter().chain(hidden).cloned().collect();
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
-/// `schema` with the hidden column behind it.
+/// `schema` with the split watermarks behind it.
 fn hidden_schema(schema: &SchemaRef) -> SchemaRef {
     let hidden = Arc::new(Field::new(SPLIT_WATERMARK, DataType::Int64, false));
     let fields: Vec<_> = schema.fields().iter().cloned().chain([hidden]).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// The batch without its hidden column.
+/// How many columns of a batch are the user's; the hidden ones stand behind them.
+pub fn visible_columns(batch: &RecordBatch) -> usize {
+    let is_hidden = |name: &String| name == SPLIT_WATERMARK || name == ROW_KIND;
+    let fields = batch.schema_ref().fields();
+    fields.len() - fields.iter().rev().take_while(|field| is_hidden(field.name())).count()
+}
+
+/// The batch without its hidden columns.
 pub fn visible(batch: &RecordBatch) -> RecordBatch {
-    if split_watermarks(batch).is_none() {
-        return batch.clone();
-    }
+    let columns = visible_columns(batch);
     let mut shown = batch.clone();
-    shown.remove_column(batch.num_columns().saturating_sub(1));
+    for _ in columns..batch.num_columns() {
+        shown.remove_column(columns);
+    }
+    shown
+}
+
+/// The batch without its split watermarks: what a sink gets.
+pub fn without_split_watermarks(batch: &RecordBatch) -> RecordBatch {
+    let mut shown = batch.clone();
+    if split_watermarks(batch).is_some() {
+        shown.remove_column(batch.num_columns().saturating_sub(1));
+    }
     shown
 }
 

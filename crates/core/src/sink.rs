@@ -47,7 +47,7 @@ pub struct SinkContext {
 
 /// Writes one subtask's rows.
 pub trait SinkWriter: Send {
-    /// Writes a batch, without its hidden column.
+    /// Writes a batch: the table's columns and, of a changing table, the kinds of its rows ([`crate::changelog`]).
     fn write(&mut self, batch: &RecordBatch) -> Result<Progress>;
 
     /// Makes everything written so far durable but invisible, and says what has to be committed.

@@ -258,10 +258,10 @@ impl UnnestSpec {
     /// The input with only the columns that stay in their places; the others are not worth repeating.
     fn stripped(&self, batch: RecordBatch) -> Result<RecordBatch> {
         let is_kept = |place: usize| self.kept.contains(&place);
-        let hidden = ruslo_core::schema::split_watermarks(&batch).map(|_| batch.num_columns().saturating_sub(1));
+        let first_hidden = ruslo_core::schema::visible_columns(&batch);
         let rows = batch.num_rows();
         let columns = batch.columns().iter().enumerate().map(|(place, column)| {
-            if is_kept(place) || Some(place) == hidden {
+            if is_kept(place) || place >= first_hidden {
                 column.clone()
             } else {
                 arrow::array::new_null_array(&DataType::Null, rows)

@@ -5,7 +5,7 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress};
-use ruslo_core::schema::visible;
+use ruslo_core::schema::without_split_watermarks;
 use ruslo_core::sink::SinkWriter;
 
 use crate::planted::{Bug, planted};
@@ -35,7 +35,7 @@ impl Operator for SinkOperator {
         _: &mut Output,
     ) -> Result<Progress> {
         ctx.metrics.rows_out.add(batch.num_rows());
-        match self.writer.write(&visible(&batch))? {
+        match self.writer.write(&without_split_watermarks(&batch))? {
             Progress::Done => Ok(Progress::Done),
             Progress::More => Err(Error::internal("a sink left a batch half written")),
         }
