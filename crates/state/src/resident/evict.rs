@@ -102,11 +102,9 @@ impl ResidentTable {
         let mut steps_left = ROUNDS_MAX * self.heads.end() as usize + 1;
         while steps_left > 0 {
             let keys = wanted_keys.max(need.keys.saturating_sub(self.heads.room()));
-            let (mut victims, steps) = self.sweep(keys, steps_left);
+            let (victims, steps) = self.sweep(keys, steps_left);
             steps_left = steps_left.saturating_sub(steps.max(1));
             self.flush_some(&victims)?;
-            // What was removed is gone once that is stored.
-            victims.retain(|slot| self.heads.word(*slot, 0) & FREE == 0);
             self.evict(&victims)?;
             if enough(self) {
                 break;
@@ -133,13 +131,14 @@ impl ResidentTable {
     }
 
     /// Moves the clock's hand until it has found `count` heads that nobody asked for lately, once around at most. Those
-    /// heads, and how many it has seen.
-    fn sweep(&mut self, count: usize, steps_max: usize) -> (Vec<Slot>, usize) {
-        let mut victims = Vec::new();
+    /// heads by key group, and how many it has seen.
+    fn sweep(&mut self, count: usize, steps_max: usize) -> (Vec<Vec<Slot>>, usize) {
+        let mut victims = vec![Vec::new(); self.groups.len()];
+        let mut found = 0;
         // A head leaves once: never more than once around.
         let steps_max = steps_max.min(self.heads.end() as usize);
         for step in 0..steps_max {
-            if victims.len() >= count {
+            if found >= count {
                 return (victims, step);
             }
             if self.hand >= self.heads.end() {
@@ -149,7 +148,12 @@ impl ResidentTable {
             self.hand += 1;
             match self.heads.word_mut(slot, 0) {
                 Some(header) if *header & FREE != 0 => {}
-                Some(header) if *header & USES == 0 => victims.push(slot),
+                Some(header) if *header & USES == 0 => {
+                    victims.get_mut(((*header >> GROUP_SHIFT) & GROUP_MASK) as usize).into_iter().for_each(|group| {
+                        group.push(slot);
+                        found += 1;
+                    });
+                }
                 Some(header) => *header -= ONE_USE,
                 None => {}
             }
@@ -157,47 +161,51 @@ impl ResidentTable {
         (victims, steps_max)
     }
 
-    /// Makes a run of those heads that are dirty; of a table with chains everything has been flushed already.
-    fn flush_some(&mut self, heads: &[Slot]) -> Result<()> {
+    /// Makes a run of those heads that are dirty, which come by key group; of a table with chains everything has been
+    /// flushed already.
+    fn flush_some(&mut self, heads: &[Vec<Slot>]) -> Result<()> {
         if self.schema.kind != Kind::Value {
             return Ok(());
         }
         let Some(lower) = self.lower.clone() else { return Ok(()) };
-        let mut by_group = vec![Vec::new(); self.groups.len()];
-        for slot in heads {
-            let header = self.heads.word(*slot, 0);
-            if let Some(group) = by_group.get_mut(((header >> GROUP_SHIFT) & GROUP_MASK) as usize)
-                && header & DIRTY != 0
-            {
-                group.push(*slot);
-            }
-        }
-        if by_group.iter().all(Vec::is_empty) {
+        let is_dirty = |slot: &Slot| self.heads.word(*slot, 0) & DIRTY != 0;
+        let dirty: Vec<Vec<Slot>> =
+            heads.iter().map(|slots| slots.iter().copied().filter(is_dirty).collect()).collect();
+        if dirty.iter().all(Vec::is_empty) {
             return Ok(());
         }
-        let mut pieces = by_group.iter().filter_map(|slots| self.seal_slots(slots).transpose());
+        let mut pieces = dirty.iter().filter_map(|slots| self.seal_slots(slots).transpose());
         lower.add(&mut pieces)?;
-        self.unlist(&by_group);
+        self.unlist(&dirty);
         Ok(())
     }
 
     /// Takes rows off the lists of what is dirty. To look at each that stays would cost more than all else.
     fn unlist(&mut self, by_group: &[Vec<Slot>]) {
-        let mut stored = vec![0u64; self.heads.end() as usize / 64 + 1];
-        for slot in by_group.iter().flatten() {
-            if let Some(word) = stored.get_mut(*slot as usize / 64) {
-                *word |= 1 << (slot % 64);
-            }
-        }
-        let is_stored = |slot: Slot| stored.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1);
+        let stored = Marks::of(by_group, self.heads.end());
         for (group, slots) in self.groups.iter_mut().zip(by_group) {
             if !slots.is_empty() {
-                group.dirty.retain(|slot| !is_stored(*slot));
+                group.dirty.retain(|slot| !stored.has(*slot));
             }
         }
     }
 
-    fn evict(&mut self, victims: &[Slot]) -> Result<()> {
+    /// Takes heads, which come by key group, out of memory. The index of a group stays near meanwhile.
+    fn evict(&mut self, victims: &[Vec<Slot>]) -> Result<()> {
+        let mut left = vec![Vec::new(); victims.len()];
+        for (slots, left) in victims.iter().zip(&mut left) {
+            // What was removed is gone once that is stored.
+            left.extend(slots.iter().filter(|slot| self.heads.word(**slot, 0) & FREE == 0));
+            self.evict_group(left)?;
+        }
+        // The next keys get their places in order: that of each is where memory is read ahead.
+        let freed = Marks::of(&left, self.heads.end());
+        freed.descending().for_each(|slot| self.heads.release(slot, FREE));
+        Ok(())
+    }
+
+    /// Takes heads of one key group out of memory but for their places.
+    fn evict_group(&mut self, victims: &[Slot]) -> Result<()> {
         for (slot, hash) in victims.iter().zip(self.hashes_of(victims)?) {
             if self.heads.word(*slot, 0) & DIRTY != 0 {
                 return Err(Error::internal("a key of a keyed table leaves memory before it is stored"));
@@ -205,7 +213,7 @@ impl ResidentTable {
             if self.schema.kind != Kind::Value {
                 self.drop_chain(*slot);
             }
-            self.forget(*slot, hash);
+            self.unname(*slot, hash);
             if let Some(group) = self.groups.get_mut(group_of(hash)) {
                 group.is_partial = true;
             }
@@ -226,7 +234,7 @@ impl ResidentTable {
         }
         let mut is_nowhere = vec![false; keys.len()];
         for _ in 0..LOADS_MAX {
-            let slots = self.locate_used(keys);
+            let mut slots = self.locate_used(keys);
             let missing = self.missing(keys, &slots, &is_nowhere);
             // A missing key is found or new; one that is here needs nothing.
             let absent = slots.iter().filter(|slot| **slot == ABSENT).count();
@@ -240,11 +248,20 @@ impl ResidentTable {
             if missing.asked.is_empty() {
                 return Ok(slots);
             }
-            let is_found = self.load_missing(keys, &missing, chained, string_bytes)?;
+            let heads = self.load_missing(keys, &missing, chained, string_bytes)?;
             for (row, request) in &missing.rows {
-                if let Some(is_nowhere) = is_nowhere.get_mut(*row as usize) {
-                    *is_nowhere = !is_found.get(*request).copied().unwrap_or(false);
+                let head = heads.get(*request).copied().unwrap_or(ABSENT);
+                if let (Some(slot), Some(is_nowhere)) =
+                    (slots.get_mut(*row as usize), is_nowhere.get_mut(*row as usize))
+                {
+                    (*slot, *is_nowhere) = (head, head == ABSENT);
                 }
+            }
+            // Otherwise room was made for them, and keys of this batch may have left.
+            if generation == self.generation {
+                // Reading blocks has driven the headers away that are wanted next.
+                slots.iter().for_each(|slot| self.use_head(*slot));
+                return Ok(slots);
             }
         }
         let wanted = self.bytes_with(Need { keys: keys.len(), chained, string_bytes });
@@ -254,31 +271,34 @@ impl ResidentTable {
     /// The slots of keys that are here, which had better stay.
     fn locate_used(&mut self, keys: &Keys) -> Vec<Slot> {
         let slots = self.locate(keys);
-        for slot in slots.iter().filter(|slot| **slot != ABSENT) {
-            if let Some(header) = self.heads.word_mut(*slot, 0) {
-                *header = used(*header);
-            }
-        }
+        slots.iter().for_each(|slot| self.use_head(*slot));
         slots
     }
 
-    /// Brings keys into memory, for whose heads there is room. Which of those that were asked for exist.
-    fn load_missing(&mut self, keys: &Keys, missing: &Missing, chained: usize, string_bytes: u64) -> Result<Vec<bool>> {
-        let mut is_found = vec![false; missing.asked.len()];
+    /// Notes that a key was asked for.
+    #[inline]
+    fn use_head(&mut self, head: Slot) {
+        if let Some(header) = self.heads.word_mut(head, 0) {
+            *header = used(*header);
+        }
+    }
+
+    /// Brings keys into memory, for whose heads there is room. The head of each that was asked for; those before may
+    /// have left again, if that is no longer the table's generation.
+    fn load_missing(&mut self, keys: &Keys, missing: &Missing, chained: usize, string_bytes: u64) -> Result<Vec<Slot>> {
+        let mut heads = vec![ABSENT; missing.asked.len()];
         for (first, asked) in (0..).step_by(FOUND_TOGETHER).zip(missing.asked.chunks(FOUND_TOGETHER)) {
             let found = self.find_below(keys, asked)?;
-            for (request, bucket) in found.requests.iter().zip(&found.buckets) {
-                if let Some(is_found) = is_found.get_mut(first + *request as usize) {
-                    *is_found |= *bucket >= self.oldest;
-                }
-            }
             let rows = found.rows.num_rows();
             let strings = if self.has_strings() { batch_bytes(&found.rows) as u64 } else { 0 };
             let found_chained = if self.schema.kind == Kind::Value { 0 } else { rows };
             self.reserve(rows.min(asked.len()), chained + found_chained, string_bytes + strings)?;
-            self.take_in(&found)?;
+            for (request, loaded) in found.requests.iter().zip(self.take_in(&found)?) {
+                let head = heads.get_mut(first + *request as usize).filter(|_| loaded != ABSENT);
+                head.into_iter().for_each(|head| *head = loaded);
+            }
         }
-        Ok(is_found)
+        Ok(heads)
     }
 
     fn has_strings(&self) -> bool {
@@ -324,8 +344,8 @@ impl ResidentTable {
     }
 
     /// Takes rows in as they are stored: found in runs, or restored. Their keys must be absent, or begun in an earlier
-    /// call of the same restoration.
-    fn take_in(&mut self, found: &LowerRows) -> Result<()> {
+    /// call of the same restoration. The head of each row; none of those that are expired.
+    fn take_in(&mut self, found: &LowerRows) -> Result<Vec<Slot>> {
         let columns = found.rows.columns();
         let key_columns = columns.get(..self.schema.key.len()).unwrap_or_default();
         let rest = columns.get(self.schema.key.len()..).unwrap_or_default();
@@ -333,11 +353,18 @@ impl ResidentTable {
         let keys = self.keys(key_columns)?;
         let sub_keys = self.sub_key.encode(sub_columns, keys.len())?;
         let values = self.value.encode(value_columns, keys.len())?;
-        for row in 0..keys.len() {
+        // Nearly none is there; but this brings near what each of them needs of the index.
+        let mut heads = self.locate(&keys);
+        for (row, slot) in heads.iter_mut().enumerate() {
             if found.buckets.get(row).is_some_and(|bucket| *bucket < self.oldest) {
+                *slot = ABSENT;
                 continue;
             }
-            let (head, is_new) = self.find_or_insert(&keys, row)?;
+            let (head, is_new) = match *slot {
+                ABSENT => self.find_or_insert(&keys, row)?,
+                head => (head, false),
+            };
+            *slot = head;
             let bucket = u64::from(found.buckets.get(row).copied().unwrap_or(0));
             let group = keys.hashes.get(row).map_or(0, |hash| group_of(*hash) as u64);
             let header = STORED | group << GROUP_SHIFT | bucket;
@@ -351,7 +378,7 @@ impl ResidentTable {
             }
             *self.heads.word_mut(head, 0).ok_or_else(lost)? = header;
         }
-        Ok(())
+        Ok(heads)
     }
 
     /// Takes in rows of a checkpoint, in pieces: before anything else is done with the table.
@@ -366,7 +393,7 @@ impl ResidentTable {
         if wanted > self.memory.bytes() {
             self.memory.resize(wanted)?;
         }
-        self.take_in(&LowerRows { requests: Vec::new(), buckets, rows })
+        self.take_in(&LowerRows { requests: Vec::new(), buckets, rows }).map(drop)
     }
 
     /// Every row of a chain goes, with its strings.
@@ -375,6 +402,35 @@ impl ResidentTable {
         while row != ABSENT {
             row = self.drop_row(row);
         }
+    }
+}
+
+/// Slots, a bit each.
+struct Marks(Vec<u64>);
+
+impl Marks {
+    /// Those in `lists`, all below `end`.
+    fn of(lists: &[Vec<Slot>], end: Slot) -> Self {
+        let mut words = vec![0; end as usize / 64 + 1];
+        for slot in lists.iter().flatten() {
+            if let Some(word) = words.get_mut(*slot as usize / 64) {
+                *word |= 1 << (slot % 64);
+            }
+        }
+        Self(words)
+    }
+
+    #[inline]
+    fn has(&self, slot: Slot) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    fn descending(&self) -> impl Iterator<Item = Slot> {
+        let slots = |(at, word): (usize, &u64)| {
+            let word = *word;
+            (0..64).rev().filter(move |bit| word >> bit & 1 == 1).map(move |bit| (at * 64) as Slot + bit)
+        };
+        self.0.iter().enumerate().rev().flat_map(slots)
     }
 }
 
@@ -394,3 +450,16 @@ fn same_key(keys: &Keys, a: u32, b: u32) -> bool {
 }
 
 const _: () = assert!(GROUP_MASK << GROUP_SHIFT & (FREE | DIRTY | USES | DELETED | STORED) == 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_come_back_highest_first() {
+        let lists = [vec![70, 3], vec![], vec![0, 127, 64, 63]];
+        let marks = Marks::of(&lists, 127);
+        assert_eq!(marks.descending().collect::<Vec<_>>(), [127, 70, 64, 63, 3, 0]);
+        assert!(marks.has(70) && marks.has(127) && !marks.has(71) && !marks.has(100_000));
+    }
+}

@@ -319,6 +319,12 @@ impl ResidentTable {
 
     /// Takes the head of a key out of the table.
     fn forget(&mut self, slot: Slot, hash: u64) {
+        self.unname(slot, hash);
+        self.heads.release(slot, FREE);
+    }
+
+    /// Takes a key out of the table, but does not give its head's place back yet.
+    fn unname(&mut self, slot: Slot, hash: u64) {
         let Some(group) = self.groups.get_mut(group_of(hash)) else { return };
         group.index.remove(tag_of(hash), slot);
         if let Some(head) = self.heads.row(slot) {
@@ -329,7 +335,6 @@ impl ResidentTable {
                 drop_strings(&mut self.blobs, &self.value, value);
             }
         }
-        self.heads.release(slot, FREE);
         self.generation += 1;
     }
 

@@ -9,7 +9,7 @@ use crate::runs::block::Block;
 use crate::runs::merge::gather;
 use crate::runs::raw::Picker;
 use crate::runs::rows::{Op, SortedRows, place_of};
-use crate::runs::run::Run;
+use crate::runs::run::{Entry, Run};
 use crate::runs::same::{check_types, same_rows};
 use crate::runs::schema::{Kind, TableSchema};
 
@@ -39,6 +39,13 @@ struct Candidate {
     request: u32,
     source: usize,
     row: usize,
+}
+
+/// A block that may have a key.
+struct Read {
+    request: u32,
+    place: u64,
+    entry: Entry,
 }
 
 /// What is asked, and what was found so far.
@@ -80,13 +87,7 @@ pub(crate) fn find(schema: &TableSchema, runs: &[Arc<Run>], hashes: &[u64], keys
 
 impl Search<'_> {
     fn look_in(&mut self, run: &Run, age: u32) -> Result<()> {
-        let asked: Vec<(u32, u64)> = self
-            .open
-            .iter()
-            .filter_map(|request| Some((*request, *self.places.get(*request as usize)?)))
-            .filter(|(_, place)| run.may_have(*place))
-            .collect();
-        self.walk(run, &asked)?;
+        self.walk(run, &self.reads(run)?)?;
         if let Some(picker) = self.picker.as_mut().filter(|_| !self.candidates.is_empty()) {
             let copies = picker.take(self.schema).map_err(|error| run.named(error))?;
             self.sources.push(Arc::new(copies));
@@ -94,29 +95,41 @@ impl Search<'_> {
         self.confirm(age)
     }
 
-    /// Goes through the blocks that may have what is asked for, in order.
-    fn walk(&mut self, run: &Run, asked: &[(u32, u64)]) -> Result<()> {
-        let (mut at, mut loaded) = (0, None);
-        for (request, place) in asked.iter().copied() {
+    /// The blocks that may have what is asked for, in order. Filter and index are gone through before anything is read:
+    /// what each key needs of them is waited for together.
+    fn reads(&self, run: &Run) -> Result<Vec<Read>> {
+        let asked = self.open.iter().filter_map(|request| Some((*request, *self.places.get(*request as usize)?)));
+        let asked: Vec<(u32, u64, bool)> =
+            asked.map(|(request, place)| (request, place, run.may_have(place))).collect();
+        let (mut reads, mut at) = (Vec::new(), 0);
+        for (request, place, _) in asked.into_iter().filter(|(.., may_have)| *may_have) {
             at = run.block_of(place, at);
             let mut number = at;
             while run.first_place(number).is_some_and(|first| first <= place) {
-                if loaded != Some(number) {
-                    self.load(run, number)?;
-                    loaded = Some(number);
-                }
-                self.collect(request, place).map_err(|error| run.damaged(number, error))?;
+                reads.push(Read { request, place, entry: run.entry(number)? });
                 number += 1;
             }
+        }
+        Ok(reads)
+    }
+
+    fn walk(&mut self, run: &Run, reads: &[Read]) -> Result<()> {
+        let mut loaded = None;
+        for Read { request, place, entry } in reads {
+            if loaded != Some(entry.block) {
+                self.load(run, entry)?;
+                loaded = Some(entry.block);
+            }
+            self.collect(*request, *place).map_err(|error| run.damaged(entry.block, error))?;
         }
         Ok(())
     }
 
-    fn load(&mut self, run: &Run, number: usize) -> Result<()> {
+    fn load(&mut self, run: &Run, entry: &Entry) -> Result<()> {
         match &mut self.picker {
-            Some(picker) => picker.load(run, number),
+            Some(picker) => picker.load(run, entry),
             None => {
-                self.sources.push(Arc::new(run.read_block(number)?));
+                self.sources.push(Arc::new(run.read_block(entry.block)?));
                 Ok(())
             }
         }

@@ -14,7 +14,7 @@ use ruslo_core::error::{Error, Result};
 
 use crate::runs::block::Block;
 use crate::runs::rows::place_of;
-use crate::runs::run::Run;
+use crate::runs::run::{Entry, Run};
 use crate::runs::schema::{StoredSchema as _, TableSchema};
 
 /// How a column stands in a block, after its validity.
@@ -201,11 +201,11 @@ impl Picker {
     ///
     /// # Errors
     /// `Corrupt`, naming the file; the disk's.
-    pub(crate) fn load(&mut self, run: &Run, block: usize) -> Result<()> {
-        run.read_into(block, &mut self.bytes)?;
+    pub(crate) fn load(&mut self, run: &Run, entry: &Entry) -> Result<()> {
+        run.read_into(entry, &mut self.bytes)?;
         if !self.layout.is_of(&self.bytes) {
             let layout = Layout::of(&self.bytes, &self.shapes);
-            self.layout = layout.ok_or_else(|| run.damaged(block, damaged()))?;
+            self.layout = layout.ok_or_else(|| run.damaged(entry.block, damaged()))?;
         }
         Ok(())
     }
@@ -354,7 +354,7 @@ mod tests {
         };
         let run = runs.add(dirty.sorted(&schema).unwrap()).unwrap().unwrap();
         let mut bytes = Vec::new();
-        run.read_into(0, &mut bytes).unwrap();
+        run.read_into(&run.entry(0).unwrap(), &mut bytes).unwrap();
         // Of the three columns two are no block of such a table.
         assert!(Layout::of(&bytes, &shapes).is_none());
         let shapes = [Shape::Fixed(8), Shape::Fixed(1), Shape::Fixed(8)];
@@ -367,7 +367,7 @@ mod tests {
             assert!(cut.is_none_or(|layout| layout.parts.iter().all(|part| part.values.end <= length)));
         }
         let mut picker = Picker::new(&schema).unwrap();
-        picker.load(&run, 0).unwrap();
+        picker.load(&run, &run.entry(0).unwrap()).unwrap();
         assert_eq!(picker.pick(3).unwrap_err().kind(), ruslo_core::error::ErrorKind::Corrupt);
     }
 }

@@ -47,6 +47,16 @@ impl std::fmt::Debug for Run {
     }
 }
 
+/// What the index has of a block.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Which block.
+    pub(crate) block: usize,
+    span: Range<u64>,
+    crc32: u32,
+    is_checked: bool,
+}
+
 /// Where in a file a run is, and what is to be kept of it.
 struct Place<'a> {
     path: &'a Path,
@@ -256,28 +266,44 @@ impl Run {
         offset(block).saturating_sub(offset(start)) as usize
     }
 
+    /// What the index has of a block: all that reading it takes out of memory.
+    pub(crate) fn entry(&self, block: usize) -> Result<Entry> {
+        let (word, bit) = self.checked_bit(block);
+        Ok(Entry {
+            block,
+            span: self.span(block, block + 1)?,
+            crc32: self.index.crc32.get(block).copied().unwrap_or_default(),
+            is_checked: word.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0),
+        })
+    }
+
     /// Fills `bytes` with a block, whose checksum is compared if it never was.
-    pub(crate) fn read_into(&self, block: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        let from = self.span(block, block + 1)?;
-        bytes.resize((from.end - from.start) as usize, 0);
-        read_at(&*self.file, &self.path, self.base + from.start, bytes)?;
-        self.check(block, bytes)
+    pub(crate) fn read_into(&self, entry: &Entry, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.resize((entry.span.end - entry.span.start) as usize, 0);
+        read_at(&*self.file, &self.path, self.base + entry.span.start, bytes)?;
+        if entry.is_checked { Ok(()) } else { self.check(entry, bytes) }
     }
 
     /// The block whose bytes are `bytes`; its checksum is compared if it never was.
     pub(crate) fn decode(&self, block: usize, bytes: &Buffer) -> Result<Block> {
-        self.check(block, bytes)?;
+        let entry = self.entry(block)?;
+        if !entry.is_checked {
+            self.check(&entry, bytes)?;
+        }
         self.decoder.decode(bytes).map_err(|error| self.damaged(block, error))
     }
 
-    fn check(&self, block: usize, bytes: &[u8]) -> Result<()> {
-        let (word, bit) = (self.checked.get(block / 64), 1 << (block % 64));
-        if word.is_none_or(|word| word.load(Ordering::Relaxed) & bit == 0) {
-            if self.index.crc32.get(block) != Some(&crc32fast::hash(bytes)) {
-                return Err(self.damaged(block, Error::corrupt("the checksum does not fit")));
-            }
-            word.map(|word| word.fetch_or(bit, Ordering::Relaxed));
+    /// Where is kept whether the checksum of a block was compared.
+    fn checked_bit(&self, block: usize) -> (Option<&AtomicU64>, u64) {
+        (self.checked.get(block / 64), 1 << (block % 64))
+    }
+
+    fn check(&self, entry: &Entry, bytes: &[u8]) -> Result<()> {
+        if entry.crc32 != crc32fast::hash(bytes) {
+            return Err(self.damaged(entry.block, Error::corrupt("the checksum does not fit")));
         }
+        let (word, bit) = self.checked_bit(entry.block);
+        word.map(|word| word.fetch_or(bit, Ordering::Relaxed));
         Ok(())
     }
 
