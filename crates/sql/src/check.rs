@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    GroupByExpr, Interval, NullTreatment, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, Value, Visit, Visitor, WindowType,
+    GroupByExpr, Interval, Join, JoinConstraint, JoinOperator, NullTreatment, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, Value, Visit, Visitor, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -104,12 +104,7 @@ impl Check<'_> {
 
     fn select(&self, select: &Select) -> Result<(), SqlError> {
         self.only_in_batch(select.distinct.is_some(), "SELECT DISTINCT queries", "DISTINCT")?;
-        let mut others = select.from.iter().skip(1);
-        if let Some(second) = others.find(|from| !is_unnest(&from.relation)) {
-            return Err(SqlError::not_yet("joins", Position::of_span(second.span())));
-        }
-        let joins = select.from.iter().any(|from| from.joins.iter().any(|join| !is_unnest_join(join)));
-        self.refuse(joins, "joins", if find_keyword(self.tokens, "JOIN").is_some() { "JOIN" } else { "APPLY" })?;
+        select.from.iter().flat_map(|from| &from.joins).try_for_each(|join| self.join(join))?;
         self.refuse(!select.named_window.is_empty(), "WINDOW clauses", "WINDOW")?;
         self.refuse(select.top.is_some(), "TOP clauses", "TOP")?;
         self.refuse(select.into.is_some(), "SELECT INTO statements", "INTO")?;
@@ -118,6 +113,35 @@ impl Check<'_> {
         self.refuse(sorted || !select.connect_by.is_empty(), "SORT, CLUSTER and CONNECT BY clauses", "BY")?;
         self.group_by(&select.group_by)?;
         select.projection.iter().try_for_each(|item| self.item(item))
+    }
+
+    fn join(&self, join: &Join) -> Result<(), SqlError> {
+        use JoinOperator::{
+            Anti, ArrayJoin, AsOf, CrossApply, CrossJoin, FullOuter, Inner, InnerArrayJoin, Left, LeftAnti,
+            LeftArrayJoin, LeftOuter, LeftSemi, OuterApply, Right, RightAnti, RightOuter, RightSemi, Semi,
+            StraightJoin,
+        };
+        if is_unnest_join(join) {
+            return Ok(());
+        }
+        let (on, pads_left) = match &join.join_operator {
+            JoinOperator::Join(on) | Inner(on) | Left(on) | LeftOuter(on) | CrossJoin(on) => (on, false),
+            Semi(on) | LeftSemi(on) | Anti(on) | LeftAnti(on) => (on, false),
+            Right(on) | RightOuter(on) | FullOuter(on) => (on, true),
+            RightSemi(_) | RightAnti(_) => return self.refuse(true, "RIGHT SEMI and RIGHT ANTI joins", "RIGHT"),
+            CrossApply | OuterApply => return self.refuse(true, "APPLY joins", "APPLY"),
+            AsOf { .. } => return self.refuse(true, "ASOF joins", "ASOF"),
+            StraightJoin(_) => return self.refuse(true, "STRAIGHT_JOIN joins", "STRAIGHT_JOIN"),
+            ArrayJoin | LeftArrayJoin | InnerArrayJoin => return self.refuse(true, "ARRAY joins", "ARRAY"),
+        };
+        let keyword = match on {
+            JoinConstraint::Using(_) => "USING",
+            JoinConstraint::Natural => "NATURAL",
+            JoinConstraint::On(_) | JoinConstraint::None => return Ok(()),
+        };
+        let what = format!("RIGHT and FULL joins with {keyword}");
+        self.refuse(pads_left, &what, keyword)
+            .map_err(|error| error.help("write ON, and COALESCE(a.k, b.k) for the key"))
     }
 
     fn group_by(&self, group_by: &GroupByExpr) -> Result<(), SqlError> {
@@ -171,7 +195,9 @@ impl Check<'_> {
                 self.refuse(*lateral, "LATERAL joins", "LATERAL")?;
                 self.refuse(sample.is_some(), "TABLESAMPLE clauses", "TABLESAMPLE")
             }
-            TableFactor::NestedJoin { .. } => self.refuse(true, "joins", "JOIN"),
+            TableFactor::NestedJoin { table_with_joins, .. } => {
+                table_with_joins.joins.iter().try_for_each(|join| self.join(join))
+            }
             TableFactor::UNNEST { .. } => self.refuse(true, "UNNEST tables", "UNNEST"),
             TableFactor::MatchRecognize { .. } => self.refuse(true, "MATCH_RECOGNIZE clauses", "MATCH_RECOGNIZE"),
             TableFactor::Pivot { .. } => self.refuse(true, "PIVOT clauses", "PIVOT"),

@@ -50,6 +50,7 @@ mod ids;
 mod insert;
 mod interval;
 mod job;
+mod join;
 mod json;
 mod late_rows;
 mod like;

@@ -27,6 +27,7 @@ use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
 use crate::ids::operator_id;
+use crate::join::StreamJoin;
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::processing_time::driven_tables;
@@ -197,6 +198,8 @@ impl<'a> Physical<'a> {
                     self.top_n(top)
                 } else if let Some(first) = as_node::<Deduplicate>(plan) {
                     self.deduplicate(first)
+                } else if let Some(join) = as_node::<StreamJoin>(plan) {
+                    self.join(join)
                 } else if let Some(late) = as_node::<LateRows>(plan) {
                     self.late_rows(late)
                 } else {

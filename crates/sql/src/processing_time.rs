@@ -19,6 +19,7 @@ use crate::catalog::{Column, Table};
 use crate::cursor::is_keyword;
 use crate::deduplicate::Deduplicate;
 use crate::diagnostic::{Sql, SqlError};
+use crate::join::{JoinKind, StreamJoin};
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::top_n_node::WindowTopN;
 use crate::types::UTC;
@@ -66,8 +67,9 @@ pub(crate) fn driven_tables<'a>(plans: impl Iterator<Item = &'a LogicalPlan>) ->
 
 fn windowed_tables(plan: &LogicalPlan, driven: &mut BTreeSet<String>, others: &mut BTreeSet<String>) {
     plan.inputs().into_iter().for_each(|input| windowed_tables(input, driven, others));
-    if let Some((table, column)) = waited_for(plan) {
-        let tables = if has_processing_time(table, &column) { driven } else { others };
+    let of_join = as_node::<StreamJoin>(plan).into_iter().flat_map(waited_for_by_join);
+    for (table, column) in waited_for(plan).into_iter().chain(of_join) {
+        let tables = if has_processing_time(table, &column) { &mut *driven } else { &mut *others };
         tables.insert(table.name.value.clone());
     }
 }
@@ -85,6 +87,20 @@ fn waited_for(plan: &LogicalPlan) -> Option<(&Table, String)> {
     }
     let assign = assigned(&as_node::<WindowTopN>(plan)?.input)?;
     table_column(&assign.input, &assign.time)
+}
+
+/// The tables and columns whose times a join waits for; a window aggregate below it waits by itself.
+fn waited_for_by_join(join: &StreamJoin) -> Vec<(&Table, String)> {
+    let (left, right) = (&join.parts.left, &join.parts.right);
+    let found = match &join.kind {
+        JoinKind::Regular => [None, None],
+        JoinKind::Interval { times, .. } => [table_column(left, &times.0), table_column(right, &times.1)],
+        JoinKind::Window { .. } => [left, right].map(|input| {
+            let assign = assigned(input)?;
+            table_column(&assign.input, &assign.time)
+        }),
+    };
+    found.into_iter().flatten().collect()
 }
 
 /// The window of rows that nothing has grouped.

@@ -21,9 +21,10 @@ use crate::planner::{Planner, unqualified};
 use crate::script::{Statement, split};
 use crate::settings::{Rejected, RuntimeMode, Settings};
 use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
+use crate::stream::{self, Places};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
-use crate::{cursor, ids, insert, like, processing_time, show, sort, stream};
+use crate::{cursor, ids, insert, like, processing_time, show, sort};
 use chrono_tz::Tz;
 use ruslo_operators::function::World;
 
@@ -314,10 +315,10 @@ impl<'a> Program<'a> {
         if mode == RuntimeMode::Batch {
             return Ok((plan, weight));
         }
-        let over = cursor::find_keyword(&query.tokens, "OVER").unwrap_or_else(|| query.start());
-        let at = cursor::find_keyword(&query.tokens, "GROUP").unwrap_or_else(|| query.start());
+        let place = |keyword| cursor::find_keyword(&query.tokens, keyword).unwrap_or_else(|| query.start());
+        let places = Places { group: place("GROUP"), over: place("OVER"), join: place("JOIN") };
         let plan =
-            stream::streaming(plan, at, over, &self.catalog).map_err(|error| from_datafusion(&error, &query.tokens))?;
+            stream::streaming(plan, places, &self.catalog).map_err(|error| from_datafusion(&error, &query.tokens))?;
         sort::check(&plan, cursor::find_keyword(&query.tokens, "ORDER"))?;
         let plan = sort::without_late_rows(plan, &self.catalog);
         Ok((plan.map_err(|error| from_datafusion(&error, &query.tokens))?, weight))

@@ -25,6 +25,7 @@ use ruslo_operators::is_ordered;
 use crate::catalog::Catalog;
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
+use crate::join;
 use crate::late_rows;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
 use crate::session;
@@ -33,9 +34,22 @@ use crate::top_n;
 use crate::window::{Windowed, inputs, lineage, window_time_column, windowed};
 use crate::window_spec::WindowSpec;
 
-/// The streaming plan of `plan`, whose GROUP BY (or SELECT) stands at `at`, and its first OVER at `over`.
-pub(crate) fn streaming(plan: LogicalPlan, at: Position, over: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
-    let rewritten = plan.transform_up(|node| match node {
+/// Where the parts of a query stand, or its beginning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places {
+    /// GROUP BY.
+    pub(crate) group: Position,
+    /// The first OVER.
+    pub(crate) over: Position,
+    /// The first JOIN.
+    pub(crate) join: Position,
+}
+
+/// The streaming plan of `plan`, whose parts stand at `places`.
+pub(crate) fn streaming(plan: LogicalPlan, places: Places, catalog: &Catalog) -> DfResult<LogicalPlan> {
+    let Places { group: at, over, join } = places;
+    let rewritten = join::with_keys(plan)?.transform_up(|node| match node {
+        LogicalPlan::Join(node) => join::join(&node, join).map(Transformed::yes),
         LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at, catalog).map(Transformed::yes),
         LogicalPlan::Filter(filter) => top_n::top_n(filter, over, catalog),
         other => Ok(Transformed::no(other)),

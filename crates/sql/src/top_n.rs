@@ -20,6 +20,7 @@ use crate::deduplicate::{Deduplicate, deduplicate};
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
+use crate::join::StreamJoin;
 use crate::late_rows::{self, LateRows};
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::stream;
@@ -210,6 +211,10 @@ pub(crate) fn window_column(plan: &LogicalPlan, index: usize) -> Option<WindowCo
             if let Some(first) = as_node::<Deduplicate>(plan) {
                 return window_column(&first.input, index);
             }
+            if let Some(join) = as_node::<StreamJoin>(plan) {
+                let (input, place) = join.time_column(index)?;
+                return window_column(input, place);
+            }
             let before = match (as_node::<WindowAssign>(plan), as_node::<WindowAggregate>(plan)) {
                 (Some(assign), _) => assign.input_columns(),
                 (_, Some(aggregate)) => aggregate.keys.len() + aggregate.aggregates.len(),
@@ -245,6 +250,9 @@ fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];
+    }
+    if let Some(join) = as_node::<StreamJoin>(plan) {
+        return vec![join.lineage.clone()];
     }
     let own = match plan {
         LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>(),

@@ -1,5 +1,7 @@
 //! Types as Flink has them where DataFusion chooses others: constants, intervals of a fixed length, names of casts.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
@@ -47,11 +49,16 @@ pub(crate) fn fix_intervals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
     map_exprs(plan, |expr, schema| fix_casts(fix_interval(expr, schema)?, schema))
 }
 
-/// `plan` with each expression as `map` changes it, over the schema of its node's input; every column keeps its name.
+/// `plan` with each expression as `map` changes it, over the schema of its node's inputs; every column keeps its name.
 pub(crate) fn map_exprs(plan: LogicalPlan, map: impl Fn(Expr, &DFSchema) -> DfResult<Expr>) -> DfResult<LogicalPlan> {
     let mapped = plan.transform_up(|plan| {
         let names = NamePreserver::new(&plan);
-        let schema = plan.inputs().first().map_or_else(|| plan.schema().clone(), |input| input.schema().clone());
+        let schema = match (&plan, plan.inputs().first()) {
+            // Its condition is over both sides.
+            (LogicalPlan::Join(join), _) => Arc::new(join.left.schema().join(join.right.schema())?),
+            (_, Some(input)) => input.schema().clone(),
+            (_, None) => plan.schema().clone(),
+        };
         let changed = plan.map_expressions(|expr| {
             let name = names.save(&expr);
             map(expr, &schema).map(|expr| Transformed::yes(name.restore(expr)))

@@ -12,6 +12,7 @@ use crate::cursor::At;
 use crate::deduplicate::{Deduplicate, is_first_by_time};
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
+use crate::join::{JoinKind, StreamJoin};
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::processing_time::has_processing_time;
@@ -200,6 +201,12 @@ fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return origin(&first.input, index);
     }
+    if let Some(join) = as_node::<StreamJoin>(plan) {
+        return match join.time_column(index) {
+            Some((input, place)) => origin(input, place),
+            None => Some(Origin::Computed),
+        };
+    }
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return if index < top.input_columns() { origin(&top.input, index) } else { Some(Origin::Computed) };
     }
@@ -235,6 +242,9 @@ pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];
+    }
+    if let Some(join) = as_node::<StreamJoin>(plan) {
+        return vec![join.lineage.clone()];
     }
     let own = match plan {
         LogicalPlan::TableScan(scan) => scan.source.downcast_ref::<StreamTable>(),
@@ -301,6 +311,9 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             if let Some(below) = as_node::<WindowAggregate>(plan) {
                 return regrouped(below);
             }
+            if let Some(join) = as_node::<StreamJoin>(plan) {
+                return windowed_join(join);
+            }
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
             let (window, zone, time) = (assign.window, assign.zone, assign.time.name.clone());
@@ -337,6 +350,17 @@ fn windowed_below(unnest: &Unnest) -> Option<Windowed> {
     Some(Windowed { columns: columns.collect(), computed_with, ..below })
 }
 
+/// The window of a window join's rows, if each has one; none can be found anew.
+fn windowed_join(join: &StreamJoin) -> Option<Windowed> {
+    let (_, input) = join.window_side()?;
+    let below = windowed(input)?;
+    let places = (0..join.schema().fields().len()).filter_map(|index| {
+        let (input, place) = join.time_column(index)?;
+        Some((index, *windowed(input)?.columns.get(&place)?))
+    });
+    Some(Windowed { columns: places.collect(), computed_with: true, ..below })
+}
+
 /// The zone of the windows that the rows of `plan` have.
 pub(crate) fn zone(plan: &LogicalPlan) -> WindowZone {
     let own = as_node::<WindowAssign>(plan).map(|assign| assign.zone);
@@ -362,6 +386,10 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
             }
             if let Some(first) = as_node::<Deduplicate>(plan) {
                 return window_time_column(&first.input);
+            }
+            if let Some(join) = as_node::<StreamJoin>(plan) {
+                let (side, input) = join.window_side()?;
+                return Some(join.place_of(side, window_time_column(input)?));
             }
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 let below = window_time_column(&unnest.input)?;
@@ -389,5 +417,6 @@ pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
     let waits = matches!(plan, LogicalPlan::Sort(_)) || as_node::<WindowAggregate>(plan).is_some();
     let waits = waits || as_node::<WindowTopN>(plan).is_some();
     let waits = waits || as_node::<Deduplicate>(plan).is_some_and(|first| first.event_time().is_some());
+    let waits = waits || as_node::<StreamJoin>(plan).is_some_and(|join| join.kind != JoinKind::Regular);
     waits || plan.inputs().into_iter().any(waits_for_time)
 }
