@@ -23,6 +23,7 @@ mod sort;
 pub mod testing;
 mod union;
 mod unnest;
+mod updating_aggregate;
 mod watermark;
 mod window;
 
@@ -41,6 +42,7 @@ pub use row_number::row_number_udwf;
 pub use sort::{EventTimeSortSpec, SortKey};
 pub use union::UnionSpec;
 pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
+pub use updating_aggregate::{UpdatingAggregateSpec, UpdatingChanges};
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
     AggregateCall, LocalAggregateSpec, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec,

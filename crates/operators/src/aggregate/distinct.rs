@@ -80,11 +80,14 @@ impl Distinct {
         }
         Ok(taken)
     }
+}
 
-    fn input(&self, input: &DistinctInput, values: &ArrayRef) -> Result<ArrayRef> {
-        match input {
-            DistinctInput::Value => Ok(values.clone()),
-            DistinctInput::Constant(constant) => constant.to_array_of_size(values.len()),
+impl DistinctInput {
+    /// The column, beside `values` that are distinct.
+    pub(crate) fn column(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        match self {
+            Self::Value => Ok(values.clone()),
+            Self::Constant(constant) => constant.to_array_of_size(values.len()),
         }
     }
 }
@@ -181,7 +184,7 @@ impl GroupsAccumulator for Distinct {
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let taken = self.take(emit_to)?;
         let Some(values) = taken.columns.first() else { return internal_err!("DISTINCT without values") };
-        let inputs = self.inputs.iter().map(|input| self.input(input, values)).collect::<Result<Vec<_>>>()?;
+        let inputs = self.inputs.iter().map(|input| input.column(values)).collect::<Result<Vec<_>>>()?;
         let groups: Vec<usize> = taken.groups.iter().map(|group| *group as usize).collect();
         let mut inner = (self.inner)()?;
         inner.update_batch(&inputs, &groups, None, taken.total)?;

@@ -39,7 +39,8 @@ use datafusion::logical_expr::{
 pub(crate) use self::distinct::{Distinct, DistinctInput, MakeInner};
 use self::distinct::{DistinctAlone, distinct_of};
 pub use self::function::{collecting_udafs, is_ordered};
-use self::numeric::{is_exact, sql_name, total_type};
+use self::numeric::sql_name;
+pub(crate) use self::numeric::{Total, is_exact, overflow, total_type};
 use self::sums::{GroupSums, OneGroup};
 
 /// The digits after the point that AVG of a DECIMAL has at least.
@@ -59,7 +60,7 @@ pub fn avg_udaf() -> Arc<AggregateUDF> {
 
 /// What becomes of a total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Function {
+pub(crate) enum Function {
     Sum,
     Avg,
 }

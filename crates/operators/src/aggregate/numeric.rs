@@ -15,12 +15,12 @@ use super::Function;
 const DECIMAL_LIMIT: i128 = 10i128.pow(DECIMAL128_MAX_PRECISION as u32);
 
 /// Whether totals of this type are kept in 128-bit integers, otherwise in doubles.
-pub(super) fn is_exact(argument: &DataType) -> bool {
+pub(crate) fn is_exact(argument: &DataType) -> bool {
     !matches!(argument, DataType::Float32 | DataType::Float64)
 }
 
 /// The type of a total in state.
-pub(super) fn total_type(argument: &DataType) -> DataType {
+pub(crate) fn total_type(argument: &DataType) -> DataType {
     match argument {
         DataType::Float32 | DataType::Float64 => DataType::Float64,
         DataType::Decimal128(_, scale) => DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale),
@@ -48,7 +48,7 @@ pub(super) fn sql_name(data_type: &DataType) -> String {
 }
 
 /// Says that a sum does not fit its type, and what to do.
-pub(super) fn overflow(function: Function, argument: &DataType) -> DataFusionError {
+pub(crate) fn overflow(function: Function, argument: &DataType) -> DataFusionError {
     let name = function.name().to_uppercase();
     let mend = match argument {
         DataType::Decimal128(..) => "the total has more than 38 digits; CAST the column to DOUBLE",
@@ -58,7 +58,7 @@ pub(super) fn overflow(function: Function, argument: &DataType) -> DataFusionErr
 }
 
 /// How totals of one kind are added, kept and finished.
-pub(super) trait Total: Copy + Default + Send + Sync + 'static {
+pub(crate) trait Total: Copy + Default + Send + Sync + 'static {
     /// Adds; false if the sum does not fit.
     fn add(&mut self, other: Self) -> bool;
 

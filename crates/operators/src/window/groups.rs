@@ -77,6 +77,21 @@ impl AggregateCall {
         Ok(Self { distinct, ..self })
     }
 
+    /// The function.
+    pub(crate) fn function(&self) -> &Arc<AggregateFunctionExpr> {
+        &self.function
+    }
+
+    /// What a row must be to count.
+    pub(crate) fn filter(&self) -> Option<&Arc<dyn PhysicalExpr>> {
+        self.filter.as_ref()
+    }
+
+    /// Where each input of the function comes from, if each value counts once.
+    pub(crate) fn distinct_inputs(&self) -> Option<&[DistinctInput]> {
+        self.distinct.as_ref().map(|distinct| distinct.inputs.as_slice())
+    }
+
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
         let Some(distinct) = &self.distinct else { return plain(&self.function).map_err(execution_error) };
         let function = Arc::clone(&self.function);
@@ -86,7 +101,7 @@ impl AggregateCall {
     }
 
     /// What [`Self::accumulator`] is given of each row: the arguments, then what it is ordered by.
-    fn inputs(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+    pub(crate) fn inputs(&self) -> Vec<Arc<dyn PhysicalExpr>> {
         let mut inputs = self.function.expressions();
         match self.distinct {
             Some(_) => inputs.truncate(1),
@@ -104,7 +119,7 @@ impl AggregateCall {
 }
 
 /// The function's own accumulator for many groups, or one row accumulator a group where it has none.
-fn plain(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
+pub(crate) fn plain(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
     }

@@ -29,6 +29,7 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 pub use assign::WindowAssignSpec;
 pub use clock::WindowClock;
 pub use groups::AggregateCall;
+pub(crate) use groups::plain;
 pub use local::LocalAggregateSpec;
 pub use session::SessionSpec;
 pub use shape::WindowShape;
