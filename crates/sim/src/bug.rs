@@ -1,12 +1,13 @@
-//! Bugs planted on purpose, each of which must be caught: those of the runtime, and those of operators.
+//! Bugs planted on purpose, each of which must be caught: those of the runtime, of keyed tables, and of operators.
 //!
-//! The runtime's are in its own code, behind a feature. An operator's are made from outside ([`crate::sabotage`]), so
+//! The first two are in the product's own code, behind a feature. An operator's are made from outside ([`crate::sabotage`]), so
 //! that operators know nothing of them.
 
 use std::cell::Cell;
 use std::fmt;
 
 use ruslo_runtime::planted;
+use ruslo_state::planted as planted_in_state;
 
 use crate::scenario::Scenario;
 
@@ -15,6 +16,8 @@ use crate::scenario::Scenario;
 pub enum Bug {
     /// In channels, tasks, coordinator.
     Runtime(planted::Bug),
+    /// In keyed tables.
+    State(planted_in_state::Bug),
     /// In one kind of operator.
     Operator(OperatorBug),
 }
@@ -95,7 +98,8 @@ impl Bug {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         let runtime = planted::Bug::ALL.into_iter().map(Self::Runtime);
-        runtime.chain(OperatorBug::ALL.into_iter().map(Self::Operator))
+        let state = planted_in_state::Bug::ALL.into_iter().map(Self::State);
+        runtime.chain(state).chain(OperatorBug::ALL.into_iter().map(Self::Operator))
     }
 
     /// The bug of that name.
@@ -106,7 +110,9 @@ impl Bug {
     /// Where it may show.
     pub fn scenarios(self) -> Vec<Scenario> {
         match self {
-            Self::Runtime(_) => Scenario::ALL.to_vec(),
+            // Each of these shows elsewhere, and sooner.
+            Self::Runtime(_) => Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Keyed).collect(),
+            Self::State(_) => vec![Scenario::Keyed],
             Self::Operator(bug) => vec![bug.scenario()],
         }
     }
@@ -122,6 +128,7 @@ impl fmt::Display for Bug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runtime(bug) => write!(f, "{bug:?}"),
+            Self::State(bug) => write!(f, "{bug:?}"),
             Self::Operator(bug) => write!(f, "{bug:?}"),
         }
     }
@@ -133,13 +140,14 @@ thread_local! {
 
 /// Runs `work` on this thread with `bug` planted.
 pub fn with_bug<T>(bug: Option<Bug>, work: impl FnOnce() -> T) -> T {
-    let (runtime, operator) = match bug {
-        None => (None, None),
-        Some(Bug::Runtime(bug)) => (Some(bug), None),
-        Some(Bug::Operator(bug)) => (None, Some(bug)),
+    let (runtime, state, operator) = match bug {
+        None => (None, None, None),
+        Some(Bug::Runtime(bug)) => (Some(bug), None, None),
+        Some(Bug::State(bug)) => (None, Some(bug), None),
+        Some(Bug::Operator(bug)) => (None, None, Some(bug)),
     };
     let before = PLANTED.replace(operator);
-    let result = planted::with_bug(runtime, work);
+    let result = planted_in_state::with_bug(state, || planted::with_bug(runtime, work));
     PLANTED.set(before);
     result
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ruslo_core::epoch::Epoch;
 use ruslo_core::rng::Rng;
-use ruslo_state::manifest::Manifest;
+use ruslo_state::manifest::{Manifest, RunLayout};
 use ruslo_state::run_file;
 
 use crate::disk::Machine;
@@ -39,7 +39,11 @@ pub fn read_whole(machine: &Machine, path: &Path) -> Result<Manifest, String> {
     for run in manifest.runs() {
         let path = run_path(&run.file);
         let bytes = machine.bytes(&path).ok_or_else(|| format!("{} is gone", path.display()))?;
-        run_file::decode(run, &path, &bytes).map_err(|error| error.to_string())?;
+        let read = match run.layout {
+            RunLayout::Keyed => run_file::checked(run, &path, &bytes).map(drop),
+            _ => run_file::decode(run, &path, &bytes).map(drop),
+        };
+        read.map_err(|error| error.to_string())?;
     }
     Ok(manifest)
 }

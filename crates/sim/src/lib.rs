@@ -12,7 +12,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`dataset`], [`source`], [`operators`], [`sink`], [`files`] | what flows, and the ends and middles made for it |
+//! | [`dataset`], [`source`], [`operators`], [`tally`], [`sink`], [`files`] | what flows, and the ends and middles made for it |
 //! | [`shape`], [`nodes`] | the graph, how it is built at some parallelism, and which operators of the product it has |
 //! | [`process`], [`disk`], [`faults`] | what can break, and the plan that breaks it |
 //! | [`oracle`] | what must come out |
@@ -51,6 +51,7 @@ pub mod scenario;
 pub mod shape;
 pub mod sink;
 pub mod source;
+pub mod tally;
 #[cfg(test)]
 mod timed;
 pub mod trace;

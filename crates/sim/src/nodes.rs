@@ -13,8 +13,8 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use ruslo_core::dead_letter::DeadLetters;
 use ruslo_core::operator::SharedFactory;
 use ruslo_operators::{
-    AggregateCall, EventTimeSortSpec, LateRowsSpec, LateRule, NamedExpr, SessionSpec, SortKey, WINDOW_END,
-    WindowAggregateSpec, WindowAssignSpec, WindowShape, WindowTopNSpec, sum_udaf,
+    AggregateCall, DeduplicateSpec, EventTimeSortSpec, FirstBy, LateRowsSpec, LateRule, NamedExpr, SessionSpec,
+    SortKey, WINDOW_END, WindowAggregateSpec, WindowAssignSpec, WindowShape, WindowTopNSpec, sum_udaf,
 };
 
 use crate::dataset::{column, schema};
@@ -113,6 +113,13 @@ pub fn top_n(limit: usize) -> (SchemaRef, SharedFactory) {
     let options = SortOptions { descending: true, nulls_first: false };
     let order = vec![PhysicalSortExpr { expr: value(), options }];
     let spec = WindowTopNSpec::new(&input, vec![column::KEY], end, 0, order, limit, "rank").unwrap();
+    (spec.schema(), spec.factory())
+}
+
+/// Of each key the first row: by event time, or as they come.
+pub fn firsts(by_arrival: bool) -> (SchemaRef, SharedFactory) {
+    let first = if by_arrival { FirstBy::Arrival } else { FirstBy::EventTime(column::TIME) };
+    let spec = DeduplicateSpec::new(&schema(), vec![column::KEY], first, None).unwrap();
     (spec.schema(), spec.factory())
 }
 

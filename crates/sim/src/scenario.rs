@@ -13,8 +13,8 @@ use crate::faults::{Fault, KILLS, Plan};
 use crate::nodes::Windows;
 use crate::oracle::{Expected, expect};
 use crate::shape::{
-    EventTime, Kind, Shape, aside_shape, diamond_shape, idle_shape, random_shape, sorted_shape, top_n_shape,
-    two_phase_shape, window_shape,
+    EventTime, Kind, Shape, aside_shape, diamond_shape, idle_shape, keyed_shape, random_shape, sorted_shape,
+    top_n_shape, two_phase_shape, window_shape,
 };
 use crate::sink::Permanence;
 use crate::source::Manners;
@@ -66,6 +66,9 @@ pub enum Scenario {
     AtLeastOnce,
     /// Stopped with a savepoint, from which a new run begins at another parallelism; killed in between.
     Savepoint,
+    /// Keyed tables, in and out of memory: deduplication and rows that are written over and removed; as
+    /// [`Scenario::Session`].
+    Keyed,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -107,7 +110,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -130,6 +133,7 @@ impl Scenario {
         Self::SlowSink,
         Self::AtLeastOnce,
         Self::Savepoint,
+        Self::Keyed,
     ];
 
     /// As it is written on the command line.
@@ -157,6 +161,7 @@ impl Scenario {
             Self::SlowSink => "slow_sink",
             Self::AtLeastOnce => "at_least_once",
             Self::Savepoint => "savepoint",
+            Self::Keyed => "keyed",
         }
     }
 
@@ -179,7 +184,7 @@ impl Scenario {
             permanence: self.permanence(damage, rng),
             buffered: rng.one_in(2),
             slow_sink: (self == Self::SlowSink).then(|| Duration::from_millis(1 + rng.below(30) as u64)),
-            config: self.config(rng),
+            config: JobConfig { memory_limit_bytes: self.memory_limit_bytes(&shape, rng), ..self.config(rng) },
             rows_per_second: rng.one_in(6).then(|| 50 + rng.below(500) as u64),
             faults: self.faults(damage),
             plans: Vec::new(),
@@ -198,7 +203,7 @@ impl Scenario {
     /// Whether it is there for one of the product's operators, and has every trouble that one process can have.
     fn is_of_one_operator(self) -> bool {
         use Scenario as S;
-        matches!(self, S::Session | S::Hop | S::TwoPhases | S::TopN | S::Sorted | S::Aside | S::Idle)
+        matches!(self, S::Session | S::Hop | S::TwoPhases | S::TopN | S::Sorted | S::Aside | S::Idle | S::Keyed)
     }
 
     /// Whether its operator's results should be half out when barriers come.
@@ -239,6 +244,7 @@ impl Scenario {
             }
             Self::TopN => top_n_shape(event_time, rng),
             Self::Sorted => sorted_shape(event_time, rng),
+            Self::Keyed => keyed_shape(event_time, rng),
             Self::Aside => {
                 let windows = [Windows::Tumble, Windows::Hop(3), Windows::Session];
                 aside_shape(windows[rng.below(3)], event_time, rng)
@@ -262,10 +268,11 @@ impl Scenario {
         let sources = shape.nodes.iter().filter(|node| matches!(node.kind, Kind::Source(_))).count();
         let spec = DataSpec {
             lineages_max: if sources > 1 { 2 } else { 4 },
-            rows_max: if self.is_of_one_operator() { 120 } else { 200 },
+            rows_max: if self.is_of_one_operator() && self != Self::Keyed { 120 } else { 200 },
             keys: match self {
                 Self::LongWork => 40,
                 Self::Session => 3 + rng.below(8),
+                Self::Keyed => [20, 100, 300][rng.below(3)],
                 _ => 1 + rng.below(8),
             },
             values: if matches!(self, Self::TopN | Self::Sorted) { 5 } else { 2001 },
@@ -288,11 +295,17 @@ impl Scenario {
     }
 
     fn config(self, rng: &mut Rng) -> JobConfig {
-        let rows_max = if self == Self::RandomGraph { 1 } else { [1, 8, 10_000][rng.below(3)] };
+        let rows_max = match self {
+            Self::RandomGraph => 1,
+            // What waits counts against the memory limit, too.
+            Self::Keyed => [1, 8][rng.below(2)],
+            _ => [1, 8, 10_000][rng.below(3)],
+        };
         let is_long = matches!(self, Self::LongWork | Self::AtLeastOnce)
             || self.is_half_out()
             || (self.is_of_one_operator() && rng.one_in(2));
-        let batch_rows = if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(3)] };
+        let batch_rows =
+            if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(if self == Self::Keyed { 2 } else { 3 })] };
         let is_frequent = self.is_of_one_operator() || self == Self::AtLeastOnce;
         let interval_max = if is_frequent { 60 } else { 200 };
         JobConfig {
@@ -304,6 +317,13 @@ impl Scenario {
             source_idle_timeout: (self == Self::Idle).then(|| Duration::from_millis(20 + rng.below(400) as u64)),
             ..JobConfig::default()
         }
+    }
+
+    fn memory_limit_bytes(self, shape: &Shape, rng: &mut Rng) -> u64 {
+        if self != Self::Keyed || rng.one_in(3) {
+            return u64::MAX;
+        }
+        shape.tight_memory_bytes()
     }
 
     fn alignment(self, rng: &mut Rng) -> Alignment {

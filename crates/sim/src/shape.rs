@@ -18,6 +18,7 @@ use crate::dataset::{column, schema};
 use crate::nodes::{self, Windows};
 use crate::operators::pass;
 use crate::sabotage::sabotaged;
+use crate::tally::{Table, tally};
 
 /// The way of a row that has come by `way` and passes the node numbered `mark`.
 pub fn via(way: i64, mark: i64) -> i64 {
@@ -43,6 +44,12 @@ pub enum Kind {
     TopN(usize),
     /// All rows by time, in one subtask.
     Sort,
+    /// The first row of each key by event time.
+    First,
+    /// The row of each key that comes first.
+    FirstToCome,
+    /// The rows of each key, numbered up to that and then from 1 again; and how many bytes a row of the table has besides.
+    Tally(Table, i64, usize),
     /// Brings rows out; the number of the sink.
     Sink(usize),
 }
@@ -145,6 +152,9 @@ impl Shape {
             Kind::Assign(windows) => nodes::assigned(windows, length()),
             Kind::TopN(limit) => nodes::top_n(limit),
             Kind::Sort => nodes::sorted(),
+            Kind::First => nodes::firsts(false),
+            Kind::FirstToCome => nodes::firsts(true),
+            Kind::Tally(table, limit, padding) => (schema(), tally(table, limit, padding)),
             Kind::Late(windows) => nodes::late(windows, length()),
             Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) => return None,
         })
@@ -153,6 +163,17 @@ impl Shape {
     /// Whether partial groups come to a node.
     fn merges(&self, node: &NodeShape) -> bool {
         node.inputs.iter().any(|link| matches!(self.nodes[link.from].kind, Kind::Local(_)))
+    }
+
+    /// A memory limit, in bytes, under which its keyed tables cannot keep many keys, and everything else just has room.
+    pub fn tight_memory_bytes(&self) -> u64 {
+        let of_kind = |node: &NodeShape| match node.kind {
+            Kind::Tally(_, _, 0) => 56 << 10,
+            Kind::Tally(..) => 768 << 10,
+            Kind::First | Kind::FirstToCome => 28 << 10,
+            _ => 0,
+        };
+        self.nodes.iter().map(of_kind).sum()
     }
 
     /// Whether a node has one subtask only: one sorts all rows, and one brings them out in order.
@@ -224,7 +245,15 @@ impl Shape {
                 let mark = self.nodes.iter().position(|node| std::ptr::eq(node, shape)).unwrap();
                 (schema(), NodeKind::Operator(pass(mark as i64, drip)))
             }
-            Kind::Window(_) | Kind::Local(_) | Kind::Late(_) | Kind::Assign(_) | Kind::TopN(_) | Kind::Sort => {
+            Kind::Window(_)
+            | Kind::Local(_)
+            | Kind::Late(_)
+            | Kind::Assign(_)
+            | Kind::TopN(_)
+            | Kind::Sort
+            | Kind::First
+            | Kind::FirstToCome
+            | Kind::Tally(..) => {
                 let length = self.event_time.map_or(0, |event_time| event_time.window_ms);
                 let (schema, factory) = match shape.kind {
                     Kind::Window(windows) if self.merges(shape) => {
@@ -296,6 +325,24 @@ pub fn sorted_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
     let (mut shape, last) = passed(event_time, rng);
     let sorted = shape.add(Kind::Sort, &[plain(last)]);
     shape.add(Kind::Sink(0), &[plain(sorted)]);
+    shape
+}
+
+/// Source, perhaps a pass, an operator with a keyed table, a sink.
+pub fn keyed_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
+    let (mut shape, last) = passed(event_time, rng);
+    let limit = [2, 5, 1_000][rng.below(3)];
+    // With large rows runs are of several tiers.
+    let padding = [0, 0, 2_000][rng.below(3)];
+    let kind = match rng.below(6) {
+        0 | 1 => Kind::First,
+        2 => Kind::FirstToCome,
+        3 => Kind::Tally(Table::Value, limit, padding),
+        4 => Kind::Tally(Table::List, limit, padding),
+        _ => Kind::Tally(Table::Map, limit, padding),
+    };
+    let of_keys = shape.add(kind, &[keyed(last)]);
+    shape.add(Kind::Sink(0), &[plain(of_keys)]);
     shape
 }
 
@@ -388,7 +435,7 @@ mod tests {
         let data = Arc::new(crate::dataset::Dataset { lineages: Vec::new() });
         for seed in 0..200 {
             let mut rng = Rng::seeded(seed);
-            let shape = match seed % 9 {
+            let shape = match seed % 10 {
                 0 => window_shape(Windows::Tumble, EVENT_TIME, &mut rng),
                 1 => diamond_shape(Some(EVENT_TIME), &mut rng),
                 2 => window_shape(Windows::Cumulate(3), EVENT_TIME, &mut rng),
@@ -397,6 +444,7 @@ mod tests {
                 5 => sorted_shape(EVENT_TIME, &mut rng),
                 6 => aside_shape(Windows::Hop(2), EVENT_TIME, &mut rng),
                 7 => idle_shape(EVENT_TIME, &mut rng),
+                8 => keyed_shape(EVENT_TIME, &mut rng),
                 _ => random_shape(EVENT_TIME, &mut rng),
             };
             let source = || {

@@ -13,6 +13,7 @@ pub mod handles;
 pub mod keyed;
 pub mod manifest;
 pub mod operator_rows;
+pub mod planted;
 pub mod resident;
 pub mod run_file;
 pub mod runs;

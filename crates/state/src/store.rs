@@ -27,6 +27,7 @@ use ruslo_core::operator::Subtask;
 use crate::keyed::KeyedSnapshot;
 use crate::manifest::{Manifest, RunLayout, RunRef};
 use crate::operator_rows::RowsSnapshot;
+use crate::planted::{Bug, planted};
 use crate::run_file;
 use crate::runs::{self, Fetched, Temporary, WorkFolder};
 use crate::savepoint;
@@ -405,7 +406,9 @@ impl CheckpointStore {
     fn import_runs(&self, table: &KeyedSnapshot, file: &str) -> Result<Vec<RunRef>> {
         let runs = table.settled()?;
         for (number, run) in runs.iter().filter(|run| run.stored().is_none()).enumerate() {
-            run.sync()?;
+            if !planted(Bug::RunsNotSynced) {
+                run.sync()?;
+            }
             let file = format!("{file}-{number}.arrow");
             self.storage.import(&run_key(&file), table.disk().as_ref(), run.path())?;
             run.set_stored(run.reference(file));

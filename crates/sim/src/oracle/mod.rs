@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruslo_core::operator::Port;
 
-use self::rows::{first_rows, in_order};
+use self::rows::{first_rows, firsts, in_order, numbered};
 pub use self::windows::windows_of;
 use self::windows::{sessions, window_rows};
 use crate::attempt::Counted;
-use crate::dataset::{Dataset, Row, position};
+use crate::dataset::{Dataset, Row, column, position};
 use crate::nodes::Windows;
 use crate::shape::{BadRecords, Kind, Link, Shape};
 use crate::sink::OutRow;
@@ -26,6 +26,8 @@ pub struct Expected {
     pub sinks: Vec<BTreeMap<OutRow, i64>>,
     /// What the sinks behind a sort show, in order.
     pub orders: BTreeMap<usize, Vec<OutRow>>,
+    /// Of what the sink shows, one of each key, whichever came first.
+    pub one_of_each: BTreeSet<usize>,
     /// What the job counts.
     pub counted: Counted,
 }
@@ -39,6 +41,9 @@ pub fn expect(shape: &Shape, data: &[impl AsRef<Dataset>]) -> Expected {
             Kind::Window(_) if matches!(shape.nodes[node.inputs[0].from].kind, Kind::Late(_)) => {}
             Kind::Sink(number) => {
                 expected.sinks[number] = rows_at(shape, index, data);
+                if shape.nodes[node.inputs[0].from].kind == Kind::FirstToCome {
+                    expected.one_of_each.insert(number);
+                }
                 if shape.nodes[node.inputs[0].from].kind == Kind::Sort {
                     let order = in_order(expected.sinks[number].keys());
                     expected.orders.insert(number, order);
@@ -77,7 +82,7 @@ fn late_at(shape: &Shape, index: usize, kind: Kind, data: &[impl AsRef<Dataset>]
             let assigned = assigned(shape, index);
             (at.windows(assigned, shape).len() - at.open_windows(assigned, shape).len()) as u64
         }
-        Kind::Sort => u64::from(at.row.time <= at.watermark),
+        Kind::Sort | Kind::First => u64::from(at.row.time <= at.watermark),
         _ => 0,
     };
     rows_to(shape, index, data).iter().map(late).sum()
@@ -96,6 +101,8 @@ fn rows_at(shape: &Shape, sink: usize, data: &[impl AsRef<Dataset>]) -> BTreeMap
         Kind::Window(Windows::Session) => once(sessions(&rows, length(shape))),
         Kind::Window(_) => once(window_rows(&rows, shape.nodes[from].kind, shape)),
         Kind::TopN(limit) => once(first_rows(&rows, assigned(shape, from), limit, shape)),
+        Kind::First => once(firsts(&rows)),
+        Kind::Tally(_, limit, _) => numbered(&rows, limit),
         Kind::Sort => once(rows.iter().filter(|at| at.row.time > at.watermark).map(At::out)),
         _ => {
             let mut counts = BTreeMap::new();
@@ -197,6 +204,21 @@ pub fn imbalance(found: &BTreeMap<OutRow, i64>, most: &BTreeMap<OutRow, i64>, la
     }
     let (taken, all) = (found.keys().map(|row| row[1]).sum::<i64>(), most.values().sum::<i64>());
     (taken + late as i64 != all).then(|| format!("of {all} rows {taken} are in windows and {late} were late"))
+}
+
+/// What is wrong with `found`, which must be one of the `possible` rows of each key; `None` if nothing is.
+pub fn not_one_of_each(found: &BTreeMap<OutRow, i64>, possible: &BTreeMap<OutRow, i64>) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    for (row, times) in found {
+        if *times != 1 || !seen.insert(row[column::KEY]) {
+            return Some(format!("the key of {row:?} came again"));
+        }
+        if !possible.contains_key(row) {
+            return Some(format!("{row:?} is nothing that was read"));
+        }
+    }
+    let missing = possible.keys().find(|row| !seen.contains(&row[column::KEY]))?;
+    Some(format!("nothing is there of the key of {missing:?}"))
 }
 
 /// What is wrong with `found` where rows may count more than once, and none may be missing: of windows, by their key and
@@ -314,6 +336,29 @@ mod tests {
         assert_eq!(expected.counted.late, 1);
         let times: Vec<_> = expected.orders[&0].iter().map(|row| row[4]).collect();
         assert_eq!(times, [5, 7, 9]);
+    }
+
+    #[test]
+    fn the_first_row_of_a_key_is_the_least_that_is_not_late() {
+        // 20 gives the watermark 15: 14 is late. 16 was first, whatever came later.
+        let (rows, late) = shown(Kind::First, &[20, 14, 17, 16, 30]);
+        assert_eq!((rows, late), (vec![vec![4, 3, 1, 16, 16, 0]], 1));
+        let possible = once([vec![4, 0, 1, 5, 5, 0], vec![4, 1, 1, 6, 6, 0], vec![4, 2, 7, 6, 6, 0]]);
+        let is_wrong = |rows: &[usize]| {
+            let found = once(rows.iter().map(|row| possible.keys().nth(*row).unwrap().clone()));
+            not_one_of_each(&found, &possible).is_some()
+        };
+        assert_eq!(
+            [is_wrong(&[0, 2]), is_wrong(&[1, 2]), is_wrong(&[0, 1, 2]), is_wrong(&[0])],
+            [false, false, true, true]
+        );
+    }
+
+    #[test]
+    fn rows_are_numbered_from_1_again_after_the_limit() {
+        let (rows, late) = shown(Kind::Tally(crate::tally::Table::Value, 3, 0), &[20, 14, 17, 16, 30]);
+        let numbers: Vec<_> = rows.iter().map(|row| (row[0], row[1], row[2])).collect();
+        assert_eq!((numbers, late), (vec![(0, 1, 1), (0, 2, 1), (0, 3, 1)], 0));
     }
 
     #[test]

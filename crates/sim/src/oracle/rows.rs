@@ -25,6 +25,31 @@ pub(super) fn first_rows(rows: &[At], assigned: Kind, limit: usize, shape: &Shap
     ranked.collect()
 }
 
+/// Of each key the least row by time; of one time, that of the lower lineage and offset.
+pub(super) fn firsts(rows: &[At]) -> Vec<OutRow> {
+    let mut firsts: BTreeMap<i64, OutRow> = BTreeMap::new();
+    let order = |row: &OutRow| (row[column::TIME], row[column::LINEAGE], row[column::OFFSET]);
+    for row in rows.iter().filter(|at| at.row.time > at.watermark).map(At::out) {
+        let first = firsts.entry(row[column::KEY]).or_insert_with(|| row.clone());
+        if order(&row) < order(first) {
+            *first = row;
+        }
+    }
+    firsts.into_values().collect()
+}
+
+/// The rows of each key, numbered up to `limit` and then from 1 again: how often each number comes.
+pub(super) fn numbered(rows: &[At], limit: i64) -> BTreeMap<OutRow, i64> {
+    let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut numbers = BTreeMap::new();
+    for at in rows {
+        let count = counts.entry(at.row.key).or_default();
+        *numbers.entry(vec![0, *count % limit + 1, at.row.key, 0, 0, 0]).or_default() += 1;
+        *count += 1;
+    }
+    numbers
+}
+
 /// Rows by time; those of one time by value, the highest first, then by lineage and offset.
 pub(super) fn in_order<'a>(rows: impl Iterator<Item = &'a OutRow>) -> Vec<OutRow> {
     let mut rows: Vec<_> = rows.cloned().collect();

@@ -12,6 +12,7 @@ use super::{
     used,
 };
 use crate::keyed::Settle;
+use crate::planted::{Bug, planted};
 use crate::runs::{Kind, place_of};
 
 /// Of the keys in memory, one in so many goes when room is made.
@@ -215,7 +216,7 @@ impl ResidentTable {
             }
             self.unname(*slot, hash);
             if let Some(group) = self.groups.get_mut(group_of(hash)) {
-                group.is_partial = true;
+                group.is_partial = !planted(Bug::EvictedIsNowhere);
             }
         }
         Ok(())

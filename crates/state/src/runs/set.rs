@@ -10,6 +10,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::KeyGroupRange;
 use ruslo_core::memory::Reservation;
 
+use crate::planted::{Bug, planted};
 use crate::runs::find::{self, Found};
 use crate::runs::merge::{Leave, Merge};
 use crate::runs::policy;
@@ -248,7 +249,10 @@ impl RunSet {
         let dropped = self.drop_expired(oldest_alive);
         let Some((runs, is_lowest)) = self.to_merge() else { return Ok(dropped) };
         let leave = Leave { deletes: is_lowest, before: oldest_alive };
-        let merging: Vec<_> = runs.iter().map(|(_, run)| Arc::clone(run)).collect();
+        let mut merging: Vec<_> = runs.iter().map(|(_, run)| Arc::clone(run)).collect();
+        if planted(Bug::MergeKeepsOlder) {
+            merging.reverse();
+        }
         let pieces = Merge::open(&self.0.schema, &merging, &self.0.groups, leave)?;
         let given_up = || Error::internal("a merge was given up");
         let merged = match self.write(pieces.map(|piece| if wanted() { piece } else { Err(given_up()) })) {
