@@ -280,6 +280,11 @@ pub trait KeyedTable: Send {
     /// `list`, `map`, `time`: the next rows, `rows_max` at most; `None` if there are no more.
     fn next(&self, cursor: &mut Cursor, rows_max: usize) -> Result<Option<Piece>>;
 
+    /// `list`, `map`, `time`: adds to a BIGINT value column of rows that were read or loaded; NULL counts as 0, of a row that
+    /// comes twice both count, and those that are not there are fine. The rows count as written now. A sum that leaves the
+    /// range is a `Data` error.
+    fn add_to_rows(&mut self, rows: &Rows, column: usize, deltas: &Int64Array) -> Result<()>;
+
     /// `list`, `map`, `time`: removes rows that were read or loaded; those that are gone already are fine.
     fn remove_rows(&mut self, rows: &Rows) -> Result<()>;
 }

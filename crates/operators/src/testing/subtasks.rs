@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{key_groups, owner_of};
-use ruslo_core::operator::{Operator, Output, Progress, SharedFactory, Subtask};
+use ruslo_core::operator::{InputId, Operator, Output, Progress, SharedFactory, Subtask};
 use ruslo_core::rng::Rng;
 use ruslo_core::time::Timestamp;
 
@@ -151,6 +151,14 @@ impl Subtasks {
     /// # Errors
     /// The operator's.
     pub fn send(&mut self, rows: &RecordBatch, keys: &[ArrayRef]) -> Result<()> {
+        self.send_to(0, rows, keys)
+    }
+
+    /// As [`Subtasks::send`], to another input than the first.
+    ///
+    /// # Errors
+    /// The operator's.
+    pub fn send_to(&mut self, input: InputId, rows: &RecordBatch, keys: &[ArrayRef]) -> Result<()> {
         let (groups, parallelism) = (key_groups(keys, rows.num_rows())?, self.tasks.len());
         let part = |task| {
             let mine: BooleanArray = groups.iter().map(|group| Some(owner_of(*group, parallelism) == task)).collect();
@@ -158,7 +166,7 @@ impl Subtasks {
         };
         let parts = (0..parallelism).map(part).collect::<Result<Vec<_>, _>>()?;
         self.each(|task, operator, test, out| match parts.get(task) {
-            Some(part) if part.num_rows() > 0 => operator.on_batch(0, part.clone(), &mut test.context(), out),
+            Some(part) if part.num_rows() > 0 => operator.on_batch(input, part.clone(), &mut test.context(), out),
             _ => Ok(Progress::Done),
         })
     }

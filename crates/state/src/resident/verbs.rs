@@ -78,6 +78,10 @@ impl KeyedTable for ResidentTable {
         self.next_rows(cursor, rows_max)
     }
 
+    fn add_to_rows(&mut self, rows: &Rows, column: usize, deltas: &Int64Array) -> Result<()> {
+        self.add_chained(rows, column, deltas)
+    }
+
     fn remove_rows(&mut self, rows: &Rows) -> Result<()> {
         self.remove_chained(rows)
     }

@@ -1,0 +1,3 @@
+//! Joins: rows of two inputs side by side. One kind of join, one file or folder.
+
+pub(crate) mod regular;
