@@ -149,6 +149,23 @@ fn at<T>(path: &Path, result: io::Result<T>) -> Result<T> {
     result.map_err(|error| Error::io(path.display(), &error))
 }
 
+/// Opens a file so that reading does not note when it was read: of many small reads that is a part one can feel. Only
+/// the owner of a file may ask for it.
+#[allow(clippy::disallowed_methods, reason = "this is the file seam itself")]
+fn open_unmarked(path: &Path) -> io::Result<fs::File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        /// `O_NOATIME` of Linux.
+        const UNMARKED: i32 = 0o1_000_000;
+        let unmarked = fs::OpenOptions::new().read(true).custom_flags(UNMARKED).open(path);
+        if !unmarked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return unmarked;
+        }
+    }
+    fs::File::open(path)
+}
+
 #[allow(clippy::disallowed_methods, reason = "this is the file seam itself")]
 impl Disk for LocalDisk {
     fn open(&self, path: &Path) -> Result<Box<dyn DiskReader>> {
@@ -156,7 +173,7 @@ impl Disk for LocalDisk {
     }
 
     fn open_at(&self, path: &Path) -> Result<Box<dyn DiskFile>> {
-        Ok(Box::new(LocalFile(at(path, fs::File::open(path))?)))
+        Ok(Box::new(LocalFile(at(path, open_unmarked(path))?)))
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn DiskWriter>> {

@@ -20,7 +20,7 @@ const EVICTED_SHARE: usize = 8;
 /// How often the hand goes around in search of room: uses are counted up to three.
 const ROUNDS_MAX: usize = 5;
 /// Keys that are looked for together: each may have a block in memory meanwhile.
-const FOUND_TOGETHER: usize = 1024;
+const FOUND_TOGETHER: usize = 2048;
 /// A batch whose keys push each other out so often does not fit.
 const LOADS_MAX: usize = 8;
 

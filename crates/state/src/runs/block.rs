@@ -13,7 +13,7 @@ use crate::runs::rows::{Op, SubKeys, hash_at, place_of};
 use crate::runs::schema::{StoredSchema as _, TableSchema};
 
 /// Bytes that a block aims at.
-pub(crate) const BLOCK_TARGET_BYTES: usize = 8 << 10;
+pub(crate) const BLOCK_TARGET_BYTES: usize = 4 << 10;
 
 /// The rows of one block.
 #[derive(Debug)]

@@ -13,8 +13,10 @@ const BITS: usize = 10;
 const SALT: [u32; 8] =
     [0x47b6_137b, 0x4497_4d91, 0x8824_ad5b, 0xa2b7_289d, 0x7054_95c7, 0x2df1_424b, 0x9efc_4947, 0x5c6b_fb31];
 
-/// 256 bits.
-type Block = [u32; 8];
+/// 256 bits, in one line of the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(align(32))]
+struct Block([u32; 8]);
 
 /// Bytes of a block.
 pub(crate) const BLOCK_BYTES: usize = 32;
@@ -25,21 +27,20 @@ pub(crate) const BOUNDS: usize = KEY_GROUPS as usize + 1;
 /// The filter of a run, or of its part of some key groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Where each key group's blocks begin, and where the last one's end.
-    bounds: Vec<u32>,
-    /// The blocks from `bounds[kept.start]` on.
-    blocks: Vec<Block>,
-    base: u32,
+    /// The first key group that is kept.
+    first: usize,
+    /// The blocks of each.
+    groups: Vec<Box<[Block]>>,
 }
 
 /// The block of `place` among the `blocks` of its key group.
 #[inline]
-fn block_of(place: u64, blocks: u32) -> usize {
-    ((u128::from(place << 7) * u128::from(blocks)) >> 64) as usize
+fn block_of(place: u64, blocks: usize) -> usize {
+    ((u128::from(place << 7) * blocks as u128) >> 64) as usize
 }
 
 #[inline]
-fn bits_of(place: u64) -> Block {
+fn bits_of(place: u64) -> [u32; 8] {
     SALT.map(|salt| 1 << ((place as u32).wrapping_mul(salt) >> 27))
 }
 
@@ -47,97 +48,90 @@ impl Filter {
     /// Whether the run may have a key at `place`; certainly not, if `false`.
     #[inline]
     pub(crate) fn may_have(&self, place: u64) -> bool {
-        let group = usize::from(group_of(place));
-        let Some([from, to]) = self.bounds.get(group..group + 2).and_then(|pair| <[u32; 2]>::try_from(pair).ok())
-        else {
-            return false;
-        };
-        let index = (from.wrapping_sub(self.base)) as usize + block_of(place, to - from);
-        let block = self.blocks.get(index).filter(|_| to > from);
+        let blocks = usize::from(group_of(place)).checked_sub(self.first).and_then(|group| self.groups.get(group));
+        let block = blocks.and_then(|blocks| blocks.get(block_of(place, blocks.len())));
         // Without a branch on what memory says: keys asked for one after the other wait for it together.
         block.is_some_and(|block| {
-            block.iter().zip(bits_of(place)).fold(0, |lack, (word, bit)| lack | (bit & !word)) == 0
+            block.0.iter().zip(bits_of(place)).fold(0, |lack, (word, bit)| lack | (bit & !word)) == 0
         })
     }
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.blocks.len() * BLOCK_BYTES + self.bounds.len() * 4
+        let blocks: usize = self.groups.iter().map(|blocks| blocks.len()).sum();
+        blocks * BLOCK_BYTES + self.groups.len() * size_of::<Box<[Block]>>()
     }
 
-    /// As it is stored: bounds, then blocks.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        self.bounds.iter().for_each(|bound| out.extend(bound.to_le_bytes()));
-        self.blocks.iter().flatten().for_each(|word| out.extend(word.to_le_bytes()));
+    /// As it is stored: where each key group's blocks begin, where the last one's end, and the blocks.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u32> {
+        let ends = self.groups.iter().scan(0, |end, blocks| {
+            *end += blocks.len() as u32;
+            Some(*end)
+        });
+        std::iter::once(0).chain(ends).chain(self.groups.iter().flatten().flat_map(|block| block.0))
     }
 
     /// The filter in `bytes`, of the key groups `kept` only; `None` if the bytes are no filter.
     pub(crate) fn decode(bytes: &[u8], kept: &KeyGroupRange) -> Option<Self> {
         let (bounds, blocks) = bytes.split_at_checked(BOUNDS * 4)?;
-        let bounds: Vec<u32> = bounds.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        let bounds: Vec<u32> = bounds.as_chunks::<4>().0.iter().map(word).collect();
         let whole = bounds.first() == Some(&0)
             && bounds.is_sorted()
             && bounds.last().is_some_and(|last| *last as usize * BLOCK_BYTES == blocks.len());
         if !whole {
             return None;
         }
-        let base = *bounds.get(usize::from(kept.start))?;
-        let end = *bounds.get(usize::from(kept.end))?;
-        let blocks = blocks.get(base as usize * BLOCK_BYTES..end as usize * BLOCK_BYTES)?;
-        let word = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
         let block = |bytes: &[u8; BLOCK_BYTES]| {
             let mut words = bytes.as_chunks::<4>().0.iter().map(word);
-            [(); 8].map(|()| words.next().unwrap_or_default())
+            Block([(); 8].map(|()| words.next().unwrap_or_default()))
         };
-        Some(Self { bounds, blocks: blocks.as_chunks::<BLOCK_BYTES>().0.iter().map(block).collect(), base })
+        let blocks = blocks.as_chunks::<BLOCK_BYTES>().0;
+        let kept = usize::from(kept.start)..usize::from(kept.end);
+        let groups = kept.clone().map(|group| {
+            let (from, to) = (bounds.get(group)?, bounds.get(group + 1)?);
+            Some(blocks.get(*from as usize..*to as usize)?.iter().map(block).collect())
+        });
+        Some(Self { first: kept.start, groups: groups.collect::<Option<_>>()? })
     }
 }
 
 /// Collects the keys of a run, whose places ascend.
 #[derive(Debug, Default)]
 pub(crate) struct FilterBuilder {
-    bounds: Vec<u32>,
-    blocks: Vec<Block>,
-    /// The key group that is being filled, and its keys' places.
-    group: usize,
+    /// The key groups that are done, and the places of the keys of the next.
+    groups: Vec<Box<[Block]>>,
     places: Vec<u64>,
 }
 
 impl FilterBuilder {
     /// Adds a key.
     pub(crate) fn add(&mut self, place: u64) {
-        let group = usize::from(group_of(place));
-        if group != self.group {
-            self.close_through(group);
-        }
+        self.close_through(usize::from(group_of(place)));
         self.places.push(place);
     }
 
+    #[inline]
     fn close_through(&mut self, next: usize) {
-        while self.group < next {
-            self.bounds.push(self.blocks.len() as u32);
-            self.fill();
-            self.group += 1;
+        while self.groups.len() < next {
+            self.close();
         }
     }
 
-    fn fill(&mut self) {
-        let start = self.blocks.len();
-        let count = (self.places.len() * BITS).div_ceil(256);
-        self.blocks.resize(start + count, Block::default());
-        let added = self.blocks.get_mut(start..).unwrap_or_default();
+    fn close(&mut self) {
+        let mut blocks = vec![Block::default(); (self.places.len() * BITS).div_ceil(256)].into_boxed_slice();
         for place in self.places.drain(..) {
-            if let Some(block) = added.get_mut(block_of(place, count as u32)) {
-                block.iter_mut().zip(bits_of(place)).for_each(|(word, bit)| *word |= bit);
+            if let Some(block) = blocks.get_mut(block_of(place, blocks.len())) {
+                block.0.iter_mut().zip(bits_of(place)).for_each(|(word, bit)| *word |= bit);
             }
         }
+        self.groups.push(blocks);
     }
 
     /// The filter of all keys.
     pub(crate) fn finish(mut self) -> Filter {
         self.close_through(usize::from(KEY_GROUPS));
-        self.bounds.push(self.blocks.len() as u32);
-        Filter { bounds: self.bounds, blocks: self.blocks, base: 0 }
+        Filter { first: 0, groups: self.groups }
     }
 }
 
@@ -174,8 +168,7 @@ mod tests {
     fn a_part_of_the_key_groups_has_the_same_answers() {
         let kept = places(3, 5_000);
         let whole = filter(&kept);
-        let mut bytes = Vec::new();
-        whole.encode(&mut bytes);
+        let bytes: Vec<u8> = whole.words().flat_map(u32::to_le_bytes).collect();
         let part = Filter::decode(&bytes, &(40..80)).unwrap();
         assert!(part.bytes() < whole.bytes());
         for place in kept.iter().chain(&places(4, 5_000)) {

@@ -54,6 +54,13 @@ impl Index {
         self.first.len() * 8 + self.offset.len() * 8 + self.crc32.len() * 4
     }
 
+    /// Gives memory back that nothing is kept in.
+    pub(crate) fn shrink(&mut self) {
+        self.first.shrink_to_fit();
+        self.offset.shrink_to_fit();
+        self.crc32.shrink_to_fit();
+    }
+
     /// The blocks that may have rows of `groups`.
     fn cut(self, groups: &KeyGroupRange) -> Self {
         let from = u64::from(groups.start) << 57;
@@ -72,25 +79,58 @@ impl Index {
     }
 }
 
-/// The bytes after the stream: footer and trailer.
-pub(crate) fn encode(summary: &Summary, index: &Index, filter: &Filter) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(index.bytes() + filter.bytes() + TRAILER_BYTES);
+/// Hands the bytes after the stream, footer and trailer, to `out`. In pieces: those of a large run would be as much
+/// memory as its index and filter.
+pub(crate) fn encode(
+    summary: &Summary,
+    index: &Index,
+    filter: &Filter,
+    out: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut pieces = Pieces { out, gathered: Vec::new(), length: 0, crc32: crc32fast::Hasher::new() };
     let (end, offsets) = index.offset.split_last().map_or((0, [].as_slice()), |(end, offsets)| (*end, offsets));
-    index.first.iter().chain(offsets).for_each(|number| bytes.extend(number.to_le_bytes()));
-    index.crc32.iter().for_each(|crc32| bytes.extend(crc32.to_le_bytes()));
-    bytes.extend(end.to_le_bytes());
-    filter.encode(&mut bytes);
-    let trailer = trailer(summary, index.first.len() as u64, &bytes);
-    bytes.extend(trailer);
-    bytes
+    index.first.iter().chain(offsets).try_for_each(|number| pieces.put(&number.to_le_bytes()))?;
+    index.crc32.iter().try_for_each(|crc32| pieces.put(&crc32.to_le_bytes()))?;
+    pieces.put(&end.to_le_bytes())?;
+    filter.words().try_for_each(|word| pieces.put(&word.to_le_bytes()))?;
+    pieces.flush()?;
+    let trailer = trailer(summary, index.first.len() as u64, pieces.length, pieces.crc32.finalize());
+    out(&trailer)
 }
 
-fn trailer(summary: &Summary, blocks: u64, footer: &[u8]) -> Vec<u8> {
+/// Bytes handed on together.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes on their way out, counted and summed up.
+struct Pieces<'a> {
+    out: &'a mut dyn FnMut(&[u8]) -> Result<()>,
+    gathered: Vec<u8>,
+    length: u64,
+    crc32: crc32fast::Hasher,
+}
+
+impl Pieces<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= PIECE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.crc32.update(&self.gathered);
+        self.length += self.gathered.len() as u64;
+        (self.out)(&self.gathered)?;
+        self.gathered.clear();
+        Ok(())
+    }
+}
+
+fn trailer(summary: &Summary, blocks: u64, footer_bytes: u64, footer_crc32: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(TRAILER_BYTES);
     [summary.rows, summary.keys, summary.deletes].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
     [summary.oldest, summary.newest].iter().for_each(|bucket| bytes.extend(bucket.to_le_bytes()));
-    [blocks, footer.len() as u64].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
-    [crc32fast::hash(footer), 0].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    [blocks, footer_bytes].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    [footer_crc32, 0].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
     let crc32 = crc32fast::hash(&bytes);
     [crc32, RUN_VERSION].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
     bytes.extend(MAGIC);
@@ -195,7 +235,13 @@ mod tests {
             crc32: vec![1, 2, 3, 4],
         };
         let summary = Summary { rows: 9, keys: 3, deletes: 1, oldest: 4, newest: 6 };
-        encode(&summary, &index, &filter.finish())
+        let mut bytes = Vec::new();
+        let mut add = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        encode(&summary, &index, &filter.finish(), &mut add).unwrap();
+        bytes
     }
 
     fn decoded(bytes: &[u8], kept: KeyGroupRange) -> Result<(Summary, Index)> {

@@ -66,6 +66,13 @@ struct Place<'a> {
     groups: KeyGroupRange,
 }
 
+/// What is held of a run in memory.
+struct Parts {
+    summary: Summary,
+    index: Index,
+    filter: Filter,
+}
+
 /// What is known of a run's file.
 #[derive(Default)]
 struct Origin {
@@ -75,18 +82,19 @@ struct Origin {
 }
 
 impl Run {
-    /// The run that was just written.
+    /// The run that was just written, all of whose rows are of `groups`: index and filter are taken over.
     pub(crate) fn written(
         disk: &Arc<dyn Disk>,
         written: Written,
         groups: &KeyGroupRange,
         schema: &TableSchema,
     ) -> Result<Self> {
-        let Written { path, file, length, crc32 } = written;
+        let Written { path, file, length, crc32, summary, index, filter } = written;
         let place = Place { path: &path, base: 0, length, crc32, groups: groups.clone() };
         let temporary = Some(Arc::new(Temporary::new(Arc::clone(disk), path.clone())));
         let origin = Origin { unsynced: Some(file), temporary, stored: None };
-        Self::open_at(disk, place, schema, origin)
+        let file = disk.open_at(&path)?;
+        Ok(Self::of(file, place, schema, Parts { summary, index, filter }, origin))
     }
 
     /// A run of a checkpoint, cut to the key groups that both it and `wanted` have. Its checksum as a whole is the
@@ -117,7 +125,12 @@ impl Run {
         let mut footer = vec![0; trailer.footer_bytes as usize];
         read_at(&*file, place.path, place.base + start, &mut footer)?;
         let (index, filter) = trailer.decode_footer(&footer, &place.groups).map_err(named)?;
-        Ok(Self {
+        Ok(Self::of(file, place, schema, Parts { summary: trailer.summary, index, filter }, origin))
+    }
+
+    fn of(file: Box<dyn DiskFile>, place: Place<'_>, schema: &TableSchema, parts: Parts, origin: Origin) -> Self {
+        let Parts { summary, index, filter } = parts;
+        Self {
             checked: (0..index.first.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             path: place.path.to_owned(),
             file,
@@ -126,13 +139,13 @@ impl Run {
             crc32: place.crc32,
             groups: place.groups,
             decoder: Decoder::new(schema),
-            summary: trailer.summary,
+            summary,
             index,
             filter,
             unsynced: Mutex::new(origin.unsynced),
             _temporary: origin.temporary,
             stored: origin.stored.map(OnceLock::from).unwrap_or_default(),
-        })
+        }
     }
 
     /// The key groups that are meant; rows of others may be in the file.

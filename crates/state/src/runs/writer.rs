@@ -14,7 +14,7 @@ use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::batch_bytes;
 
 use crate::runs::block::BLOCK_TARGET_BYTES;
-use crate::runs::filter::FilterBuilder;
+use crate::runs::filter::{Filter, FilterBuilder};
 use crate::runs::footer::{self, Index, Summary};
 use crate::runs::rows::{CHUNK_ROWS, Op, SortedRows, batch_of, place_of};
 use crate::runs::schema::{StoredSchema as _, TableSchema};
@@ -50,6 +50,12 @@ pub(crate) struct Written {
     pub(crate) length: u64,
     /// CRC-32 of the whole.
     pub(crate) crc32: u32,
+    /// What it amounts to.
+    pub(crate) summary: Summary,
+    /// Where its blocks are.
+    pub(crate) index: Index,
+    /// Its keys.
+    pub(crate) filter: Filter,
 }
 
 impl RunWriter {
@@ -168,9 +174,12 @@ impl RunWriter {
         self.index.offset.push(end);
         self.stream.finish()?;
         self.flush()?;
-        let footer = footer::encode(&self.summary, &self.index, &std::mem::take(&mut self.filter).finish());
-        self.append(&footer)?;
+        let (summary, mut index) = (self.summary, std::mem::take(&mut self.index));
+        let filter = std::mem::take(&mut self.filter).finish();
+        index.shrink();
+        footer::encode(&summary, &index, &filter, &mut |bytes| self.append(bytes))?;
         self.file.flush().map_err(|e| Error::io(self.path.display(), &e))?;
-        Ok(Written { path: self.path, file: self.file, length: self.written, crc32: self.crc32.finalize() })
+        let crc32 = self.crc32.finalize();
+        Ok(Written { path: self.path, file: self.file, length: self.written, crc32, summary, index, filter })
     }
 }
