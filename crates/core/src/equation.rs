@@ -21,6 +21,12 @@ pub enum Equation {
     Sifts,
     /// Each row is late or goes into the state.
     Keeps,
+    /// Each row goes out, is late or waits to go out.
+    Waits,
+    /// The same, but of equal rows one goes out.
+    Deduplicates,
+    /// A sink that shows rows in a second phase: each row is committed, or will be by this checkpoint.
+    Commits,
 }
 
 impl Equation {
@@ -33,11 +39,15 @@ impl Equation {
             Self::Filters => "in = out + filtered",
             Self::Sifts => "in = out + late",
             Self::Keeps => "in = late + kept",
+            Self::Waits => "in = out + late + waiting",
+            Self::Deduplicates => "in = out + duplicates + late + waiting",
+            Self::Commits => "in = committed + pending",
         }
     }
 
     /// Rows that came in, and rows that are accounted for; none, if nothing can be said.
     pub fn sides(self, counts: &RowCounts) -> Option<(u64, u64)> {
+        let waits = || counts.rows_out.saturating_add(counts.late_rows).saturating_add(counts.waiting_rows);
         let accounted = match self {
             Self::Open => return None,
             Self::Reads => counts.rows_out.saturating_add(counts.skipped_rows).saturating_add(counts.dead_letter_rows),
@@ -45,6 +55,9 @@ impl Equation {
             Self::Filters => counts.rows_out.saturating_add(counts.filtered_rows),
             Self::Sifts => counts.rows_out.saturating_add(counts.late_rows),
             Self::Keeps => counts.late_rows.saturating_add(counts.kept_rows),
+            Self::Waits => waits(),
+            Self::Deduplicates => waits().saturating_add(counts.duplicate_rows),
+            Self::Commits => counts.committed_rows.saturating_add(counts.pending_rows),
         };
         Some((counts.rows_in, accounted))
     }
@@ -64,17 +77,23 @@ mod tests {
             dead_letter_rows: 8,
             filtered_rows: 16,
             kept_rows: 32,
+            duplicate_rows: 64,
+            waiting_rows: 128,
+            committed_rows: 256,
+            pending_rows: 512,
             ..RowCounts::default()
         };
         let accounted = |equation: Equation| equation.sides(&counts);
         assert_eq!(accounted(Equation::Open), None);
-        let all = [Equation::Reads, Equation::Same, Equation::Filters, Equation::Sifts, Equation::Keeps];
-        let found: Vec<_> = all.into_iter().filter_map(accounted).collect();
-        assert_eq!(found, [13, 1, 17, 3, 34].map(|accounted| (100, accounted)));
+        let old = [Equation::Reads, Equation::Same, Equation::Filters, Equation::Sifts, Equation::Keeps];
+        let new = [Equation::Waits, Equation::Deduplicates, Equation::Commits];
+        let found: Vec<_> = old.into_iter().chain(new).filter_map(accounted).collect();
+        assert_eq!(found, [13, 1, 17, 3, 34, 131, 195, 768].map(|accounted| (100, accounted)));
     }
 
     #[test]
     fn names_are_stored() {
         assert_eq!(serde_json::to_string(&Equation::Filters).unwrap(), "\"filters\"");
+        assert_eq!(serde_json::to_string(&Equation::Deduplicates).unwrap(), "\"deduplicates\"");
     }
 }

@@ -28,6 +28,22 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// It is `n` now.
+    pub fn set(&self, n: usize) {
+        self.0.store(n as u64, Ordering::Relaxed);
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What one operator subtask counts.
 #[derive(Debug, Default)]
 pub struct OperatorMetrics {
@@ -51,6 +67,12 @@ pub struct OperatorMetrics {
     pub kept_rows: Counter,
     /// Rows given out through a port aside.
     pub aside_rows: Counter,
+    /// Rows left out because one like them is out already.
+    pub duplicate_rows: Counter,
+    /// Rows that wait in the state to go out; as of the last barrier.
+    pub waiting_rows: Gauge,
+    /// Rows of a sink that the last barrier has prepared, and that its checkpoint commits.
+    pub pending_rows: Gauge,
     /// Rows taken in through each input but the first; empty, where there is one.
     other_inputs: Mutex<Vec<u64>>,
     /// Files that appeared in a watched folder and are too old to be read, since the process began: not kept.
@@ -87,10 +109,30 @@ pub struct RowCounts {
     /// Rows given out aside.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub aside_rows: u64,
+    /// Rows left out because one like them is out already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicate_rows: u64,
+    /// Rows in the state that are to go out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting_rows: u64,
+    /// Rows of a sink that earlier checkpoints have committed. Only the coordinator knows: of a running subtask it is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub committed_rows: u64,
+    /// Rows of a sink that this checkpoint commits.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pending_rows: u64,
 }
 
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+impl RowCounts {
+    /// The same, with what was pending committed.
+    #[must_use]
+    pub fn committed(self) -> Self {
+        Self { committed_rows: self.committed_rows + self.pending_rows, pending_rows: 0, ..self }
+    }
 }
 
 impl OperatorMetrics {
@@ -107,6 +149,10 @@ impl OperatorMetrics {
             filtered_rows: self.filtered_rows.get(),
             kept_rows: self.kept_rows.get(),
             aside_rows: self.aside_rows.get(),
+            duplicate_rows: self.duplicate_rows.get(),
+            waiting_rows: self.waiting_rows.get(),
+            committed_rows: 0,
+            pending_rows: self.pending_rows.get(),
         }
     }
 
@@ -146,6 +192,7 @@ impl OperatorMetrics {
         self.filtered_rows.set(counts.filtered_rows);
         self.kept_rows.set(counts.kept_rows);
         self.aside_rows.set(counts.aside_rows);
+        self.duplicate_rows.set(counts.duplicate_rows);
     }
 }
 
@@ -164,6 +211,10 @@ impl std::ops::Add for RowCounts {
             filtered_rows: self.filtered_rows + other.filtered_rows,
             kept_rows: self.kept_rows + other.kept_rows,
             aside_rows: self.aside_rows + other.aside_rows,
+            duplicate_rows: self.duplicate_rows + other.duplicate_rows,
+            waiting_rows: self.waiting_rows + other.waiting_rows,
+            committed_rows: self.committed_rows + other.committed_rows,
+            pending_rows: self.pending_rows + other.pending_rows,
         }
     }
 }

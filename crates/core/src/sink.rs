@@ -15,7 +15,10 @@ use crate::operator::{Progress, Subtask};
 pub struct Committable(pub serde_json::Value);
 
 /// What a pipeline promises under failures, and the most that a source or a sink lets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// Stored in checkpoints by these names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     /// What was read since the last checkpoint is lost with the process; no row comes twice. So it is where input cannot
     /// be read again, whatever the sink promises.
@@ -73,6 +76,11 @@ pub trait Sink: Send + Sync {
     /// Whether [`Committer::abort_since`] makes visible output of later epochs go, or there is none. If not, falling back
     /// behind a checkpoint that was committed gives rows again.
     fn takes_back(&self) -> bool {
+        false
+    }
+
+    /// Whether rows are seen by the commit alone: then whoever was given rows prepares something at the barrier.
+    fn is_two_phase(&self) -> bool {
         false
     }
 

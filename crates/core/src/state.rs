@@ -48,6 +48,9 @@ pub trait BucketTable: Send {
     /// Forgets the rows of a bucket that are of key groups before `group`.
     fn expire_before(&mut self, bucket: i64, group: KeyGroup);
 
+    /// How many rows there are, in memory or not.
+    fn rows(&self) -> usize;
+
     /// Bytes held in memory.
     fn bytes(&self) -> usize;
 

@@ -22,6 +22,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
+use ruslo_core::equation::Equation;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::keyed::{TableSchema, Ttl};
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Port, Progress, SharedFactory};
@@ -134,12 +135,15 @@ impl Deduplicate {
     ) -> Result<()> {
         ctx.state.keyed(SEEN, &self.spec.seen)?.set_time(now);
         // A key that is out is read, not written again: its lifetime begins with the row that went out.
-        let rows = self.unseen(rows, ctx)?;
-        if rows.num_rows() == 0 {
+        let unseen = self.unseen(rows, ctx)?;
+        ctx.metrics.duplicate_rows.add(rows.num_rows() - unseen.num_rows());
+        if unseen.num_rows() == 0 {
             return Ok(());
         }
-        let (_, added) = ctx.state.keyed(SEEN, &self.spec.seen)?.load_or_insert(&self.keys(&rows))?;
-        out.emit(filter_record_batch(&rows, &BooleanArray::from(added))?);
+        let (_, added) = ctx.state.keyed(SEEN, &self.spec.seen)?.load_or_insert(&self.keys(&unseen))?;
+        let added = BooleanArray::from(added);
+        ctx.metrics.duplicate_rows.add(added.false_count());
+        out.emit(filter_record_batch(&unseen, &added)?);
         Ok(())
     }
 
@@ -174,6 +178,10 @@ impl Deduplicate {
 }
 
 impl Operator for Deduplicate {
+    fn equation(&self) -> Equation {
+        Equation::Deduplicates
+    }
+
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         ctx.state.keyed(SEEN, &self.spec.seen)?;
         self.waiting.as_mut().map_or(Ok(()), |waiting| waiting.open(ctx))
@@ -267,7 +275,30 @@ mod tests {
         assert!(run_batch(operator.as_mut(), late, &mut test).unwrap().is_empty());
         let out = run_watermark(operator.as_mut(), Timestamp::MAX, &mut test).unwrap();
         assert_eq!(rows(&out), [row("b", 80, 8)]);
-        assert_eq!(test.metrics.late_rows.get(), 1);
+        assert_eq!((test.metrics.late_rows.get(), test.metrics.duplicate_rows.get()), (1, 5));
+    }
+
+    #[test]
+    fn rows_that_wait_at_a_barrier_are_counted_wherever_they_are() {
+        let mut test = TestContext::new();
+        test.batch_rows = 1;
+        let mut operator = spec(FirstBy::EventTime(1), None).factory().create().unwrap();
+        operator.open(&mut test.context()).unwrap();
+        let first = batch(&[row("a", 30, 1), row("a", 20, 2), row("c", 25, 3), row("b", 90_000, 4), row("b", 95, 1)]);
+        assert!(run_batch(operator.as_mut(), first, &mut test).unwrap().is_empty());
+        let mut out = Output::default();
+        let waiting = |operator: &mut dyn Operator, test: &mut TestContext| {
+            operator.snapshot(Epoch(1), &mut test.context(), &mut Output::default()).unwrap();
+            (test.metrics.waiting_rows.get(), test.metrics.duplicate_rows.get())
+        };
+        assert_eq!(waiting(operator.as_mut(), &mut test), (5, 0));
+        // Three are on their way out; one call lets one of them go.
+        assert_eq!(operator.on_watermark(Timestamp(40), &mut test.context(), &mut out).unwrap(), Progress::More);
+        assert_eq!(waiting(operator.as_mut(), &mut test), (5, 0));
+        for left in [(4, 0), (3, 0), (2, 1)] {
+            let _ = operator.resume(&mut test.context(), &mut out).unwrap();
+            assert_eq!(waiting(operator.as_mut(), &mut test), left);
+        }
     }
 
     #[test]

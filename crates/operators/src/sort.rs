@@ -339,7 +339,7 @@ fn bucket_of(time: i64) -> i64 {
 
 impl Operator for EventTimeSort {
     fn equation(&self) -> Equation {
-        Equation::Keeps
+        Equation::Waits
     }
 
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
@@ -378,6 +378,7 @@ impl Operator for EventTimeSort {
     fn snapshot(&mut self, _epoch: Epoch, ctx: &mut OperatorContext<'_>, _out: &mut Output) -> Result<()> {
         let group = ctx.subtask.key_groups().start;
         self.seal(ctx.state, group)?;
+        ctx.metrics.waiting_rows.set(ctx.state.buckets(TABLE).rows() + ctx.state.buckets(FIRING).rows());
         self.accounted(ctx, Progress::Done).map(drop)
     }
 }

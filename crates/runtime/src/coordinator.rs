@@ -19,7 +19,7 @@ use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::graph::{NodeIndex, OperatorId};
 use ruslo_core::plan::CompiledPlan;
-use ruslo_core::sink::{Committable, Committer};
+use ruslo_core::sink::{Committable, Committer, Guarantee};
 use ruslo_core::source::Discovered;
 use ruslo_state::books::{Books, Ledger};
 use ruslo_state::manifest::{InFlightRows, Manifest, OperatorEntry, RunRef, SubtaskEntry};
@@ -186,6 +186,8 @@ pub struct CoordinatorSpec {
     pub watches: Vec<Watch>,
     /// The sinks' committers.
     pub committers: BTreeMap<NodeIndex, SharedCommitter>,
+    /// Rows of each sink that have been committed before.
+    pub committed: BTreeMap<NodeIndex, u64>,
     /// The last epoch that was ever begun.
     pub last_epoch: Epoch,
     /// See [`Manifest::run`].
@@ -194,6 +196,8 @@ pub struct CoordinatorSpec {
     pub fingerprint: String,
     /// See [`Manifest::plan`].
     pub plan: Option<CompiledPlan>,
+    /// See [`Manifest::delivery`].
+    pub delivery: Option<Guarantee>,
     /// What must add up; none, if the run's counts are not all known.
     pub books: Option<Books>,
     /// How often a checkpoint begins; never, if none.
@@ -508,7 +512,8 @@ impl Coordinator {
     /// An ended task has fired all it had; what it counted stays in every later checkpoint.
     fn keep_remains(&mut self, members: &[MemberSnapshot]) {
         for member in members {
-            let entry = entry_of(member, BTreeMap::new());
+            let mut entry = entry_of(member, BTreeMap::new());
+            entry.counts.pending_rows = 0;
             self.remains.insert((member.node, member.subtask.index), entry);
         }
     }
@@ -602,6 +607,11 @@ impl Coordinator {
         let current = self.current.take()?;
         let now = self.spec.environment.clock.now();
         self.completed += 1;
+        for ((node, _), entry) in &current.subtasks {
+            if let Some(committed) = self.spec.committed.get_mut(node) {
+                *committed += entry.counts.pending_rows;
+            }
+        }
         let report = current.report(now, self.completed);
         *lock(&self.spec.report) = Some(report);
         tracing::debug!(epoch = current.epoch.0, took_ms = report.took.as_millis() as u64, "checkpoint");
@@ -666,11 +676,14 @@ impl Coordinator {
         let subtasks = current.map(|current| current.subtasks.clone()).unwrap_or_default();
         for (node, (id, name)) in self.spec.operators.iter().enumerate() {
             let of_node = subtasks.iter().filter(|((of, _), _)| *of == node).map(|(_, entry)| entry.clone());
+            let mut of_node: Vec<_> = of_node.collect();
+            if let Some(first) = of_node.first_mut() {
+                first.counts.committed_rows = self.spec.committed.get(&node).copied().unwrap_or_default();
+            }
             let committables = current.and_then(|current| current.committables.get(&node).cloned()).unwrap_or_default();
             let lineages = self.spec.ledgers.get(&node).map(SourceLedger::lineages).unwrap_or_default();
             let in_flight = current.and_then(|current| current.in_flight.get(&node).cloned()).unwrap_or_default();
-            let (name, subtasks) = (name.clone(), of_node.collect());
-            let entry = OperatorEntry { name, subtasks, lineages, committables, in_flight };
+            let entry = OperatorEntry { name: name.clone(), subtasks: of_node, lineages, committables, in_flight };
             operators.insert(*id, entry);
         }
         Manifest {
@@ -681,6 +694,7 @@ impl Coordinator {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: self.spec.delivery,
             books: self.spec.books.clone(),
             finished: self.is_finished(),
             written_at: self.spec.environment.clock.wall(),

@@ -86,6 +86,10 @@ impl Sink for HeldSink {
         Guarantee::AtMostOnce
     }
 
+    fn is_two_phase(&self) -> bool {
+        true
+    }
+
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         let inner = self.inner.writer(subtask, context)?;
         lock(&self.shelf).writers.insert(subtask.index, inner);

@@ -62,6 +62,8 @@ pub struct JobConfig {
     /// At-most-once: what sinks that show rows at once would show is held until the checkpoint behind it is durable, and
     /// shown by this process or by none.
     pub holds_output: bool,
+    /// What holds if the process dies, for checkpoints to tell; the rest of the configuration makes it so.
+    pub delivery: Option<Guarantee>,
     /// Threads that run tasks.
     pub workers: usize,
 }
@@ -76,6 +78,7 @@ impl Default for JobConfig {
             checkpoint_interval: Some(Duration::from_secs(10)),
             source_idle_timeout: None,
             holds_output: false,
+            delivery: None,
             workers: 1,
         }
     }
@@ -184,16 +187,21 @@ impl Restore<'_> {
 
     /// What all subtasks had counted goes on in the first.
     fn counts(&self, subtask: Subtask) -> RowCounts {
-        let all = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|old| old.counts);
         if subtask.index == 0 {
-            let sum = all.fold(RowCounts::default(), |sum, counts| sum + counts);
+            let sum = self.all_counts();
             if planted(Bug::ForgetRejected) { RowCounts { skipped_rows: 0, dead_letter_rows: 0, ..sum } } else { sum }
         } else {
             RowCounts::default()
         }
     }
 
-    /// The same of each input but the first.
+    /// What all subtasks had counted.
+    fn all_counts(&self) -> RowCounts {
+        let all = self.entry.iter().flat_map(|entry| &entry.subtasks).map(|old| old.counts);
+        all.fold(RowCounts::default(), |sum, counts| sum + counts)
+    }
+
+    /// The same as [`Self::counts`] of each input but the first.
     fn other_inputs(&self, subtask: Subtask) -> Vec<u64> {
         let mut sum = Vec::new();
         for counts in self.entry.iter().flat_map(|entry| &entry.subtasks).map(|old| &old.other_inputs) {
@@ -265,6 +273,8 @@ struct Builder<'a> {
     ledgers: BTreeMap<NodeIndex, SourceLedger>,
     watches: Vec<Watch>,
     committers: BTreeMap<NodeIndex, SharedCommitter>,
+    /// Rows of each sink that have been committed.
+    committed: BTreeMap<NodeIndex, u64>,
     held: BTreeMap<NodeIndex, Arc<HeldSink>>,
     equations: BTreeMap<OperatorId, Equation>,
     barriers: Vec<(TaskIndex, Barriers)>,
@@ -310,6 +320,7 @@ impl<'a> Builder<'a> {
             ledgers: BTreeMap::new(),
             watches: Vec::new(),
             committers: BTreeMap::new(),
+            committed: BTreeMap::new(),
             held: BTreeMap::new(),
             equations: BTreeMap::new(),
             barriers: Vec::new(),
@@ -413,10 +424,14 @@ impl<'a> Builder<'a> {
     /// The second phase of the checkpoint's epoch, again if need be; and what came after it goes.
     fn open_sink(&mut self, index: NodeIndex, node: &Node, sink: &Arc<dyn Sink>) -> Result<()> {
         let mut committer = self.sink(index, node, sink).committer(&self.sink_context())?;
+        self.committed.insert(index, 0);
         if let Start::Restore(Restored { manifest, .. }) = &self.spec.start {
             let entry = manifest.operators.get(&node.id);
+            let before = self.restore(node).all_counts();
+            self.committed.insert(index, before.committed_rows);
             if !planted(Bug::NoRecommit) {
                 committer.commit(entry.map(|entry| entry.committables.as_slice()).unwrap_or_default())?;
+                self.committed.insert(index, before.committed().committed_rows);
             }
             if !planted(Bug::NoAbort) {
                 committer.abort_since(manifest.origin())?;
@@ -432,7 +447,8 @@ impl<'a> Builder<'a> {
         self.last_epoch = self.last_epoch.next();
         let written_at = self.spec.environment.clock.wall();
         let repeats = Some(manifest.origin());
-        self.spec.store.publish(&Manifest { epoch: self.last_epoch, repeats, written_at, ..manifest.clone() })
+        let delivery = self.spec.config.delivery.or(manifest.delivery);
+        self.spec.store.publish(&Manifest { epoch: self.last_epoch, repeats, delivery, written_at, ..manifest.clone() })
     }
 
     /// A checkpoint of the beginning: whoever resumes before the first real one starts over under the same run.
@@ -450,6 +466,7 @@ impl<'a> Builder<'a> {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: self.spec.config.delivery,
             books: self.books(),
             finished: false,
             written_at: self.spec.environment.clock.wall(),
@@ -490,7 +507,9 @@ impl<'a> Builder<'a> {
         let before = restored.manifest.books.as_ref().filter(|before| before.edges == books.edges)?;
         let fallback = (!restored.skipped.is_empty()).then(|| restored.manifest.origin());
         let fell_back_to = before.fell_back_to.iter().copied().chain(fallback).collect();
-        Some(Books { repeats_rows: before.repeats_rows || repeats_rows, fell_back_to, ..books })
+        // What an older release counted by its equation may not be enough for a newer one's.
+        let equations = books.equations.into_iter().chain(before.equations.clone()).collect();
+        Some(Books { equations, repeats_rows: before.repeats_rows || repeats_rows, fell_back_to, ..books })
     }
 
     /// A gate for every task that is not a source, and a channel for every pair of subtasks that an edge connects.
@@ -643,7 +662,7 @@ impl<'a> Builder<'a> {
             NodeKind::Operator(factory) => factory.create()?,
             NodeKind::Sink(sink) => {
                 let sink = self.sink(index, node, sink);
-                Box::new(SinkOperator::new(sink.writer(subtask, &self.sink_context())?))
+                Box::new(SinkOperator::new(sink.writer(subtask, &self.sink_context())?, sink.is_two_phase()))
             }
         };
         self.equations.insert(node.id, operator.equation());
@@ -708,10 +727,12 @@ impl<'a> Builder<'a> {
             ledgers: self.ledgers,
             watches: self.watches,
             committers: self.committers,
+            committed: self.committed,
             last_epoch: self.last_epoch,
             run: self.run,
             fingerprint: self.spec.fingerprint.clone(),
             plan: self.spec.plan.clone(),
+            delivery: self.spec.config.delivery,
             books,
             interval: self.spec.config.checkpoint_interval,
             scheduler: self.scheduler,

@@ -13,18 +13,21 @@ use crate::planted::{Bug, planted};
 /// Writes what comes in and prepares it at each barrier.
 pub struct SinkOperator {
     writer: Box<dyn SinkWriter>,
+    is_two_phase: bool,
+    /// Rows written since the last barrier.
+    written: usize,
 }
 
 impl SinkOperator {
-    /// An operator over `writer`.
-    pub fn new(writer: Box<dyn SinkWriter>) -> Self {
-        Self { writer }
+    /// An operator over `writer`, of a sink that shows rows in a second phase or at once.
+    pub fn new(writer: Box<dyn SinkWriter>, is_two_phase: bool) -> Self {
+        Self { writer, is_two_phase, written: 0 }
     }
 }
 
 impl Operator for SinkOperator {
     fn equation(&self) -> Equation {
-        Equation::Same
+        if self.is_two_phase { Equation::Commits } else { Equation::Same }
     }
 
     fn on_batch(
@@ -36,16 +39,22 @@ impl Operator for SinkOperator {
     ) -> Result<Progress> {
         ctx.metrics.rows_out.add(batch.num_rows());
         match self.writer.write(&without_split_watermarks(&batch))? {
-            Progress::Done => Ok(Progress::Done),
+            Progress::Done => {
+                self.written += batch.num_rows();
+                Ok(Progress::Done)
+            }
             Progress::More => Err(Error::internal("a sink left a batch half written")),
         }
     }
 
     fn snapshot(&mut self, epoch: Epoch, ctx: &mut OperatorContext<'_>, _: &mut Output) -> Result<()> {
         let prepared = self.writer.prepare_commit(epoch)?;
-        if !planted(Bug::AckWithoutCommittables) {
-            ctx.committables.extend(prepared);
-        }
+        let prepared = if planted(Bug::AckWithoutCommittables) { Vec::new() } else { prepared };
+        let written = std::mem::take(&mut self.written);
+        // Rows that wait for a commit which nobody asked for are lost, and must be missed.
+        let are_pending = !self.is_two_phase || !prepared.is_empty();
+        ctx.metrics.pending_rows.set(if are_pending { written } else { 0 });
+        ctx.committables.extend(prepared);
         Ok(())
     }
 }

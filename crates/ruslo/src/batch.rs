@@ -192,6 +192,7 @@ impl Work {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: None,
             books: None,
             finished: outputs.is_some(),
             written_at: self.spec.environment.clock.wall(),

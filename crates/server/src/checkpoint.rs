@@ -118,6 +118,7 @@ fn listed(listed: &Listed) -> Value {
             ("written_at", json!(manifest.written_at)),
             ("run", json!(manifest.run)),
             ("fingerprint", json!(manifest.fingerprint)),
+            ("delivery", json!(manifest.delivery)),
             ("repeats", json!(manifest.repeats.map(|epoch| epoch.0))),
             ("bytes", json!(bytes)),
             ("new_bytes", json!(own)),
@@ -163,6 +164,7 @@ fn heading(place: &Place, found: &Listed, manifest: &Manifest, now: Timestamp) -
         format!("  size     {}, {} of it new", human_bytes(bytes), human_bytes(own)),
         format!("  run      {}, query {}{}", manifest.run, manifest.fingerprint, release.unwrap_or_default()),
     ];
+    lines.extend(manifest.delivery.map(|delivery| format!("  delivery {delivery}")));
     if let Some(origin) = manifest.repeats {
         lines.push(format!("  repeats  checkpoint {origin}, for the process that went on from it"));
     }

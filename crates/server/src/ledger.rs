@@ -82,7 +82,7 @@ fn elsewhere(node: &NodeLine) -> String {
     told.join(", ")
 }
 
-fn others(node: &NodeLine) -> [(&'static str, u64); 7] {
+fn others(node: &NodeLine) -> [(&'static str, u64); 11] {
     let counts = &node.counts;
     [
         ("skipped", counts.skipped_rows),
@@ -92,6 +92,10 @@ fn others(node: &NodeLine) -> [(&'static str, u64); 7] {
         ("aside", counts.aside_rows),
         ("ahead_of_the_clock", counts.ahead_rows),
         ("in_doubt", counts.in_doubt_rows),
+        ("duplicates", counts.duplicate_rows),
+        ("waiting", counts.waiting_rows),
+        ("committed", counts.committed_rows),
+        ("pending", counts.pending_rows),
     ]
 }
 

@@ -389,6 +389,17 @@ fn the_ledger_finds_what_an_edge_loses_or_doubles() {
 }
 
 #[test]
+fn the_ledger_finds_what_a_sink_does_not_commit() {
+    for bug in [Bug::AckWithoutCommittables, Bug::NoRecommit] {
+        let found = |report: &Report| {
+            let failure = report.failure.as_ref();
+            failure.is_some_and(|failure| failure.detail.contains("in = committed + pending"))
+        };
+        assert!(runs(&short_and_long(), 40, Some(bug)).iter().any(found), "{bug:?}");
+    }
+}
+
+#[test]
 fn every_checkpoint_has_books_that_balance() {
     for seed in 0..10 {
         let mut stage = Stage::new(window_over(vec![plain_rows(1, 200), plain_rows(2, 90)], 8), seed);

@@ -153,6 +153,10 @@ impl Sink for SimSink {
         }
     }
 
+    fn is_two_phase(&self) -> bool {
+        self.permanence != Permanence::AtOnce
+    }
+
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         let run = context.run.clone();
         Ok(Box::new(SimWriter {

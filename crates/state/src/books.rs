@@ -233,6 +233,7 @@ mod tests {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: None,
             books: Some(books),
             finished: false,
             written_at: Timestamp(0),

@@ -10,7 +10,7 @@ use ruslo_core::key_group::KeyGroupRange;
 use ruslo_core::metrics::RowCounts;
 use ruslo_core::operator_rows::Redistribution;
 use ruslo_core::plan::CompiledPlan;
-use ruslo_core::sink::Committable;
+use ruslo_core::sink::{Committable, Guarantee};
 use ruslo_core::source::{Position, SplitWatermark};
 use ruslo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,10 @@ pub struct Manifest {
     /// Set in savepoints alone: see [`crate::savepoint`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub savepoint: Option<SavepointNote>,
+    /// What held if the process died, as it was when the checkpoint was made; none in checkpoints of old releases, and of
+    /// batch jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Guarantee>,
     /// What must add up; none in checkpoints of old releases and of what went on from them, and of batch jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub books: Option<Books>,
@@ -346,6 +350,7 @@ mod tests {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: None,
             books: None,
             finished: false,
             written_at: Timestamp(0),
@@ -364,6 +369,14 @@ mod tests {
             ["operator 00000000000000ab TumbleWindow", "does tumble", "gives BIGINT", "keeps slices key0 BIGINT"];
         let lines = lines.map(str::to_owned).to_vec();
         Manifest { plan: Some(CompiledPlan { format: 1, release: "0.1.0".to_owned(), lines }), ..manifest() }
+    }
+
+    #[test]
+    fn the_delivery_is_written_by_its_name() {
+        let told = Manifest { delivery: Some(Guarantee::AtLeastOnce), ..manifest() };
+        let bytes = told.encode().unwrap();
+        assert!(String::from_utf8_lossy(&bytes).contains("\"delivery\": \"at-least-once\""));
+        assert_eq!(Manifest::decode(Path::new("m"), &bytes).unwrap(), told);
     }
 
     #[test]

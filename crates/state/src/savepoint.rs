@@ -92,7 +92,7 @@ impl Target {
         }
         let note = SavepointNote { job: self.job.clone() };
         let mut manifest = Manifest { repeats: None, attempt: None, savepoint: Some(note), ..manifest.clone() };
-        manifest.operators.values_mut().for_each(|entry| entry.committables.clear());
+        manifest.operators.values_mut().for_each(forget_pending);
         let saved = from.copy_runs(manifest.runs(), &self.store, str::to_owned).and_then(|bytes| {
             self.store.publish(&manifest)?;
             Ok(Saved { folder: self.folder().to_owned(), epoch: manifest.epoch, bytes })
@@ -103,6 +103,12 @@ impl Target {
         }
         saved
     }
+}
+
+/// The output of a savepoint has been committed: nobody does so again.
+fn forget_pending(entry: &mut OperatorEntry) {
+    entry.committables.clear();
+    entry.subtasks.iter_mut().for_each(|subtask| subtask.counts = subtask.counts.committed());
 }
 
 /// Refuses a folder in which anything is; the empty folders of an attempt that failed are nothing.
@@ -274,7 +280,7 @@ mod tests {
     use ruslo_core::time::Timestamp;
 
     use super::*;
-    use crate::manifest::SubtaskEntry;
+    use crate::manifest::{InFlightRows, SubtaskEntry};
     use crate::table::RunState;
 
     const OPERATOR: OperatorId = OperatorId(1);
@@ -297,7 +303,7 @@ mod tests {
                 tables.insert(name, store.write_runs(Epoch(epoch), OPERATOR, subtask, &table, "t").unwrap());
             }
         }
-        let counts = RowCounts { rows_in: 2, ..RowCounts::default() };
+        let counts = RowCounts { rows_in: 9, committed_rows: 4, pending_rows: 5, ..RowCounts::default() };
         let subtask = SubtaskEntry { watermark: Timestamp(5), counts, other_inputs: Vec::new(), tables };
         let committables = vec![Committable("part".into())];
         let entry = OperatorEntry { subtasks: vec![subtask], committables, ..Default::default() };
@@ -309,6 +315,7 @@ mod tests {
             repeats: Some(Epoch(6)),
             attempt: None,
             savepoint: None,
+            delivery: None,
             books: None,
             finished: false,
             written_at: Timestamp(0),
@@ -342,6 +349,8 @@ mod tests {
         assert_eq!(savepoint.manifest.savepoint, Some(SavepointNote { job: "job".to_owned() }));
         assert!(savepoint.manifest.repeats.is_none());
         assert!(savepoint.manifest.operators[&OPERATOR].committables.is_empty());
+        let counts = savepoint.manifest.operators[&OPERATOR].subtasks[0].counts;
+        assert_eq!((counts.rows_in, counts.committed_rows, counts.pending_rows), (9, 9, 0));
 
         for attempt in ["x", "y"] {
             let store = CheckpointStore::open(disk(), &home.path().join("new"), attempt).unwrap();
@@ -370,6 +379,34 @@ mod tests {
         let begun = savepoint.begin(&store, |manifest| manifest, &[(OPERATOR, doubled)].into()).unwrap();
         assert_eq!(values(&store, &begun), [20, 40]);
         assert_eq!(store.restore_newest().unwrap().unwrap().manifest, store.load(begun.epoch).unwrap());
+    }
+
+    /// None is made like this any more, but there may be some.
+    #[test]
+    fn rows_in_flight_of_a_savepoint_go_into_the_new_run_whether_state_is_laid_out_anew_or_not() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = saved(home.path());
+        let target = CheckpointStore::existing(disk(), &folder).unwrap();
+        let mut manifest = target.load(Epoch(7)).unwrap();
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![30, 31]));
+        let rows = RecordBatch::try_from_iter([("v", column)]).unwrap();
+        let subtask = Subtask { index: 0, parallelism: 1 };
+        let batches = target.write_in_flight(Epoch(8), OPERATOR, subtask, &[rows]).unwrap();
+        let in_flight = InFlightRows { from: OperatorId(9), port: 0, input: 0, sender: 0, receiver: 0, batches };
+        manifest.operators.get_mut(&OPERATOR).unwrap().in_flight.push(in_flight);
+        target.publish(&Manifest { epoch: Epoch(8), ..manifest }).unwrap();
+
+        let savepoint = open(disk(), &folder).unwrap();
+        let same = || -> Rewrite { Box::new(|rows| Ok(rows.clone())) };
+        for (name, rewrites) in [("kept", BTreeMap::new()), ("anew", [(OPERATOR, same())].into())] {
+            let store = CheckpointStore::open(disk(), &home.path().join(name), "x").unwrap();
+            let begun = savepoint.begin(&store, |manifest| manifest, &rewrites).unwrap();
+            assert!(begun.runs().all(|run| run.is_of(begun.epoch)), "{name}: a file has the savepoint's name");
+            let restored = store.restore_newest().unwrap().unwrap();
+            let reference = &restored.manifest.operators[&OPERATOR].in_flight[0].batches[0];
+            let found = restored.runs.get(reference).unwrap().column(0).as_primitive::<Int64Type>().values().to_vec();
+            assert_eq!((found, values(&store, &begun)), (vec![30, 31], vec![10, 20, 30, 31]), "{name}");
+        }
     }
 
     #[test]

@@ -621,6 +621,7 @@ mod tests {
             repeats: None,
             attempt: Some(store.attempt.clone()),
             savepoint: None,
+            delivery: None,
             books: None,
             finished: false,
             written_at: Timestamp(0),

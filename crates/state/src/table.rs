@@ -322,6 +322,14 @@ impl BucketTable for RunTable {
         }
     }
 
+    fn rows(&self) -> usize {
+        let rows = |run: &Run| {
+            let (from, to) = run.range(&run.wanted);
+            to - from
+        };
+        self.runs.values().flatten().map(rows).sum()
+    }
+
     fn bytes(&self) -> usize {
         self.bytes
     }

@@ -133,6 +133,7 @@ fn publish(store: &CheckpointStore, epoch: Epoch, entry: OperatorEntry) {
         repeats: None,
         attempt: None,
         savepoint: None,
+        delivery: None,
         books: None,
         finished: false,
         written_at: Timestamp(0),

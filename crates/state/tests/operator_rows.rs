@@ -102,6 +102,7 @@ impl Process {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: None,
             books: Default::default(),
             finished: false,
             written_at: Timestamp(0),

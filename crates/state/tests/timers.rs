@@ -132,6 +132,7 @@ impl Process {
             repeats: None,
             attempt: None,
             savepoint: None,
+            delivery: None,
             books: None,
             finished: false,
             written_at: Timestamp(0),

@@ -67,6 +67,10 @@ impl Sink for FileSink {
         Guarantee::ExactlyOnce
     }
 
+    fn is_two_phase(&self) -> bool {
+        true
+    }
+
     fn takes_back(&self) -> bool {
         true
     }

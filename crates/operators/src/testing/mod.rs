@@ -336,6 +336,10 @@ impl BucketTable for MemoryTable {
         self.evicted.remove(&bucket);
     }
 
+    fn rows(&self) -> usize {
+        self.buckets.values().flatten().map(|(groups, _)| groups.len()).sum()
+    }
+
     fn bytes(&self) -> usize {
         let in_memory = self
             .buckets

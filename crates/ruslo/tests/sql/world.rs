@@ -138,8 +138,8 @@ impl World {
             // On the virtual clock, which moves now and then: some checkpoints a run.
             checkpoint_interval: Some(settings.checkpoint_interval.unwrap_or(Duration::from_millis(1))),
             source_idle_timeout: settings.source_idle_timeout,
-            holds_output: false,
             workers: 2,
+            ..defaults
         };
         let store = self.store(&named(attempt))?;
         let (fingerprint, plan) = (planned.fingerprint, planned.compiled);

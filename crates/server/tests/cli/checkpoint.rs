@@ -54,7 +54,7 @@ fn listing_and_inspecting_say_what_the_manifests_say() {
     assert_eq!(text.lines().count(), all.len() + 1, "{text}");
 
     let inspected = json(&home, &["checkpoint", "inspect", "c"], 0);
-    assert_eq!(inspected["epoch"], manifest["epoch"]);
+    assert_eq!((&inspected["epoch"], &inspected["delivery"]), (&manifest["epoch"], &"exactly-once".into()));
     for operator in inspected["operators"].as_array().unwrap() {
         let stored = &manifest["operators"][operator["id"].as_str().unwrap()];
         assert_eq!(operator["name"], stored["name"]);
@@ -72,7 +72,9 @@ fn listing_and_inspecting_say_what_the_manifests_say() {
         }
     }
     let text = home.ruslo(&["checkpoint", "inspect", "c"]).expect(0).out;
-    for part in ["operators\n", "tables\n", "input\n", "flights-2013-q1.csv.gz", "resumable"] {
+    for part in
+        ["  delivery exactly-once\n", "operators\n", "tables\n", "input\n", "flights-2013-q1.csv.gz", "resumable"]
+    {
         assert!(text.contains(part), "no {part} in {text}");
     }
     let other = home.ruslo(&["checkpoint", "inspect", "c", "999"]).expect(2);
