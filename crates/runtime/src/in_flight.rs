@@ -184,7 +184,13 @@ mod tests {
 
     use super::*;
     use arrow::array::{ArrayRef, AsArray, Int64Array};
-    use arrow::datatypes::Int64Type;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use ruslo_core::disk::LocalDisk;
+    use ruslo_core::error::ErrorKind;
+    use ruslo_core::graph::{Node, NodeKind};
+    use ruslo_core::operator::{Operator, OperatorContext, Output, Progress, SharedFactory};
+    use ruslo_core::time::Timestamp;
+    use ruslo_state::manifest::OperatorEntry;
 
     fn batch(values: std::ops::Range<i64>) -> RecordBatch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
@@ -208,6 +214,80 @@ mod tests {
         }
         all.sort_unstable();
         assert_eq!(all, (0..1000).collect::<Vec<_>>());
+    }
+
+    fn node(id: u64, fields: Vec<Field>) -> Node {
+        let factory: SharedFactory = Arc::new(|| Err::<Nothing, _>(Error::internal("only the plan is looked at")));
+        let (schema, kind) = (Arc::new(Schema::new(fields)), NodeKind::Operator(factory));
+        Node { id: OperatorId(id), name: format!("Node {id}"), parallelism: 1, schema, kind }
+    }
+
+    struct Nothing;
+
+    impl Operator for Nothing {
+        fn on_batch(
+            &mut self,
+            _: usize,
+            _: RecordBatch,
+            _: &mut OperatorContext<'_>,
+            _: &mut Output,
+        ) -> Result<Progress> {
+            Ok(Progress::Done)
+        }
+    }
+
+    /// Two operators, of which the first gives out `fields`.
+    fn graph(sender: u64, fields: Vec<Field>) -> Graph {
+        let mut graph = Graph::default();
+        let (from, to) = (graph.add(node(sender, fields)), graph.add(node(2, Vec::new())));
+        graph.connect(from, to, Partitioning::Rebalance);
+        graph
+    }
+
+    #[test]
+    fn rows_that_have_no_way_any_more_or_other_columns_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let store = CheckpointStore::open(Arc::new(LocalDisk), home.path(), "a").unwrap();
+        let value = |name: &str, data_type| Field::new(name, data_type, false);
+        let origin = ChannelOrigin { input: 0, edge: 0, sender: 0 };
+        let overtaken = [InFlight { origin, batches: vec![batch(0..3)] }];
+        let names = EdgeNames::of(&graph(1, vec![value("v", DataType::Int64)]));
+        let subtask = Subtask { index: 0, parallelism: 1 };
+        let in_flight = names.write(&store, Epoch(1), OperatorId(2), subtask, &overtaken).unwrap();
+        let manifest = Manifest {
+            epoch: Epoch(1),
+            run: "r".to_owned(),
+            fingerprint: "f".to_owned(),
+            plan: None,
+            repeats: None,
+            attempt: None,
+            savepoint: None,
+            delivery: None,
+            books: None,
+            finished: false,
+            written_at: Timestamp(0),
+            operators: [(OperatorId(2), OperatorEntry { in_flight, ..OperatorEntry::default() })].into(),
+        };
+        store.publish(&manifest).unwrap();
+        let restored = store.restore_newest().unwrap().unwrap();
+        let of = |graph: Graph| again(&graph, &restored.manifest, &restored.runs, false);
+        // What the columns are called is not what they are.
+        for fits in ["v", "w"] {
+            let found = of(graph(1, vec![value(fits, DataType::Int64)])).unwrap();
+            assert_eq!(found[&1], [Again { edge: 0, sender: 0, receiver: 0, batch: batch(0..3) }]);
+        }
+        let long = value("v", DataType::Int64);
+        let others = [
+            graph(1, vec![value("v", DataType::Int32)]),
+            graph(1, vec![long.clone(), long.clone()]),
+            graph(1, Vec::new()),
+            graph(3, vec![long]),
+        ];
+        for other in others {
+            let error = of(other).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains("or they have other columns"), "{error}");
+        }
     }
 
     #[test]
