@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::record_batch::RecordBatch;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The bytes of a batch's slices, not of the whole buffers behind them.
 pub fn batch_bytes(batch: &RecordBatch) -> usize {
@@ -23,6 +23,14 @@ pub fn human_bytes(bytes: u64) -> String {
         (0, name) => format!("{bytes} {name}"),
         (power, name) => format!("{:.1} {name}", bytes as f64 / f64::from(1u32 << (10 * power))),
     }
+}
+
+/// How the error of a reached limit begins.
+const LIMIT_REACHED: &str = "the pipeline's memory limit of ";
+
+/// Whether an error says that a [`MemoryPool`]'s limit is reached, wherever that was.
+pub fn is_limit_reached(error: &Error) -> bool {
+    error.kind() == ErrorKind::Resource && error.to_string().contains(LIMIT_REACHED)
 }
 
 /// What a pipeline may hold in memory, in bytes.
@@ -185,7 +193,7 @@ impl Reservation {
                 Ok(())
             }
             Err(_) => Err(Error::resource(format!(
-                "the pipeline's memory limit of {} is reached: {} asks for {} more; held now: {}. \
+                "{LIMIT_REACHED}{} is reached: {} asks for {} more; held now: {}. \
                  Raise 'pipeline.memory-limit', or keep less in state (shorter windows, fewer keys)",
                 human_bytes(limit),
                 self.holder.name,
@@ -220,6 +228,9 @@ mod tests {
         assert_eq!(error.kind(), crate::error::ErrorKind::Resource);
         assert!(error.to_string().contains("held now: window 'departures' #0 90.0 KiB, edge 1 #0 10.0 KiB"), "{error}");
         assert_eq!(pool.used_bytes(), 100 << 10);
+        assert!(
+            is_limit_reached(&error.context("in 'departures'")) && !is_limit_reached(&Error::resource("disk full"))
+        );
     }
 
     #[test]

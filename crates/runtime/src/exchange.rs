@@ -22,7 +22,7 @@ use crate::channel::{Gate, Sent, Stamped};
 use crate::planted::{Bug, planted};
 
 /// Rows in an exchanged batch, at most.
-const BATCH_ROWS_MAX: usize = 2_048;
+pub(crate) const BATCH_ROWS_MAX: usize = 2_048;
 
 /// How long rows wait for company before they are sent alone.
 const LINGER: Duration = Duration::from_millis(5);

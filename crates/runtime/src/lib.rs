@@ -31,6 +31,7 @@ pub mod job;
 pub mod latency;
 pub mod layout;
 pub mod ledger;
+pub mod minimum;
 pub mod pace;
 pub mod panic;
 pub mod planted;

@@ -13,6 +13,7 @@ use ruslo_core::sink::Guarantee;
 use ruslo_core::upgrade::Upgrade;
 use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::job::{JobConfig, Start};
+use ruslo_runtime::minimum;
 use ruslo_sql::{AlignmentTimeout, BatchLimits, Delivery, JobKind, Planned, RestartKind, Settings};
 use ruslo_state::store::CheckpointStore;
 
@@ -165,6 +166,7 @@ impl Pipeline {
         if matches!(self.planned.kind, JobKind::Nothing | JobKind::Explain) {
             return Err(Error::usage("there is nothing to run: the script has neither INSERT nor SELECT"));
         }
+        self.check_memory()?;
         let begun = self.environment.clock.now();
         let mut rng = Rng::from_os();
         let mut name = || format!("{:016x}", rng.next_u64());
@@ -228,10 +230,22 @@ impl Pipeline {
         }
     }
 
+    /// Refuses a limit that a streaming plan cannot work in.
+    fn check_memory(&self) -> Result<()> {
+        match self.planned.batch {
+            Some(_) => Ok(()),
+            None => {
+                let config = config(&self.planned.settings, self.parallelism(), self.checkpoint_interval());
+                minimum::check(&self.planned.graph, &config)
+            }
+        }
+    }
+
     fn attempts(self, checkpoints: Arc<Checkpoints>, location: &Path) -> Attempts {
         Attempts {
             config: JobConfig {
                 holds_output: self.holds_output(),
+                delivery: Some(self.guarantee()),
                 ..config(&self.planned.settings, self.parallelism(), self.checkpoint_interval())
             },
             guarantee: self.guarantee(),

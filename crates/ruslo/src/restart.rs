@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use ruslo_connectors::print::is_console_closed;
 use ruslo_core::clock::Instant;
+use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, ErrorKind};
+use ruslo_core::memory::is_limit_reached;
 use ruslo_core::rng::Rng;
 use ruslo_sql::{RestartKind, RestartSettings};
 
@@ -25,6 +27,8 @@ pub(crate) struct RestartStrategy {
     backoff: Duration,
     /// Failures of the last interval, where their rate counts.
     recent: VecDeque<Instant>,
+    /// If the last failure was the memory limit: the last checkpoint that was complete then, if any was.
+    short_of_memory: Option<Option<Epoch>>,
 }
 
 impl RestartStrategy {
@@ -32,7 +36,7 @@ impl RestartStrategy {
     pub(crate) fn new(settings: RestartSettings, default: RestartKind, rng: Rng) -> Self {
         let kind = settings.kind.unwrap_or(default);
         let backoff = settings.backoff_initial;
-        Self { settings, kind, rng, restarts: 0, last: None, backoff, recent: VecDeque::new() }
+        Self { settings, kind, rng, restarts: 0, last: None, backoff, recent: VecDeque::new(), short_of_memory: None }
     }
 
     /// After a failure at `now`: how long to wait before the next start; none, if there is to be none.
@@ -48,6 +52,14 @@ impl RestartStrategy {
         };
         self.last = Some(now);
         delay
+    }
+
+    /// Notes a failure behind the complete checkpoint `last`: whether it is the memory limit once more, with no checkpoint
+    /// since the last time. The same rows would reach it again, however often.
+    pub(crate) fn is_stuck(&mut self, error: &Error, last: Option<Epoch>) -> bool {
+        let now = is_limit_reached(error).then_some(last);
+        let before = std::mem::replace(&mut self.short_of_memory, now);
+        now.is_some() && now == before
     }
 
     fn within(&mut self, most: Option<usize>, delay: Duration) -> Option<Duration> {
@@ -160,6 +172,28 @@ mod tests {
         for error in [Error::usage("x"), Error::data("x"), Error::corrupt("x"), Error::fenced("x")] {
             assert!(!again(error.clone()), "{error}");
         }
+    }
+
+    #[test]
+    fn the_memory_limit_twice_without_a_checkpoint_between_is_the_end() {
+        let pool = ruslo_core::memory::MemoryPool::new(1);
+        let limit = pool.reserve("x").resize(2).unwrap_err();
+        let (disk, broker) = (Error::resource("the disk is full"), Error::unavailable("broker"));
+        let failures = [
+            (&limit, None, false),
+            (&limit, Some(Epoch(3)), false),
+            (&limit, Some(Epoch(4)), false),
+            (&broker, Some(Epoch(4)), false),
+            (&disk, Some(Epoch(4)), false),
+            (&disk, Some(Epoch(4)), false),
+            (&limit, Some(Epoch(4)), false),
+            (&limit, Some(Epoch(4)), true),
+        ];
+        let mut strategy = strategy(RestartKind::ExponentialDelay, |_| ());
+        for (error, last, expected) in failures {
+            assert_eq!(strategy.is_stuck(error, last), expected, "{error} behind {last:?}");
+        }
+        assert!(strategy.is_stuck(&limit, Some(Epoch(4))));
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The last checkpoint that any attempt completed.
+    fn last_checkpoint(&self) -> Option<Epoch> {
+        let seen = self.lock();
+        seen.status.last_checkpoint().map(|report| report.epoch).or(seen.checkpoint)
+    }
+
     fn stop(&self) {
         let mut seen = self.lock();
         seen.is_stop_wanted = true;
@@ -227,8 +233,7 @@ impl Supervised {
 
     /// The last checkpoint that any attempt completed.
     pub(crate) fn last_checkpoint(&self) -> Option<Epoch> {
-        let seen = self.shared.lock();
-        seen.status.last_checkpoint().map(|report| report.epoch).or(seen.checkpoint)
+        self.shared.last_checkpoint()
     }
 
     /// Waits until it is over, `timeout` at most; whether it is.
@@ -264,6 +269,9 @@ impl Supervisor {
     fn run(&mut self, running: RunningJob) -> Result<Outcome> {
         let mut ended = running.wait();
         while let Err(error) = &ended {
+            if self.strategy.is_stuck(error, self.shared.last_checkpoint()) {
+                return Err(stuck(error));
+            }
             if !self.waits(error) {
                 break;
             }
@@ -305,6 +313,17 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Says why a job that could have been tried again was not.
+fn stuck(error: &Error) -> Error {
+    Error::new(
+        error.kind(),
+        format!(
+            "{error}. It was reached before, and no checkpoint has been completed since, so the job is not started once more; \
+             resume it with more memory"
+        ),
+    )
 }
 
 impl Attempts {
@@ -492,6 +511,33 @@ mod tests {
         let disk = fault(Op::Sync, "nowhere", 0, Effect::Panic);
         let Ended { summary, error } = counting.start(&counting.program("fixed-delay"), &disk).end();
         assert_eq!((summary.restarts, error.unwrap().kind()), (0, ErrorKind::Data));
+    }
+
+    #[test]
+    fn the_memory_limit_is_not_run_into_for_ever() {
+        let counting = Counting::new();
+        let none = fault(Op::Sync, "nowhere", 0, Effect::Panic);
+        let program = counting.program("fixed-delay").set("pipeline.memory-limit", "2 kb");
+        let program = program.set("execution.checkpointing.interval", "1 h");
+        let Ended { summary, error } = counting.start(&program, &none).end();
+        let (error, said) =
+            (error.unwrap(), "no checkpoint has been completed since, so the job is not started once more");
+        assert_eq!((summary.restarts, error.kind()), (1, ErrorKind::Resource));
+        assert!(error.to_string().contains(said), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_no_batch_fits_into_is_refused_before_anything_is_there() {
+        let counting = Counting::new();
+        let folder = counting.0.path().join("checkpoints");
+        let program = counting.program("none").set("pipeline.memory-limit", "300 b");
+        let error = program.plan().unwrap().start(StartMode::New, Some(&folder)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(
+            error.to_string().starts_with("'pipeline.memory-limit' = 300 B is less than this job needs at least"),
+            "{error}"
+        );
+        assert!(!folder.exists());
     }
 
     #[test]
