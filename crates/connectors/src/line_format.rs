@@ -12,8 +12,11 @@ use crate::option;
 const FORMAT: &str = "format";
 
 /// Which one; every table says it.
-pub(crate) const FORMAT_SPEC: OptionSpec =
-    OptionSpec { key: FORMAT, required: true, doc: "How rows are written, one a line: 'json' or 'csv'." };
+pub(crate) const FORMAT_SPEC: OptionSpec = OptionSpec {
+    key: FORMAT,
+    required: true,
+    doc: "How rows are written, one a line: 'json', 'csv' or 'debezium-json'.",
+};
 
 /// The options of the given format.
 pub(crate) fn options(given: &BTreeMap<String, String>) -> impl Iterator<Item = OptionSpec> {

@@ -51,6 +51,16 @@ impl RowKind {
         }
     }
 
+    /// How it is written: `+I`, `-U`, `+U` or `-D`.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Insert => "+I",
+            Self::UpdateBefore => "-U",
+            Self::UpdateAfter => "+U",
+            Self::Delete => "-D",
+        }
+    }
+
     /// Whether the row is there after it; else it is not.
     pub fn adds(self) -> bool {
         matches!(self, Self::Insert | Self::UpdateAfter)
@@ -59,12 +69,7 @@ impl RowKind {
 
 impl fmt::Display for RowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Insert => "+I",
-            Self::UpdateBefore => "-U",
-            Self::UpdateAfter => "+U",
-            Self::Delete => "-D",
-        })
+        f.write_str(self.mark())
     }
 }
 

@@ -56,6 +56,8 @@ pub struct TableDefinition {
     /// What every row satisfies that is wanted, if the table is read: a source may leave out parts of its input in which
     /// no row satisfies all of them. It need not; who reads looks at each row all the same.
     pub wanted: Vec<Bound>,
+    /// Whether rows that are written may change or go again ([`crate::changelog`]).
+    pub is_updating: bool,
 }
 
 /// A comparison of a column with a constant.
@@ -102,7 +104,8 @@ impl TableDefinition {
     /// A table of these columns and options, with nothing else declared.
     pub fn new(name: impl Into<String>, schema: SchemaRef, options: BTreeMap<String, String>) -> Self {
         let (primary_key, partition_keys, metadata, on_error, wanted) = Default::default();
-        Self { name: name.into(), schema, options, primary_key, partition_keys, metadata, on_error, wanted }
+        let (name, is_updating) = (name.into(), false);
+        Self { name, schema, options, primary_key, partition_keys, metadata, on_error, wanted, is_updating }
     }
 }
 

@@ -39,6 +39,28 @@ impl std::fmt::Display for Guarantee {
     }
 }
 
+/// Which changes of a table's rows a sink takes ([`crate::changelog`]); the planner refuses a query that makes others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Takes {
+    /// Rows that are only added.
+    #[default]
+    Append,
+    /// Every change; it can do without `-U`.
+    Any,
+    /// Every change, and with each `+U` the `-U` of what was there before.
+    Retract,
+}
+
+impl std::fmt::Display for Takes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Append => "rows that are only added",
+            Self::Any => "every change; what was before is not needed",
+            Self::Retract => "every change, with what was before",
+        })
+    }
+}
+
 /// What a sink is made for.
 #[derive(Debug, Clone)]
 pub struct SinkContext {
@@ -72,6 +94,16 @@ pub trait Committer: Send {
 pub trait Sink: Send + Sync {
     /// What it promises.
     fn guarantee(&self) -> Guarantee;
+
+    /// Which changes it takes; its writers get rows with kinds only where it takes more than [`Takes::Append`].
+    fn changelog(&self) -> Takes {
+        Takes::Append
+    }
+
+    /// How its table is declared so that it takes more changes, one clause; none, if it cannot be.
+    fn changelog_help(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Whether [`Committer::abort_since`] makes visible output of later epochs go, or there is none. If not, falling back
     /// behind a checkpoint that was committed gives rows again.

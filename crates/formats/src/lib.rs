@@ -40,6 +40,7 @@ mod base64;
 mod blocks;
 mod column;
 mod csv;
+mod debezium;
 mod decode_error;
 mod fit;
 mod json;
@@ -162,6 +163,16 @@ pub trait Format: Send + Sync + std::fmt::Debug {
         true
     }
 
+    /// Whether its records say how rows change ([`ruslo_core::changelog`]).
+    fn tells_changes(&self) -> bool {
+        false
+    }
+
+    /// The same with records that say how rows change, if there is such a format.
+    fn with_changes(&self) -> Option<Arc<dyn Format>> {
+        None
+    }
+
     /// How to read its files, if not record by record.
     fn blocks(&self) -> Option<&dyn BlockFormat> {
         None
@@ -207,6 +218,11 @@ pub struct FormatSpec {
 pub const FORMATS: &[FormatSpec] = &[
     FormatSpec { name: "avro", doc: "Avro object container files: records with their schema", options: avro::OPTIONS },
     FormatSpec { name: "csv", doc: "Comma-separated values, one row a line", options: csv::OPTIONS },
+    FormatSpec {
+        name: debezium::NAME,
+        doc: "Changes of rows in Debezium's JSON, one a line",
+        options: debezium::OPTIONS,
+    },
     FormatSpec { name: "json", doc: "JSON objects, one a line", options: json::OPTIONS },
     FormatSpec { name: "parquet", doc: "Parquet files: columns in row groups", options: parquet::OPTIONS },
 ];
@@ -224,6 +240,7 @@ pub fn format(name: &str, options: &BTreeMap<String, String>) -> Result<Arc<dyn 
     match spec.name {
         "avro" => avro::format(&given),
         "csv" => csv::format(&given),
+        debezium::NAME => debezium::format(&given),
         "parquet" => parquet::format(&given),
         _ => json::format(&given),
     }
@@ -255,7 +272,10 @@ mod tests {
 
     #[test]
     fn an_unknown_format_or_option_names_those_there_are() {
-        assert_eq!(refusal("jsn", &[]), "there is no format 'jsn'; there are 'avro', 'csv', 'json', 'parquet'");
+        assert_eq!(
+            refusal("jsn", &[]),
+            "there is no format 'jsn'; there are 'avro', 'csv', 'debezium-json', 'json', 'parquet'"
+        );
         let message = refusal("json", &[("json.fail-on-missing", "true"), ("path", "x"), ("csv.header", "?")]);
         assert!(
             message.starts_with("format 'json' has no option 'json.fail-on-missing'; it has 'json.timestamp-format")

@@ -73,12 +73,13 @@ pub(crate) enum Value<'w, 'a> {
 /// `Usage`, if one cannot.
 pub(crate) fn check(schema: &SchemaRef, format: &str) -> Result<()> {
     for field in schema.fields() {
-        if let (DataType::Map(entries, _), "json") = (field.data_type(), format) {
+        let is_json = matches!(format, "json" | "debezium-json");
+        if let (DataType::Map(entries, _), true) = (field.data_type(), is_json) {
             check_keys(entries.data_type(), field.name())?;
         }
         let empty = arrow::array::new_empty_array(field.data_type());
         let writer = Writer::new(&empty);
-        if writer.is_none_or(|writer| format != "json" && matches!(writer.values, Values::Nested(_))) {
+        if writer.is_none_or(|writer| !is_json && matches!(writer.values, Values::Nested(_))) {
             let (name, column) = (type_name(field.data_type()), field.name());
             return Err(Error::usage(format!("format '{format}' does not write {name} yet (column '{column}')")));
         }

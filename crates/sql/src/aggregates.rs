@@ -41,6 +41,7 @@ impl Made {
 impl Physical<'_> {
     pub(crate) fn aggregate(&mut self, node: &WindowAggregate) -> Sql<NodeIndex> {
         let input = self.node(&node.input)?;
+        self.must_append(input, "a window")?;
         let made = self.made(node, input)?;
         let properties = self.properties(input).aggregated(node);
         let mut detail = aggregate_detail(node, made.local.is_some()).with(properties);

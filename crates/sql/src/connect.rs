@@ -111,9 +111,10 @@ impl Connections<'_> {
         source.map_err(|error| at_option(error, &table.options, table.name.at))
     }
 
-    /// Writes `table`.
-    pub(crate) fn sink(&self, table: &Table) -> Sql<Arc<dyn Sink>> {
-        let sink = self.of(table)?.sink(&definition(table, table.sink_schema()), self.environment);
+    /// Writes `table`, with rows that change or only come.
+    pub(crate) fn sink(&self, table: &Table, is_updating: bool) -> Sql<Arc<dyn Sink>> {
+        let definition = TableDefinition { is_updating, ..definition(table, table.sink_schema()) };
+        let sink = self.of(table)?.sink(&definition, self.environment);
         sink.map_err(|error| at_option(error, &table.options, table.name.at))
     }
 }

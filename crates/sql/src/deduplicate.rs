@@ -195,6 +195,7 @@ impl Physical<'_> {
     /// Adds the operator that keeps the first row of each key.
     pub(crate) fn deduplicate(&mut self, node: &Deduplicate) -> Sql<NodeIndex> {
         let input = self.node(&node.input)?;
+        self.must_append(input, "the first row of each key")?;
         let schema = node.input.schema();
         let keys = node.keys.iter().map(|key| index_of(schema, key)).collect::<Sql<Vec<_>>>()?;
         let first = match node.is_arrival {

@@ -269,6 +269,7 @@ impl Physical<'_> {
         let Taking { table: of, side, columns } = &node.taking;
         let is_first = self.late_taken.insert(of.clone());
         let input = self.node(&node.input)?;
+        self.must_append(input, "a side table of late rows")?;
         if is_first {
             self.late_taken.remove(of);
         }

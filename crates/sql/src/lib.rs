@@ -37,6 +37,7 @@ mod cursor;
 mod ddl;
 mod deduplicate;
 mod delivery;
+mod demand;
 mod diagnostic;
 mod dialect;
 mod errors;

@@ -23,6 +23,7 @@ use crate::catalog::{Catalog, Table};
 use crate::compiled::{compiled_column, compiled_columns, compiled_expr, compiled_exprs, compiled_order};
 use crate::connect::{Connections, connector_name};
 use crate::deduplicate::Deduplicate;
+use crate::demand::Demand;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
@@ -63,6 +64,8 @@ pub(crate) struct Physical<'a> {
     texts: HashMap<String, usize>,
     /// What was planned so far: an equal part is not planned twice.
     planned: HashMap<LogicalPlan, NodeIndex>,
+    /// Whether somebody wants to know what was before a change.
+    pub(crate) demand: Demand,
     /// Sources whose parallelism a hint gives: what follows has its own.
     hinted: HashSet<NodeIndex>,
 }
@@ -101,6 +104,7 @@ pub(crate) fn graph(
     physical.has_idleness = settings.source_idle_timeout.is_some();
     physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
     physical.driven_by_clock = driven_tables(flows.iter().map(|(plan, _)| *plan))?;
+    physical.demand = physical.demand_of(flows)?;
     for (plan, target) in flows {
         let last = physical.node(plan)?;
         physical.sink(last, target)?;
@@ -134,7 +138,7 @@ pub(crate) fn batch_graph(
     }
     let mut sinks = Vec::new();
     for (schema, target) in ends {
-        let (node, detail) = physical.sink_node(schema.clone(), 1, target)?;
+        let (node, detail) = physical.sink_node((schema.clone(), false), 1, target)?;
         sinks.push((node.id, detail.text()));
         physical.add(node, None, detail);
     }
@@ -148,7 +152,7 @@ pub(crate) fn batch_graph(
 impl<'a> Physical<'a> {
     fn new(connections: Connections<'a>, catalog: &'a Catalog, parallelism: usize) -> Self {
         let (graph, late_taken, asides, details, texts) = Default::default();
-        let (planned, hinted, driven_by_clock) = Default::default();
+        let (planned, demand, hinted, driven_by_clock) = Default::default();
         Self {
             connections,
             catalog,
@@ -163,6 +167,7 @@ impl<'a> Physical<'a> {
             details,
             texts,
             planned,
+            demand,
             hinted,
         }
     }
@@ -245,6 +250,7 @@ impl<'a> Physical<'a> {
 
     fn assign(&mut self, assign: &WindowAssign) -> Sql<NodeIndex> {
         let input = self.node(&assign.input)?;
+        self.must_append(input, "a window")?;
         let schema = assign.input.schema();
         let shape = assign.window.shape(assign.zone)?;
         let time = index_of(schema, &assign.time)?;
@@ -264,6 +270,7 @@ impl<'a> Physical<'a> {
 
     fn top_n(&mut self, node: &WindowTopN) -> Sql<NodeIndex> {
         let input = self.node(&node.input)?;
+        self.must_append(input, "the first rows of a window")?;
         let (schema, parts) = (node.input.schema(), &node.parts);
         let keys = parts.keys.iter().map(|key| index_of(schema, key)).collect::<Sql<Vec<_>>>()?;
         let order = parts.order.iter().map(|sort| sort_expr(sort, schema)).collect::<Sql<Vec<_>>>()?;
@@ -285,20 +292,30 @@ impl<'a> Physical<'a> {
 
     fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {
         let (schema, parallelism) = self.output(input)?;
-        let (node, detail) = self.sink_node(schema, parallelism, target)?;
-        let detail = detail.with(self.properties(input));
+        let properties = self.properties(input);
+        let (node, mut detail) = self.sink_node((schema, properties.is_updating()), parallelism, target)?;
+        if let (NodeKind::Sink(sink), true) = (&node.kind, properties.is_updating()) {
+            self.check_takes(input, sink.as_ref(), target)?;
+            detail = detail.line("takes", sink.changelog().to_string());
+        }
+        let detail = detail.with(properties);
         let partitioning = self.between(input, node.parallelism);
         self.add(node, Some((input, partitioning)), detail);
         Ok(())
     }
 
-    fn sink_node(&mut self, schema: SchemaRef, parallelism: usize, target: &Target<'_>) -> Sql<(Node, Detail)> {
+    fn sink_node(
+        &mut self,
+        (schema, is_updating): (SchemaRef, bool),
+        parallelism: usize,
+        target: &Target<'_>,
+    ) -> Sql<(Node, Detail)> {
         let (sink, name, connector) = match target {
             Target::Table(table) => {
-                let sink = self.connections.sink(table)?;
+                let sink = self.connections.sink(table, is_updating)?;
                 (sink, format!("Sink {}", table.name.value), connector_name(table).to_owned())
             }
-            Target::Result => (self.result_sink(&schema)?, "Sink result".to_owned(), "print".to_owned()),
+            Target::Result => (self.result_sink(&schema, is_updating)?, "Sink result".to_owned(), "print".to_owned()),
         };
         let detail = Detail::forward(&name)
             .line("connector", format!("{connector}, {}", sink.guarantee()))
@@ -314,9 +331,9 @@ impl<'a> Physical<'a> {
     }
 
     /// A bare SELECT is printed as a table.
-    fn result_sink(&self, schema: &SchemaRef) -> Sql<Arc<dyn Sink>> {
+    fn result_sink(&self, schema: &SchemaRef, is_updating: bool) -> Sql<Arc<dyn Sink>> {
         let options = [("style".to_owned(), "table".to_owned())].into();
-        let table = TableDefinition::new("result", schema.clone(), options);
+        let table = TableDefinition { is_updating, ..TableDefinition::new("result", schema.clone(), options) };
         let print = self.connections.registry.connector("print")?;
         Ok(print.sink(&table, self.connections.environment)?)
     }
@@ -341,10 +358,20 @@ impl<'a> Physical<'a> {
         Ok(index)
     }
 
-    /// How rows get from `input` to a node of `parallelism` where no key matters.
+    /// How rows get from `input` to a node of `parallelism` where no key matters, but that changes of a row keep their
+    /// order.
     pub(crate) fn between(&self, input: NodeIndex, parallelism: usize) -> Partitioning {
-        let same = self.graph.nodes.get(input).is_some_and(|node| node.parallelism == parallelism);
-        if same { Partitioning::Forward } else { Partitioning::Rebalance }
+        let Some(node) = self.graph.nodes.get(input) else { return Partitioning::Rebalance };
+        let properties = self.properties(input);
+        match (node.parallelism == parallelism, properties.is_updating()) {
+            (true, _) => Partitioning::Forward,
+            (false, false) => Partitioning::Rebalance,
+            (false, true) => {
+                let all = || (0..node.schema.fields().len()).collect();
+                let key = properties.keys().first().map_or_else(all, |key| key.iter().copied().collect());
+                Partitioning::KeyGroup(key)
+            }
+        }
     }
 
     /// The id of what `text` describes; the nth operator of the same text is told apart by ` #n`.

@@ -21,15 +21,34 @@ pub(crate) enum Changelog {
     /// Each row is a new one.
     #[default]
     Insert,
+    /// Rows change and go; of a change comes only what the row has become.
+    #[allow(dead_code, reason = "for operators that update")]
+    Upsert,
+    /// Rows change and go; of a change comes what was before, too.
+    #[allow(dead_code, reason = "for operators that update")]
+    Retract,
+}
+
+impl Changelog {
+    /// Of rows that change; with what was before, if that is asked for.
+    #[allow(dead_code, reason = "for operators that update")]
+    pub(crate) fn updating(needs_before: bool) -> Self {
+        if needs_before { Self::Retract } else { Self::Upsert }
+    }
 }
 
 impl fmt::Display for Changelog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Insert => "[I]",
+            Self::Upsert => "[I,UA,D]",
+            Self::Retract => "[I,UB,UA,D]",
         })
     }
 }
+
+/// How many keys of pairs of rows are kept in mind.
+const KEYS_MAX: usize = 8;
 
 /// What a time attribute says, and what watermarks follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +76,45 @@ impl Properties {
     /// Of a source whose watermarks follow `clock`. A primary key is only declared, so it tells nothing apart.
     pub(crate) fn source(clock: Time, times: BTreeMap<usize, Time>) -> Self {
         Self { changelog: Changelog::Insert, clock, times, keys: Vec::new() }
+    }
+
+    /// The same of a source whose records are changes.
+    #[allow(dead_code, reason = "for operators that update")]
+    pub(crate) fn with_changes(self) -> Self {
+        Self { changelog: Changelog::Retract, times: BTreeMap::new(), ..self }
+    }
+
+    /// Which changes they stand for.
+    #[allow(dead_code, reason = "for operators that update")]
+    pub(crate) fn changelog(&self) -> Changelog {
+        self.changelog
+    }
+
+    /// Whether rows change or go.
+    pub(crate) fn is_updating(&self) -> bool {
+        self.changelog != Changelog::Insert
+    }
+
+    /// Sets of columns of which no two rows that are there have the same values: the upsert keys.
+    pub(crate) fn keys(&self) -> &[BTreeSet<usize>] {
+        &self.keys
+    }
+
+    /// Of rows that follow from these and change with them; no two rows that are there have the same values in any of
+    /// `keys`. What was before comes too, if `needs_before` ([`crate::demand`]).
+    #[allow(dead_code, reason = "for operators that update")]
+    pub(crate) fn updating(&self, keys: Vec<BTreeSet<usize>>, needs_before: bool) -> Self {
+        Self { changelog: Changelog::updating(needs_before), keys, ..self.bare() }
+    }
+
+    /// Of pairs of these rows with rows of `right`, whose columns stand behind the first `columns`; `changelog` says which
+    /// changes the pairs stand for.
+    #[allow(dead_code, reason = "for operators that update")]
+    pub(crate) fn paired(&self, right: &Self, columns: usize, changelog: Changelog) -> Self {
+        let behind = |key: &BTreeSet<usize>| key.iter().map(|place| place + columns).collect::<BTreeSet<_>>();
+        let pairs = self.keys.iter().flat_map(|left| right.keys.iter().map(move |right| left | &behind(right)));
+        let clock = if self.clock == right.clock { self.clock } else { Time::Event };
+        Self { changelog, clock, times: BTreeMap::new(), keys: pairs.take(KEYS_MAX).collect() }
     }
 
     /// Of what is given aside: rows as they came, under columns of their own.
@@ -253,6 +311,26 @@ mod tests {
         assert_eq!(made.key_text(&names).as_deref(), Some("k, window_end"));
         let made = rows.assigned(2, 1, WindowSpec::Tumble { size_ms: 2, offset_ms: 0 });
         assert_eq!(made.key_text(&names).as_deref(), Some("k"));
+    }
+
+    #[test]
+    fn changes_are_told_from_new_rows_and_have_no_time() {
+        let names = schema(&["k", "n", "window_end", "window_time"]);
+        let made = windows().updating(vec![[0].into()], false);
+        assert_eq!((made.text(&names), made.key_text(&names)), ("changelog [I,UA,D]".to_owned(), Some("k".to_owned())));
+        let before = windows().updating(Vec::new(), true);
+        assert_eq!((before.text(&names), before.is_updating()), ("changelog [I,UB,UA,D]".to_owned(), true));
+        assert_eq!(Properties::united(&[windows(), made]).text(&names), "changelog [I,UA,D]");
+        assert_eq!(windows().with_changes().text(&names), "changelog [I,UB,UA,D]");
+    }
+
+    #[test]
+    fn a_pair_of_rows_is_told_apart_by_a_key_of_each() {
+        let left = Properties { keys: vec![[0].into(), [1].into()], ..Properties::default() };
+        let right = Properties { keys: vec![[1].into()], ..Properties::default() };
+        let made = left.paired(&right, 2, Changelog::Insert);
+        assert_eq!(made.keys(), [[0, 3].into(), [1, 3].into()]);
+        assert_eq!(left.paired(&Properties::default(), 2, Changelog::Retract).keys(), []);
     }
 
     #[test]

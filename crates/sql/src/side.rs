@@ -85,7 +85,7 @@ impl Physical<'_> {
     }
 
     fn side_sink(&mut self, table: &Table, asides: Vec<Aside>) -> Sql<()> {
-        let sink = self.connections.sink(table)?;
+        let sink = self.connections.sink(table, false)?;
         let name = format!("Sink {}", table.name.value);
         let from = asides.iter().filter_map(|aside| self.graph.nodes.get(aside.from)).map(|node| node.name.as_str());
         let from = from.collect::<Vec<_>>().join(", ");

@@ -125,6 +125,7 @@ impl Physical<'_> {
     /// Adds the operator that sorts the rows of `sort`, all in one subtask.
     pub(crate) fn sort(&mut self, sort: &Sort) -> Sql<NodeIndex> {
         let input = self.node(&sort.input)?;
+        self.must_append(input, "ORDER BY of an event time")?;
         let schema = sort.input.schema();
         let (mut keys, mut shown, mut canonical) = (Vec::new(), Vec::new(), Vec::new());
         for key in &sort.expr {

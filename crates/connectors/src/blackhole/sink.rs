@@ -4,7 +4,7 @@ use arrow::record_batch::RecordBatch;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{Progress, Subtask};
-use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter};
+use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter, Takes};
 
 pub(super) struct BlackholeSink;
 
@@ -14,6 +14,10 @@ struct Nothing;
 impl Sink for BlackholeSink {
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
+    }
+
+    fn changelog(&self) -> Takes {
+        Takes::Any
     }
 
     fn takes_back(&self) -> bool {

@@ -77,13 +77,15 @@ impl Connector for Filesystem {
 
     fn source(&self, table: &TableDefinition, projection: &[usize], _: &Environment) -> Result<Arc<dyn Source>> {
         let options = FilesystemOptions::parse(&table.options)?;
-        let source = FileSource::new(options, format(table)?, table, projection)?;
+        let format = options.format(format(table)?)?;
+        let source = FileSource::new(options, format, table, projection)?;
         Ok(Arc::new(source.on_error(table.on_error.clone())))
     }
 
     fn sink(&self, table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Sink>> {
         let options = FilesystemOptions::parse(&table.options)?;
-        let sink = FileSink::new(options, format(table)?, table, environment.disk.as_ref())?;
+        let format = options.format(format(table)?)?;
+        let sink = FileSink::new(options, format, table, environment.disk.as_ref())?;
         Ok(Arc::new(sink))
     }
 }

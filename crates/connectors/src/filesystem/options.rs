@@ -1,5 +1,6 @@
 //! The options of `filesystem`, beside those of its format.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ruslo_core::connector::OptionSpec;
@@ -27,8 +28,13 @@ const ROLLING_SIZE_DEFAULT: u64 = 128 << 20;
 const COMPRESSIONS: [(&str, Option<Compression>); 3] =
     [("none", Some(Compression::None)), ("gzip", Some(Compression::Gzip)), ("zstd", Some(Compression::Zstd))];
 
+const CHANGELOG: &str = "changelog";
+
+/// How a table declares that it takes changes.
+pub(super) const CHANGELOG_HELP: &str = "'changelog' = 'debezium' in its WITH clause writes every change";
+
 /// What a table may say.
-pub(super) const SPECS: [OptionSpec; 9] = [
+pub(super) const SPECS: [OptionSpec; 10] = [
     OptionSpec {
         key: PATH,
         required: true,
@@ -39,7 +45,13 @@ pub(super) const SPECS: [OptionSpec; 9] = [
     OptionSpec {
         key: "format",
         required: true,
-        doc: "How rows are written in the files: 'json', 'csv', 'parquet' or 'avro'.",
+        doc: "How rows are written in the files: 'json', 'csv', 'parquet', 'avro' or 'debezium-json'.",
+    },
+    OptionSpec {
+        key: CHANGELOG,
+        required: false,
+        doc: "Sink: how the rows of a changing table are written: 'debezium' writes every change. Not given: rows are only \
+              added, and a query that changes them is refused, unless the format tells changes by itself.",
     },
     OptionSpec {
         key: COMPRESSION,
@@ -79,6 +91,16 @@ pub(super) const SPECS: [OptionSpec; 9] = [
     option::RATE_SPEC,
 ];
 
+/// How the rows of a changing table are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changelog {
+    /// Every change, in Debezium's form.
+    Debezium,
+}
+
+/// What [`CHANGELOG`] may be.
+const CHANGELOGS: [(&str, Option<Changelog>); 1] = [("debezium", Some(Changelog::Debezium))];
+
 /// How new files are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Monitor {
@@ -114,6 +136,8 @@ pub(super) struct FilesystemOptions {
     /// Whether and how new files are looked for.
     pub(super) monitor: Option<Monitor>,
     /// If given.
+    pub(super) changelog: Option<Changelog>,
+    /// If given.
     pub(super) compression: Option<Compression>,
     /// How large a sink's file becomes.
     pub(super) rolling_bytes: u64,
@@ -126,9 +150,24 @@ impl FilesystemOptions {
             split_bytes: option::byte_count(options, SPLIT_SIZE, SPLIT_SIZE_DEFAULT)?,
             check_first_bytes: option::byte_count(options, CHECK_FIRST_SIZE, CHECK_FIRST_SIZE_DEFAULT)?,
             monitor: Monitor::parse(options)?,
+            changelog: option::choice(options, CHANGELOG, &CHANGELOGS, None)?,
             compression: option::choice(options, COMPRESSION, &COMPRESSIONS, None)?,
             rolling_bytes: option::byte_count(options, ROLLING_SIZE, ROLLING_SIZE_DEFAULT)?,
         })
+    }
+
+    /// The format of the files, of a table of this `format`.
+    ///
+    /// # Errors
+    /// `Usage`, if the format cannot tell changes and has to.
+    pub(super) fn format(&self, format: Arc<dyn Format>) -> Result<Arc<dyn Format>> {
+        match self.changelog {
+            Some(Changelog::Debezium) if !format.tells_changes() => format.with_changes().ok_or_else(|| {
+                let name = format.name();
+                Error::usage(format!("'{CHANGELOG}' = 'debezium': it is written as json, not as '{name}'"))
+            }),
+            _ => Ok(format),
+        }
     }
 
     /// Checks that the files of a format can be compressed as asked.

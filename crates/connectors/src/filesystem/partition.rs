@@ -12,6 +12,7 @@ use arrow::compute::{CastOptions, cast, cast_with_options, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use ruslo_core::error::{Error, Result};
+use ruslo_core::schema::visible_columns;
 
 /// The folder of NULL.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -151,10 +152,11 @@ impl Partitioner {
         Ok(Arc::new(schema.project(&self.rest)?))
     }
 
-    /// The rows of each folder, in their order, without the partition columns.
+    /// The rows of each folder, in their order and with their kinds, without the partition columns.
     pub(super) fn split(&mut self, batch: &RecordBatch) -> Result<Vec<(Arc<str>, RecordBatch)>> {
         let keys = batch.project(&self.keys)?;
-        let rest = batch.project(&self.rest)?;
+        let kinds = visible_columns(batch)..batch.num_columns();
+        let rest = batch.project(&self.rest.iter().copied().chain(kinds).collect::<Vec<_>>())?;
         let rows = self.converter.convert_columns(keys.columns())?;
         if self.known.len() > KNOWN_MAX {
             self.known.clear();

@@ -8,13 +8,13 @@ use ruslo_core::connector::TableDefinition;
 use ruslo_core::disk::{Disk, FileKind};
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::Subtask;
-use ruslo_core::sink::{Committer, Guarantee, Sink, SinkContext, SinkWriter};
+use ruslo_core::sink::{Committer, Guarantee, Sink, SinkContext, SinkWriter, Takes};
 use ruslo_formats::Format;
 
 use super::columns;
 use super::committer::FileCommitter;
 use super::compression::Compression;
-use super::options::FilesystemOptions;
+use super::options::{CHANGELOG_HELP, FilesystemOptions};
 use super::part::Target;
 use super::part_name;
 use super::partition::Partitioner;
@@ -69,6 +69,14 @@ impl Sink for FileSink {
 
     fn is_two_phase(&self) -> bool {
         true
+    }
+
+    fn changelog(&self) -> Takes {
+        if self.format.tells_changes() { Takes::Retract } else { Takes::Append }
+    }
+
+    fn changelog_help(&self) -> Option<&'static str> {
+        Some(CHANGELOG_HELP)
     }
 
     fn takes_back(&self) -> bool {

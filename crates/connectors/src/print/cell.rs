@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int8Array};
 use arrow::datatypes::{
     DataType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
@@ -10,6 +10,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use ruslo_core::changelog::{RowKind, row_kinds};
 use ruslo_core::error::{Error, Result};
 
 /// `%.f` prints as many digits of the fraction as there are, and none for a whole second.
@@ -28,6 +29,21 @@ const INSTANT_FORMAT: FormatOptions<'static> = WALL_FORMAT.with_timestamp_format
 /// A batch whose values can be written as text.
 pub(super) struct Cells<'a> {
     columns: Vec<ArrayFormatter<'a>>,
+}
+
+/// What the rows of a batch say.
+pub(super) struct Kinds<'a>(Option<&'a Int8Array>);
+
+impl<'a> Kinds<'a> {
+    pub(super) fn of(batch: &'a RecordBatch) -> Self {
+        Self(row_kinds(batch))
+    }
+
+    /// `+I`, `-U`, `+U` or `-D`.
+    pub(super) fn mark(&self, row: usize) -> Result<&'static str> {
+        let number = self.0.and_then(|kinds| kinds.values().get(row)).copied().unwrap_or_default();
+        Ok(RowKind::of(number)?.mark())
+    }
 }
 
 /// The batch's columns as they can be formatted: without time zones, whose names Arrow may not know.

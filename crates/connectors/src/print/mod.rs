@@ -4,6 +4,8 @@
 //! `'print-identifier'`, and behind the subtask's number (`identifier:2> `, `2> `) if there are several.
 //! `'style' = 'table'` prints an aligned table; a bare SELECT uses it.
 //!
+//! Of a changing table every change is printed: `-U[1, EWR, 2]`, or in a column `op` in front.
+//!
 //! What is printed cannot be taken back, so the sink is at-least-once.
 
 mod cell;
@@ -49,6 +51,6 @@ impl Connector for Print {
 
     fn sink(&self, table: &TableDefinition, _: &Environment) -> Result<Arc<dyn Sink>> {
         let options = PrintOptions::parse(&table.options)?;
-        Ok(Arc::new(PrintSink::new(options, table.schema.clone())))
+        Ok(Arc::new(PrintSink::new(options, &table.schema, table.is_updating)))
     }
 }

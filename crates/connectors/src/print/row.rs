@@ -1,17 +1,20 @@
-//! The style `row`: `+I[a, b, NULL]`, one line a row.
+//! The style `row`: `+I[a, b, NULL]`, one line a row; `-U`, `+U` and `-D` are rows that change and go.
 
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::Result;
+use ruslo_core::schema::visible;
 
-use super::cell::{Cells, printable};
+use super::cell::{Cells, Kinds, printable};
 
 /// Appends the batch's rows to `text`, each behind `prefix`.
 pub(super) fn write(batch: &RecordBatch, prefix: &str, text: &mut String) -> Result<()> {
-    let columns = printable(batch);
+    let kinds = Kinds::of(batch);
+    let columns = printable(&visible(batch));
     let cells = Cells::new(&columns)?;
     for row in 0..batch.num_rows() {
         text.push_str(prefix);
-        text.push_str("+I[");
+        text.push_str(kinds.mark(row)?);
+        text.push('[');
         cells.row(row, |index, write_cell| {
             if index > 0 {
                 text.push_str(", ");
@@ -76,6 +79,15 @@ mod tests {
         let mut text = String::new();
         write(&batch.unwrap(), "out:2> ", &mut text).unwrap();
         assert_eq!(text, "out:2> +I[1, x]\nout:2> +I[2, y]\n");
+    }
+
+    #[test]
+    fn changes_are_marked_with_their_kinds() {
+        let batch = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1, 1, 2, 3])) as ArrayRef)]);
+        let batch = ruslo_core::changelog::with_row_kinds(&batch.unwrap(), vec![0, 1, 2, 3].into()).unwrap();
+        let mut text = String::new();
+        write(&batch, "", &mut text).unwrap();
+        assert_eq!(text, "+I[1]\n-U[1]\n+U[2]\n-D[3]\n");
     }
 
     #[test]

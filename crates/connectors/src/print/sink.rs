@@ -8,7 +8,7 @@ use ruslo_core::environment::Console;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{Progress, Subtask};
-use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter};
+use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter, Takes};
 
 use super::options::{PrintOptions, Style};
 use super::row;
@@ -21,14 +21,18 @@ pub(super) struct PrintSink {
 }
 
 impl PrintSink {
-    pub(super) fn new(options: PrintOptions, schema: SchemaRef) -> Self {
-        Self { options, table: Arc::new(Mutex::new(Table::new(&schema))) }
+    pub(super) fn new(options: PrintOptions, schema: &SchemaRef, is_updating: bool) -> Self {
+        Self { options, table: Arc::new(Mutex::new(Table::new(schema, is_updating))) }
     }
 }
 
 impl Sink for PrintSink {
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn changelog(&self) -> Takes {
+        Takes::Retract
     }
 
     fn writer(&self, subtask: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
@@ -113,7 +117,7 @@ mod tests {
     fn printed(style: Style) -> String {
         let console = Arc::new(Mutex::new(Vec::<u8>::new()));
         let context = context(console.clone());
-        let sink = PrintSink::new(options(style), batch(0).schema());
+        let sink = PrintSink::new(options(style), &batch(0).schema(), false);
         for index in 0..2 {
             let mut writer = sink.writer(Subtask { index, parallelism: 2 }, &context).unwrap();
             assert_eq!(writer.write(&batch(index as i64)).unwrap(), Progress::Done);
@@ -144,7 +148,7 @@ mod tests {
     fn a_closed_pipe_is_told_from_a_failure() {
         for (kind, closed) in [(Io::BrokenPipe, true), (Io::StorageFull, false)] {
             let context = context(Arc::new(Mutex::new(Failing(kind))));
-            let sink = PrintSink::new(options(Style::Row), batch(0).schema());
+            let sink = PrintSink::new(options(Style::Row), &batch(0).schema(), false);
             let mut writer = sink.writer(Subtask { index: 0, parallelism: 1 }, &context).unwrap();
             let error = writer.write(&batch(1)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Resource);

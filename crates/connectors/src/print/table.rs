@@ -6,13 +6,19 @@
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::Result;
+use ruslo_core::schema::visible;
 
-use super::cell::{Cells, printable};
+use super::cell::{Cells, Kinds, printable};
+
+/// What the column is called that says whether a row comes, changes or goes, as in Flink's SQL client.
+const KIND: &str = "op";
 
 /// The table as far as it is printed: shared by all subtasks, which write one table together.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,
+    /// Whether the first column is what each row says.
+    has_kinds: bool,
     header_written: bool,
 }
 
@@ -25,14 +31,16 @@ struct Column {
 }
 
 impl Table {
-    pub(super) fn new(schema: &Schema) -> Self {
+    /// A table of these columns; of rows that change or go, with what each says in front.
+    pub(super) fn new(schema: &Schema, is_updating: bool) -> Self {
         let column = |name: &String, data_type: &DataType| Column {
             name: one_line(name),
             is_number: data_type.is_numeric(),
             width: name.chars().count().max(natural_width(data_type)),
         };
-        let columns = schema.fields().iter().map(|field| column(field.name(), field.data_type())).collect();
-        Self { columns, header_written: false }
+        let columns = schema.fields().iter().map(|field| column(field.name(), field.data_type()));
+        let kind = is_updating.then(|| Column { name: KIND.to_owned(), is_number: false, width: KIND.len() });
+        Self { columns: kind.into_iter().chain(columns).collect(), has_kinds: is_updating, header_written: false }
     }
 
     /// Appends the batch's rows to `text`, with the header in front of the first ones.
@@ -51,15 +59,20 @@ impl Table {
 
     /// All values of the batch as text, row by row; widens the columns to them.
     fn cells(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
-        let printable = printable(batch);
+        let kinds = Kinds::of(batch);
+        let printable = printable(&visible(batch));
         let cells = Cells::new(&printable)?;
         let mut texts = Vec::with_capacity(batch.num_rows().saturating_mul(self.columns.len()));
+        let first = usize::from(self.has_kinds);
         for row in 0..batch.num_rows() {
+            if self.has_kinds {
+                texts.push(kinds.mark(row)?.to_owned());
+            }
             cells.row(row, |index, write_cell| {
                 let mut text = String::new();
                 write_cell(&mut text)?;
                 let text = one_line(&text);
-                if let Some(column) = self.columns.get_mut(index) {
+                if let Some(column) = self.columns.get_mut(index.saturating_add(first)) {
                     column.width = column.width.max(text.chars().count());
                 }
                 texts.push(text);
@@ -134,7 +147,7 @@ mod tests {
     fn columns_are_aligned_under_one_header_and_grow() {
         let first = batch(vec![Some("EWR"), None], vec![1_357_016_400_000; 2], vec![Some(7), None]);
         let second = batch(vec![Some("Zürich-Kloten")], vec![1_357_016_400_500], vec![Some(1_000_000)]);
-        let mut table = Table::new(&first.schema());
+        let mut table = Table::new(&first.schema(), false);
         let mut text = String::new();
         for batch in [&first, &second, &first] {
             table.write(batch, &mut text).unwrap();
@@ -153,11 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_change_say_so_in_front() {
+        let rows = batch(vec![Some("EWR"); 3], vec![1_357_016_400_000; 3], vec![Some(7), Some(7), Some(8)]);
+        let changes = ruslo_core::changelog::with_row_kinds(&rows, vec![0, 1, 2].into()).unwrap();
+        let mut table = Table::new(&rows.schema(), true);
+        let mut text = String::new();
+        table.write(&changes, &mut text).unwrap();
+        table.write(&rows.slice(2, 1), &mut text).unwrap();
+        let expected = [
+            " op | origin | window_start        |     n",
+            "----+--------+---------------------+-------",
+            " +I | EWR    | 2013-01-01 05:00:00 |     7",
+            " -U | EWR    | 2013-01-01 05:00:00 |     7",
+            " +U | EWR    | 2013-01-01 05:00:00 |     8",
+            " +I | EWR    | 2013-01-01 05:00:00 |     8",
+            "",
+        ];
+        assert_eq!(text, expected.join("\n"));
+    }
+
+    #[test]
     fn a_line_break_in_a_value_stays_in_its_row() {
         let column = Arc::new(StringArray::from(vec!["a\nb", "c"])) as ArrayRef;
         let batch = RecordBatch::try_from_iter([("text", column)]).unwrap();
         let mut text = String::new();
-        Table::new(&batch.schema()).write(&batch, &mut text).unwrap();
+        Table::new(&batch.schema(), false).write(&batch, &mut text).unwrap();
         assert_eq!(text, " text\n------\n a\\nb\n c\n");
     }
 
@@ -165,7 +198,7 @@ mod tests {
     fn a_table_without_columns_or_rows_is_no_trouble() {
         let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
         let mut text = String::new();
-        Table::new(&empty.schema()).write(&empty, &mut text).unwrap();
+        Table::new(&empty.schema(), false).write(&empty, &mut text).unwrap();
         assert_eq!(text, "\n\n");
     }
 }

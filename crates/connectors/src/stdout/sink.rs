@@ -9,7 +9,7 @@ use ruslo_core::environment::Console;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::Result;
 use ruslo_core::operator::{Progress, Subtask};
-use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter};
+use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter, Takes};
 use ruslo_formats::{Encoder, Format};
 
 use crate::console::{AlreadyPrinted, put};
@@ -33,6 +33,14 @@ impl OutputSink {
 impl Sink for OutputSink {
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn changelog(&self) -> Takes {
+        if self.format.tells_changes() { Takes::Retract } else { Takes::Append }
+    }
+
+    fn changelog_help(&self) -> Option<&'static str> {
+        Some("'format' = 'debezium-json' in its WITH clause writes every change")
     }
 
     fn writer(&self, _: Subtask, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {

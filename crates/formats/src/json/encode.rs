@@ -23,8 +23,8 @@ pub(crate) struct JsonEncoder {
 }
 
 impl JsonEncoder {
-    pub(crate) fn new(schema: &SchemaRef, timestamps: TimestampStyle) -> Result<Self> {
-        check(schema, "json")?;
+    pub(crate) fn new(schema: &SchemaRef, timestamps: TimestampStyle, format: &str) -> Result<Self> {
+        check(schema, format)?;
         let name = |(index, field): (usize, &std::sync::Arc<arrow::datatypes::Field>)| {
             let mut name = vec![if index == 0 { b'{' } else { b',' }];
             write_string(field.name(), &mut name);
@@ -34,20 +34,31 @@ impl JsonEncoder {
         let names = schema.fields().iter().enumerate().map(name).collect();
         Ok(Self { schema: schema.clone(), timestamps, names })
     }
+
+    /// The columns of a batch, which must have the schema of the rows.
+    pub(crate) fn writers<'a>(&self, batch: &'a RecordBatch) -> Result<Vec<Writer<'a>>> {
+        Writer::all(batch, &self.schema)
+    }
+
+    /// Appends the object of a row.
+    #[inline]
+    pub(crate) fn write_row(&self, writers: &[Writer<'_>], row: usize, out: &mut Vec<u8>) {
+        for (name, writer) in self.names.iter().zip(writers) {
+            out.extend_from_slice(name);
+            write_value(writer, row, self.timestamps, out);
+        }
+        out.extend_from_slice(if writers.is_empty() { b"{}" } else { b"}" });
+    }
 }
 
 impl Encoder for JsonEncoder {
     fn header(&self, _out: &mut Vec<u8>) {}
 
     fn encode(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-        let writers = Writer::all(batch, &self.schema)?;
-        let end: &[u8] = if writers.is_empty() { b"{}\n" } else { b"}\n" };
+        let writers = self.writers(batch)?;
         for row in 0..batch.num_rows() {
-            for (name, writer) in self.names.iter().zip(&writers) {
-                out.extend_from_slice(name);
-                write_value(writer, row, self.timestamps, out);
-            }
-            out.extend_from_slice(end);
+            self.write_row(&writers, row, out);
+            out.push(b'\n');
         }
         Ok(())
     }
@@ -197,7 +208,7 @@ mod tests {
     fn a_batch_of_another_schema_is_our_fault() {
         let batch = |column: ArrayRef| RecordBatch::try_from_iter([("a", column)]).unwrap();
         let booleans = batch(Arc::new(BooleanArray::from(vec![true])));
-        let mut encoder = JsonEncoder::new(&booleans.schema(), TimestampStyle::Sql).unwrap();
+        let mut encoder = JsonEncoder::new(&booleans.schema(), TimestampStyle::Sql, "json").unwrap();
         let texts = batch(Arc::new(StringArray::from(vec!["x"])));
         let error = encoder.encode(&texts, &mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ruslo_core::error::ErrorKind::Internal);

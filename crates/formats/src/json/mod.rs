@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use ruslo_core::connector::OptionSpec;
 use ruslo_core::error::{Error, Result};
 
+use crate::debezium::Debezium;
 use crate::lines::LineDecoder;
 use crate::moment::TimestampStyle;
 use crate::options::Given;
@@ -17,18 +18,22 @@ mod gap;
 mod nested;
 mod syntax;
 
+pub(crate) use encode::JsonEncoder;
+
+const TIMESTAMPS: &str = "json.timestamp-format.standard";
+const FAIL_ON_MISSING: &str = "json.fail-on-missing-field";
 const MAX_ROW_SIZE: &str = "json.max-row-size";
 
 /// The options of `'format' = 'json'`.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
-        key: "json.timestamp-format.standard",
+        key: TIMESTAMPS,
         required: false,
         doc: "How timestamps are written: 'SQL' (2013-01-31 05:00:00.123, the default) or 'ISO-8601' \
               (2013-01-31T05:00:00.123). Both are read.",
     },
     OptionSpec {
-        key: "json.fail-on-missing-field",
+        key: FAIL_ON_MISSING,
         required: false,
         doc: "Whether a field that is absent from an object is an error; 'false' (the default) makes it NULL.",
     },
@@ -39,8 +44,15 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
+/// What the options are called that say how objects are written and read.
+pub(crate) struct JsonOptions {
+    pub(crate) timestamps: &'static str,
+    pub(crate) fail_on_missing_field: Option<&'static str>,
+    pub(crate) max_row_size: &'static str,
+}
+
 /// JSON lines.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Json {
     timestamps: TimestampStyle,
     fail_on_missing_field: bool,
@@ -49,16 +61,31 @@ pub(crate) struct Json {
 
 impl Json {
     pub(crate) fn new(given: &Given<'_>) -> Result<Self> {
-        let timestamps = match given.get("json.timestamp-format.standard") {
+        let options = JsonOptions {
+            timestamps: TIMESTAMPS,
+            fail_on_missing_field: Some(FAIL_ON_MISSING),
+            max_row_size: MAX_ROW_SIZE,
+        };
+        Self::of(given, &options)
+    }
+
+    /// Objects as the options of these names say.
+    pub(crate) fn of(given: &Given<'_>, options: &JsonOptions) -> Result<Self> {
+        let timestamps = match given.get(options.timestamps) {
             None | Some("SQL") => TimestampStyle::Sql,
             Some("ISO-8601") => TimestampStyle::Iso,
             Some(other) => {
-                let key = "json.timestamp-format.standard";
+                let key = options.timestamps;
                 return Err(Error::usage(format!("'{key}' is 'SQL' or 'ISO-8601', not '{other}'")));
             }
         };
-        let fail_on_missing_field = given.boolean("json.fail-on-missing-field")?;
-        Ok(Self { timestamps, fail_on_missing_field, row_bytes_max: given.row_bytes_max(MAX_ROW_SIZE)? })
+        let fail_on_missing_field = options.fail_on_missing_field.map_or(Ok(false), |key| given.boolean(key))?;
+        Ok(Self { timestamps, fail_on_missing_field, row_bytes_max: given.row_bytes_max(options.max_row_size)? })
+    }
+
+    /// The writer of rows, for what `format` writes around them.
+    pub(crate) fn rows_encoder(&self, schema: &SchemaRef, format: &str) -> Result<JsonEncoder> {
+        JsonEncoder::new(schema, self.timestamps, format)
     }
 }
 
@@ -82,7 +109,11 @@ impl Format for Json {
     }
 
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(encode::JsonEncoder::new(schema, self.timestamps)?))
+        Ok(Box::new(self.rows_encoder(schema, self.name())?))
+    }
+
+    fn with_changes(&self) -> Option<Arc<dyn Format>> {
+        Some(Arc::new(Debezium::of(self.clone())))
     }
 }
 

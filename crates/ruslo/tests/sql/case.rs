@@ -14,6 +14,12 @@
 //! === rows                        the lines that are written, in any order
 //! {"id":1}
 //!
+//!                                 of a table of 'changelog' = 'debezium' the rows that are there at the end; a change
+//!                                 that takes away a row that is not there is wrong
+//!
+//! === changelog 1                 the changes as 'print' shows them, in order, of a plain run with parallelism 1 and
+//!                                 batches of 1 row, beside `rows`; every table is printed instead of written
+//!
 //! === rows bad                    the lines written to ${out}/bad, where a script writes several tables
 //!
 //! === late 2                      how many late rows are counted; 0 without this section
@@ -55,6 +61,8 @@ pub(crate) struct Case {
     pub(crate) engines: Engines,
     /// The rows as they stand, where their order counts.
     pub(crate) in_order: Option<Vec<String>>,
+    /// What is printed with parallelism 1 and batches of so many rows.
+    pub(crate) changelog: Option<(usize, Vec<String>)>,
 }
 
 /// The engines that a file is run on.
@@ -121,7 +129,7 @@ impl Case {
         let (mut inputs, mut sql, mut rows, mut error) = (Vec::new(), None, None::<Vec<String>>, None);
         let mut counts = Counts::default();
         let number = |text: &str| text.parse().map_err(|_| format!("'{text}' is not a number"));
-        let (mut engines, mut in_order) = (Engines::Both, None);
+        let (mut engines, mut in_order, mut changelog) = (Engines::Both, None, None);
         for (heading, body) in sections {
             match *heading.split(' ').collect::<Vec<_>>() {
                 ["input", name] => inputs.push(Input::text(name, body, 0)),
@@ -142,6 +150,7 @@ impl Case {
                     in_order = Some(lines(&body));
                     rows = Some(lines(&body));
                 }
+                ["changelog", rows] => changelog = Some((number(rows)? as usize, lines(&body))),
                 ["streaming", "only"] if !body.trim().is_empty() => engines = Engines::Streaming,
                 ["batch", "only"] if !body.trim().is_empty() => engines = Engines::Batch,
                 ["duckdb"] => {}
@@ -160,12 +169,13 @@ impl Case {
         if (counts.late, counts.ahead) != (0, 0) {
             engines = Engines::Streaming;
         }
-        Ok(Self { name: name.to_owned(), inputs, sql, expected, engines, in_order })
+        Ok(Self { name: name.to_owned(), inputs, sql, expected, engines, in_order, changelog })
     }
 
     /// A case that was made up, for streaming mode.
     pub(crate) fn made_up(name: &str, inputs: Vec<Input>, sql: String, expected: Expected) -> Self {
-        Self { name: name.to_owned(), inputs, sql, expected, engines: Engines::Streaming, in_order: None }
+        let (engines, in_order, changelog) = (Engines::Streaming, None, None);
+        Self { name: name.to_owned(), inputs, sql, expected, engines, in_order, changelog }
     }
 
     /// Writes the inputs into `folder`.

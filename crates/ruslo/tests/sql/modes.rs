@@ -64,6 +64,9 @@ pub(crate) fn check(case: &Case, seed: u64) -> (usize, Vec<String>) {
         }
         check.one(Mode::Threads, Shape { parallelism: 2, batch_rows: None, phases: Phases::Two }, 0);
     }
+    if let Some((rows, expected)) = &case.changelog {
+        check.changelog(*rows, expected);
+    }
     if case.engines != Engines::Streaming {
         for (parallelism, batch_rows) in [(1, None), (3, Some(2))] {
             check.one(Mode::Batch, Shape { parallelism, batch_rows, phases: Phases::Script }, 0);
@@ -105,6 +108,21 @@ impl Check<'_> {
                 self.one(*mode, shape, steps);
             }
         }
+    }
+
+    /// A plain run with batches of `rows` rows, of which every change is printed.
+    fn changelog(&mut self, rows: usize, expected: &[String]) {
+        self.runs += 1;
+        let shape = Shape { parallelism: 1, batch_rows: Some(rows), phases: Phases::Script };
+        let world = World::new(&self.case.name, &self.case.sql, self.inputs).printing();
+        let outcome = interrupted(&world, Mode::Plain, shape, 0, &mut self.rng(Mode::Plain, shape));
+        let printed = world.printed();
+        let wrong = match outcome {
+            Ok(_) if printed.lines().eq(expected) => return,
+            Ok(_) => format!("  prints other changes:\n{printed}"),
+            Err(error) => format!("  {:?} error: {error}\n", error.kind()),
+        };
+        self.failures.entry(wrong).or_default().push(format!("the changelog with batches of {rows}"));
     }
 
     /// One run; how many steps it took, if it went well. `steps` is how many a plain run takes.

@@ -1,7 +1,10 @@
 //! What was written, as lines: other programs' readers of the formats than ours.
+//!
+//! Changes are applied one after another: what is left are the rows that are there.
 
+use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -10,7 +13,7 @@ use ruslo_core::error::{Error, Result};
 /// All rows below a folder, one a line: text as it stands, rows of other formats with `|` between columns. Rows of a
 /// partition stand behind its folders' names. Nothing hidden may be there.
 pub(crate) fn lines(folder: &Path) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
+    let (mut lines, mut changes) = (Vec::new(), Vec::new());
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     for path in entries.map(|entry| entry.unwrap().path()) {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -19,10 +22,40 @@ pub(crate) fn lines(folder: &Path) -> Result<Vec<String>> {
         }
         match path.is_dir() {
             true => lines.extend(self::lines(&path)?.into_iter().map(|line| format!("{name}: {line}"))),
+            false if name.contains(".debezium-json") => changes.push(path),
             false => lines.extend(file(&path)),
         }
     }
+    lines.extend(materialised(changes)?);
     Ok(lines)
+}
+
+/// The rows that are there after the changes in `files`, of which each is of one subtask and one checkpoint.
+fn materialised(mut files: Vec<PathBuf>) -> Result<Vec<String>> {
+    files.sort_by_key(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mut parts = name.split('.').next().unwrap().rsplitn(3, '-').map(str::to_owned);
+        (parts.next(), parts.next())
+    });
+    let mut rows: BTreeMap<String, usize> = BTreeMap::new();
+    for line in files.iter().flat_map(|path| file(path)) {
+        let (row, comes) = change(&line).ok_or_else(|| Error::internal(format!("no change: {line}")))?;
+        let count = rows.entry(row.to_owned()).or_default();
+        *count = match comes {
+            true => *count + 1,
+            false => {
+                count.checked_sub(1).ok_or_else(|| Error::internal(format!("a row goes that is not there: {row}")))?
+            }
+        };
+    }
+    Ok(rows.into_iter().flat_map(|(row, count)| vec![row; count]).collect())
+}
+
+/// The row of a change, and whether it comes.
+fn change(line: &str) -> Option<(&str, bool)> {
+    let part = |before: &str, after| line.strip_prefix(before)?.strip_suffix(after);
+    let comes = part(r#"{"before":null,"after":"#, r#","op":"c"}"#).map(|row| (row, true));
+    comes.or_else(|| part(r#"{"before":"#, r#","after":null,"op":"d"}"#).map(|row| (row, false)))
 }
 
 fn file(path: &Path) -> Vec<String> {

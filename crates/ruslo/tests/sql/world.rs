@@ -1,15 +1,21 @@
 //! Runs a script: planned by `ruslo_sql`, executed by `ruslo_runtime`, in folders of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ruslo::{Program, StartMode};
+use ruslo_connectors::filesystem::Filesystem;
+use ruslo_connectors::print::Print;
 use ruslo_core::clock::{SystemClock, VirtualClock};
+use ruslo_core::connector::{Connector, OptionSpec, TableDefinition};
 use ruslo_core::disk::LocalDisk;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::rng::Rng;
+use ruslo_core::sink::{Guarantee, Sink};
+use ruslo_core::source::Source;
 use ruslo_core::standard_input::NoInput;
 use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::channel::Credit;
@@ -72,6 +78,41 @@ pub(crate) struct World {
     inputs: String,
     folder: TempDir,
     console: Arc<Mutex<Vec<u8>>>,
+    /// Whether what would be written to files is printed.
+    prints: bool,
+}
+
+/// `filesystem`, but what is written is printed.
+struct Printed;
+
+impl Connector for Printed {
+    fn name(&self) -> &'static str {
+        Filesystem.name()
+    }
+
+    fn options(&self, given: &BTreeMap<String, String>) -> Result<Vec<OptionSpec>> {
+        Filesystem.options(given)
+    }
+
+    fn metadata(&self) -> &'static [&'static str] {
+        Filesystem.metadata()
+    }
+
+    fn source_guarantee(&self) -> Option<Guarantee> {
+        Filesystem.source_guarantee()
+    }
+
+    fn sink_guarantee(&self) -> Option<Guarantee> {
+        Print.sink_guarantee()
+    }
+
+    fn source(&self, table: &TableDefinition, columns: &[usize], world: &Environment) -> Result<Arc<dyn Source>> {
+        Filesystem.source(table, columns, world)
+    }
+
+    fn sink(&self, table: &TableDefinition, world: &Environment) -> Result<Arc<dyn Sink>> {
+        Print.sink(&TableDefinition { options: BTreeMap::new(), ..table.clone() }, world)
+    }
 }
 
 impl World {
@@ -81,7 +122,12 @@ impl World {
         let out = folder.path().join("out");
         let inputs = inputs.to_str().unwrap().to_owned();
         let text = text.replace("${dir}", &inputs).replace("${out}", out.to_str().unwrap());
-        Self { name: format!("{name}.sql"), text, inputs, folder, console: Arc::default() }
+        Self { name: format!("{name}.sql"), text, inputs, folder, console: Arc::default(), prints: false }
+    }
+
+    /// The same where what would be written to files is printed.
+    pub(crate) fn printing(self) -> Self {
+        Self { prints: true, ..self }
     }
 
     fn out(&self) -> PathBuf {
@@ -110,6 +156,7 @@ impl World {
         let strategy = shape.phases.strategy(attempt);
         overrides.extend(strategy.map(|name| ("table.optimizer.agg-phase-strategy".to_owned(), name.to_owned())));
         let registry = ruslo_connectors::registry();
+        let registry = if self.prints { registry.with(Printed) } else { registry };
         let planning = Planning { registry: &registry, environment, overrides: &overrides, default_parallelism: 1 };
         ruslo_sql::plan(Script { name: &self.name, text: &self.text }, &planning)
     }
