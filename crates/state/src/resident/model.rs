@@ -499,10 +499,9 @@ fn a_sum_beyond_bigint_is_the_datas_fault_and_old_handles_are_refused() {
     assert_eq!(table.read(&rows).unwrap_err().kind(), Error::internal("").kind());
 }
 
-#[test]
-fn every_type_comes_back_as_it_was() {
+fn every_type() -> Vec<DataType> {
     use arrow::datatypes::{IntervalUnit, TimeUnit};
-    let types = [
+    vec![
         DataType::Boolean,
         DataType::Int8,
         DataType::UInt16,
@@ -521,41 +520,40 @@ fn every_type_comes_back_as_it_was() {
         DataType::BinaryView,
         DataType::List(Arc::new(Field::new("item", DataType::Int64, true))),
         DataType::Struct(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int32, true)].into()),
-    ];
+    ]
+}
+
+/// Six values of a type, among them NULLs and an empty or a zero.
+fn six_values(data_type: &DataType) -> ArrayRef {
     let texts = StringArray::from(vec![Some("1"), None, Some("0"), Some("1234"), Some("12345"), Some("77")]);
     let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(0), Some(123), Some(45), Some(77)]));
-    let arrays = types.iter().map(|data_type| match data_type {
+    let small = || arrow::compute::cast(&whole, &DataType::Int32).unwrap();
+    match data_type {
         DataType::Struct(fields) => {
-            let columns =
-                vec![Arc::new(texts.clone()) as ArrayRef, arrow::compute::cast(&whole, &DataType::Int32).unwrap()];
-            Arc::new(arrow::array::StructArray::new(fields.clone(), columns, texts.nulls().cloned())) as ArrayRef
+            let columns = vec![Arc::new(texts.clone()) as ArrayRef, small()];
+            Arc::new(arrow::array::StructArray::new(fields.clone(), columns, texts.nulls().cloned()))
         }
-        DataType::List(_) => Arc::new(arrow::array::ListArray::from_iter_primitive::<Int64Type, _, _>([
-            Some(vec![Some(1), None]),
-            None,
-            Some(vec![]),
-            Some(vec![Some(3)]),
-            None,
-            Some(vec![Some(9); 40]),
-        ])),
+        DataType::List(_) => {
+            let lists =
+                [Some(vec![Some(1), None]), None, Some(vec![]), Some(vec![Some(3)]), None, Some(vec![Some(9); 40])];
+            Arc::new(arrow::array::ListArray::from_iter_primitive::<Int64Type, _, _>(lists))
+        }
         DataType::Interval(_) => Arc::new(arrow::array::IntervalMonthDayNanoArray::from_iter(
             [Some(1), None, Some(0), Some(-5), Some(9), Some(1)]
                 .map(|n| n.map(|n| arrow::datatypes::IntervalMonthDayNano::new(n, -n, i64::from(n) << 40))),
         )),
-        DataType::Boolean
-        | DataType::Int8
-        | DataType::UInt16
-        | DataType::Int32
-        | DataType::Float32
-        | DataType::Float64
-        | DataType::Decimal128(..) => arrow::compute::cast(&whole, data_type).unwrap(),
-        DataType::Date32 => {
-            arrow::compute::cast(&arrow::compute::cast(&whole, &DataType::Int32).unwrap(), data_type).unwrap()
+        DataType::Date32 => arrow::compute::cast(&small(), data_type).unwrap(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary | DataType::BinaryView => {
+            arrow::compute::cast(&texts, data_type).unwrap()
         }
-        DataType::Time64(_) | DataType::Timestamp(..) => arrow::compute::cast(&whole, data_type).unwrap(),
-        _ => arrow::compute::cast(&texts, data_type).unwrap(),
-    });
-    let arrays: Vec<ArrayRef> = arrays.collect();
+        _ => arrow::compute::cast(&whole, data_type).unwrap(),
+    }
+}
+
+#[test]
+fn every_type_comes_back_as_it_was() {
+    let types = every_type();
+    let arrays: Vec<ArrayRef> = types.iter().map(six_values).collect();
     let fields = types.iter().enumerate().map(|(n, data_type)| field(&format!("c{n}"), data_type.clone())).collect();
     let schema = TableSchema::value(vec![field("k", DataType::Int64)], fields);
     let mut table = Bench::new(schema, None).table;

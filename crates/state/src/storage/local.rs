@@ -33,13 +33,14 @@ impl LocalStorage {
         if key.is_empty() { self.folder.clone() } else { self.folder.join(key) }
     }
 
-    fn copy(&self, from: &dyn Disk, file: &Path, to: &Path) -> Result<()> {
+    /// Writes what `read` has, from `file`, durably.
+    fn copy(&self, read: &mut dyn Read, file: &Path, to: &Path) -> Result<()> {
         let at = |path: &Path, error: &std::io::Error| Error::io(path.display(), error);
-        let (mut read, mut write) = (from.open(file)?, self.disk.create(to)?);
+        let mut write = self.disk.create(to)?;
         let mut chunk = Vec::new();
         loop {
             chunk.clear();
-            read.by_ref().take(CHUNK_BYTES).read_to_end(&mut chunk).map_err(|error| at(file, &error))?;
+            (&mut *read).take(CHUNK_BYTES).read_to_end(&mut chunk).map_err(|error| at(file, &error))?;
             if chunk.is_empty() {
                 return write.sync().map_err(|error| at(to, &error));
             }
@@ -75,13 +76,18 @@ impl Storage for LocalStorage {
         self.disk.write_synced(&self.path(key), bytes)
     }
 
+    fn put_from(&self, key: &str, from: &mut dyn Read) -> Result<()> {
+        let to = self.path(key);
+        self.copy(from, &to, &to)
+    }
+
     /// A file of the same file system gets a second name; another one is copied.
     fn import(&self, key: &str, disk: &dyn Disk, file: &Path) -> Result<()> {
         let to = self.path(key);
         match self.disk.publish(file, &to) {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::internal(format!("{}: the name is taken", to.display()))),
-            Err(_) => self.copy(disk, file, &to),
+            Err(_) => self.copy(&mut disk.open(file)?, file, &to),
         }
     }
 
@@ -191,7 +197,7 @@ mod tests {
         let file = folder.path().join("work");
         LocalDisk.write_synced(&file, b"rows").unwrap();
         a.import("m/1", &LocalDisk, &file).unwrap();
-        a.copy(&LocalDisk, &file, &a.path("m/2")).unwrap();
+        a.copy(&mut LocalDisk.open(&file).unwrap(), &file, &a.path("m/2")).unwrap();
         for key in ["m/1", "m/2"] {
             assert_eq!(a.get(key).unwrap().unwrap(), b"rows");
         }

@@ -8,6 +8,7 @@ mod local;
 mod object;
 mod s3;
 
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// Stores `bytes` under a name that nobody has used. They are durable, and can be read, after [`Storage::settle`].
     fn put(&self, key: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Stores what `from` has as [`Storage::put`] does, without having all of it in memory.
+    ///
+    /// # Errors
+    /// Those of `from` are told as of this object.
+    fn put_from(&self, key: &str, from: &mut dyn Read) -> Result<()>;
 
     /// Stores a finished, synced local file as [`Storage::put`] does, without reading it into memory; the file stays.
     fn import(&self, key: &str, disk: &dyn Disk, file: &Path) -> Result<()>;

@@ -271,6 +271,30 @@ async fn create(store: Arc<dyn ObjectStore>, key: Key, bytes: Vec<u8>) -> Answer
 struct NoLock;
 impl DiskLock for NoLock {}
 
+impl ObjectStorage {
+    /// Stores what `from` has, which is from `file`, in parts.
+    fn upload(&self, key: &str, from: &mut dyn Read, file: &str) -> Result<()> {
+        let mut next = || {
+            let mut part = Vec::new();
+            let read = (&mut *from).take(PART_BYTES as u64).read_to_end(&mut part);
+            read.map(|_| part).map_err(|error| Error::io(file, &error))
+        };
+        let first = next()?;
+        if first.len() < PART_BYTES {
+            return self.put(key, &first);
+        }
+        let path = self.key(key)?;
+        let mut upload = self.wait(key, |store| async move { store.put_multipart(&path).await })?;
+        let mut part = first;
+        while !part.is_empty() {
+            let sent = upload.put_part(PutPayload::from(part));
+            self.wait(key, |_| sent)?;
+            part = next()?;
+        }
+        self.wait(key, |_| async move { upload.complete().await.map(|_| ()) })
+    }
+}
+
 impl Storage for ObjectStorage {
     /// There are no folders to create; but there must be a bucket.
     fn prepare(&self, _folders: &[&str]) -> Result<()> {
@@ -302,25 +326,11 @@ impl Storage for ObjectStorage {
     }
 
     fn import(&self, key: &str, disk: &dyn Disk, file: &Path) -> Result<()> {
-        let mut from = disk.open(file)?;
-        let mut next = || {
-            let mut part = Vec::new();
-            let read = from.by_ref().take(PART_BYTES as u64).read_to_end(&mut part);
-            read.map(|_| part).map_err(|error| Error::io(file.display(), &error))
-        };
-        let first = next()?;
-        if first.len() < PART_BYTES {
-            return self.put(key, &first);
-        }
-        let path = self.key(key)?;
-        let mut upload = self.wait(key, |store| async move { store.put_multipart(&path).await })?;
-        let mut part = first;
-        while !part.is_empty() {
-            let sent = upload.put_part(PutPayload::from(part));
-            self.wait(key, |_| sent)?;
-            part = next()?;
-        }
-        self.wait(key, |_| async move { upload.complete().await.map(|_| ()) })
+        self.upload(key, &mut disk.open(file)?, &file.display().to_string())
+    }
+
+    fn put_from(&self, key: &str, from: &mut dyn Read) -> Result<()> {
+        self.upload(key, from, &self.describe(key))
     }
 
     fn settle(&self, _folder: &str) -> Result<()> {
