@@ -1,5 +1,5 @@
-//! Damaged checkpoints, many of them: real folders of a job with windows, sessions and a Top-N are abandoned midway as a
-//! crash does, mutilated at random, and resumed.
+//! Damaged checkpoints, many of them: real folders of jobs, one with windows, sessions and a Top-N and one with keyed tables,
+//! are abandoned midway as a crash does, mutilated at random, and resumed.
 //!
 //! Either the job goes on from an older checkpoint that is whole, says so by the damaged file, and ends with exactly the
 //! oracle's rows; or it stops as `Corrupt`, names a file of the folder, and has touched no output. It never panics, and
@@ -11,8 +11,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 #![allow(clippy::disallowed_methods, reason = "files of the test itself")]
 
+#[path = "damage/gate.rs"]
+mod gate;
 #[path = "damage/job.rs"]
 mod job;
+#[path = "damage/keyed.rs"]
+mod keyed;
 #[path = "damage/mutation.rs"]
 mod mutation;
 
