@@ -72,7 +72,8 @@ impl CheckpointStore {
     /// # Errors
     /// `Usage`, if there is none.
     pub fn existing(disk: Arc<dyn Disk>, location: &Path) -> Result<Self> {
-        let store = Self::over(storage::open(disk, location, "reader")?, "reader");
+        let reader = format!("reader-{:016x}", ruslo_core::rng::Rng::from_os().next_u64());
+        let store = Self::over(storage::open(disk, location, &reader)?, reader);
         let at = location.display();
         if let Some((disk, folder)) = store.storage.local() {
             if disk.kind(folder)?.is_none() {
@@ -129,9 +130,7 @@ impl CheckpointStore {
                 self.folder.display()
             ))
         })?;
-        if self.storage.local().is_some() {
-            self.work.remove_leftovers()?;
-        }
+        self.work.remove_leftovers()?;
         Ok(lock)
     }
 
@@ -224,11 +223,15 @@ impl CheckpointStore {
 }
 
 /// Beside the checkpoints if they are on a disk, so that one file is both a run of this process and of a checkpoint; else
-/// in this machine's folder for temporary files.
+/// in this machine's folder for temporary files, beside those of other processes of the same place.
 fn work_folder(storage: &dyn Storage, attempt: &str) -> WorkFolder {
     match storage.local() {
         Some((disk, folder)) => WorkFolder::new(Arc::clone(disk), folder.join(WORK).join(attempt)),
-        None => WorkFolder::new(Arc::new(LocalDisk), std::env::temp_dir().join("ruslo-work").join(attempt)),
+        None => {
+            let place = format!("{:08x}", crc32fast::hash(storage.describe("").as_bytes()));
+            let all = std::env::temp_dir().join("ruslo-work").join(place);
+            WorkFolder::among_others(Arc::new(LocalDisk), all.join(attempt))
+        }
     }
 }
 
