@@ -326,29 +326,27 @@ fn unknown(key: &str) -> SqlError {
 }
 
 fn runtime_mode(value: &str) -> Result<RuntimeMode, String> {
-    match value.to_ascii_lowercase().as_str() {
-        "streaming" => Ok(RuntimeMode::Streaming),
-        "batch" => Ok(RuntimeMode::Batch),
-        "automatic" => Ok(RuntimeMode::Automatic),
-        _ => Err(format!("'{value}' is no runtime mode; there are 'streaming', 'batch' and 'automatic'")),
-    }
+    let all = [RuntimeMode::Streaming, RuntimeMode::Batch, RuntimeMode::Automatic];
+    one_of("runtime mode", value, ["streaming", "batch", "automatic"], all)
 }
 
 fn delivery(value: &str) -> Result<Guarantee, String> {
     let all = [Guarantee::ExactlyOnce, Guarantee::AtLeastOnce, Guarantee::AtMostOnce];
-    let named = value.to_ascii_lowercase().replace('_', "-");
-    all.into_iter().find(|guarantee| guarantee.to_string() == named).ok_or_else(|| {
-        format!("'{value}' is no delivery; there are 'exactly-once', 'at-least-once' and 'at-most-once'")
-    })
+    one_of("delivery", value, ["exactly-once", "at-least-once", "at-most-once"], all)
 }
 
 fn aggregate_phases(value: &str) -> Result<AggregatePhases, String> {
-    match value.to_ascii_uppercase().as_str() {
-        "AUTO" => Ok(AggregatePhases::Auto),
-        "ONE_PHASE" => Ok(AggregatePhases::One),
-        "TWO_PHASE" => Ok(AggregatePhases::Two),
-        _ => Err(format!("'{value}' is no strategy; there are 'AUTO', 'ONE_PHASE' and 'TWO_PHASE'")),
-    }
+    let all = [AggregatePhases::Auto, AggregatePhases::One, AggregatePhases::Two];
+    one_of("strategy", value, ["AUTO", "ONE_PHASE", "TWO_PHASE"], all)
+}
+
+/// Of three, the one whose name is `value`, in letters of any size, with `-` for `_` or the other way round.
+fn one_of<T>(what: &str, value: &str, names: [&str; 3], all: [T; 3]) -> Result<T, String> {
+    let plain = |name: &str| name.to_ascii_lowercase().replace('_', "-");
+    let found = names.iter().zip(all).find(|(name, _)| plain(name) == plain(value));
+    let [first, second, third] = names;
+    let unknown = || format!("'{value}' is no {what}; there are '{first}', '{second}' and '{third}'");
+    found.map(|(_, found)| found).ok_or_else(unknown)
 }
 
 fn alignment_timeout(value: &str) -> Result<AlignmentTimeout, String> {
