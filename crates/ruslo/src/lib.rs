@@ -60,6 +60,8 @@ pub mod state;
 mod summary;
 mod supervise;
 #[cfg(test)]
+mod test_clock;
+#[cfg(test)]
 mod test_disk;
 
 pub use arrow;

@@ -369,6 +369,7 @@ mod tests {
     use crate::job::{Ended, Job};
     use crate::program::Program;
     use crate::summary::State;
+    use crate::test_clock::PacedClock;
     use crate::test_disk::{Effect, Fault, FaultyDisk, Op};
 
     const ROWS: usize = 1_000;
@@ -409,8 +410,19 @@ mod tests {
                 .fold(Program::new("counting.sql", text), |program, (key, value)| program.set(key, value))
         }
 
+        /// Starts it where rows come no faster than checkpoints do.
         fn start(&self, program: &Program, disk: &FaultyDisk) -> Job {
-            let environment = Environment { disk: Arc::new(disk.clone()), ..Environment::local() };
+            let clock = Arc::new(PacedClock::new(disk));
+            self.start_in(program, Environment { disk: Arc::new(disk.clone()), clock, ..Environment::local() })
+        }
+
+        /// Starts it where there is no checkpoint but the last.
+        fn start_without_checkpoints(&self, program: &Program, disk: &FaultyDisk) -> Job {
+            let program = program.clone().set("execution.checkpointing.interval", "1 h");
+            self.start_in(&program, Environment { disk: Arc::new(disk.clone()), ..Environment::local() })
+        }
+
+        fn start_in(&self, program: &Program, environment: Environment) -> Job {
             let pipeline = program.plan_in(environment).unwrap();
             pipeline.start(StartMode::New, Some(&self.0.path().join("checkpoints"))).unwrap()
         }
@@ -471,8 +483,8 @@ mod tests {
         for (op, place) in [(Op::Rename, "/out/"), (Op::SyncFolder, "/out")] {
             let counting = Counting::new();
             let disk = fault(op, place, 0, Effect::Fail(1));
-            let program = counting.program("fixed-delay").set("execution.checkpointing.interval", "1 h");
-            let summary = counting.start(&program, &disk).wait().unwrap();
+            let job = counting.start_without_checkpoints(&counting.program("fixed-delay"), &disk);
+            let summary = job.wait().unwrap();
             assert!(disk.is_over(), "{op:?} never happened");
             assert_eq!((summary.state, summary.restarts, summary.rows_out), (State::Finished, 1, 100));
             assert_eq!(counting.output(), expected(), "{op:?}");
@@ -518,8 +530,7 @@ mod tests {
         let counting = Counting::new();
         let none = fault(Op::Sync, "nowhere", 0, Effect::Panic);
         let program = counting.program("fixed-delay").set("pipeline.memory-limit", "2 kb");
-        let program = program.set("execution.checkpointing.interval", "1 h");
-        let Ended { summary, error } = counting.start(&program, &none).end();
+        let Ended { summary, error } = counting.start_without_checkpoints(&program, &none).end();
         let (error, said) =
             (error.unwrap(), "no checkpoint has been completed since, so the job is not started once more");
         assert_eq!((summary.restarts, error.kind()), (1, ErrorKind::Resource));

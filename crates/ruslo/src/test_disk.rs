@@ -41,6 +41,8 @@ struct State {
     /// Files whose sync has failed, and that have not been created anew.
     spoilt: BTreeSet<PathBuf>,
     sins: Vec<String>,
+    /// Manifests that became durable.
+    published: u64,
 }
 
 /// This machine's files, with a fault.
@@ -55,6 +57,11 @@ impl FaultyDisk {
     /// Whether the fault has happened.
     pub(crate) fn is_over(&self) -> bool {
         self.0.lock().unwrap().fault.is_none()
+    }
+
+    /// How many manifests were published.
+    pub(crate) fn published(&self) -> u64 {
+        self.0.lock().unwrap().published
     }
 
     /// What was done with spoilt files.
@@ -146,7 +153,11 @@ impl Disk for FaultyDisk {
 
     fn publish(&self, from: &Path, to: &Path) -> Result<bool> {
         self.check(Op::Publish, from)?;
-        LocalDisk.publish(from, to)
+        let is_published = LocalDisk.publish(from, to)?;
+        if is_published && to.display().to_string().contains("/manifests/") {
+            self.0.lock().unwrap().published += 1;
+        }
+        Ok(is_published)
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
