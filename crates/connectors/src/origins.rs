@@ -82,13 +82,11 @@ impl Origins for LineOrigins {
             if wanted.peek().is_none() {
                 break;
             }
-            if !is_row(decoder.as_mut(), line)? {
-                continue;
-            }
-            if wanted.next_if_eq(&row).is_some() {
+            let behind = row + rows_of(decoder.as_mut(), line)?;
+            while wanted.next_if(|wanted| *wanted < behind).is_some() {
                 records.push(self.record(offset, line));
             }
-            row += 1;
+            row = behind;
         }
         match wanted.next() {
             None => Ok(records),
@@ -101,12 +99,12 @@ impl Origins for LineOrigins {
     }
 }
 
-/// Whether a line is a row, rather than blank.
-fn is_row(decoder: &mut dyn Decoder, line: &[u8]) -> Result<bool> {
+/// How many rows a line is: none, if it is blank.
+fn rows_of(decoder: &mut dyn Decoder, line: &[u8]) -> Result<usize> {
     if decoder.rows() >= ROWS_HELD {
         decoder.flush()?;
     }
-    Ok(decoder.decode(line, true, 1).map_err(|error| Error::internal(error.to_string()))?.rows > 0)
+    Ok(decoder.decode(line, true, 1).map_err(|error| Error::internal(error.to_string()))?.rows)
 }
 
 #[cfg(test)]

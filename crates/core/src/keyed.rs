@@ -15,6 +15,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
+use crate::key_group::KeyGroup;
 use crate::time::Timestamp;
 
 /// How many rows a key has, and in which order.
@@ -242,6 +243,9 @@ pub trait KeyedTable: Send {
 
     /// `value`: writes the values of rows, all of which must be there.
     fn write(&mut self, rows: &Rows, values: &[ArrayRef]) -> Result<()>;
+
+    /// `value`: the keys of a key group that have a row, in no particular order: all of them at once.
+    fn keys(&mut self, group: KeyGroup) -> Result<Vec<ArrayRef>>;
 
     /// `value`: the values of `keys`.
     fn get(&mut self, keys: &[ArrayRef]) -> Result<Values> {

@@ -49,6 +49,12 @@ pub enum Takes {
     Any,
     /// Every change, and with each `+U` the `-U` of what was there before.
     Retract,
+    /// The last state of the table, once the input has ended: the planner sees to it, so that writers get rows that are
+    /// only added.
+    Last {
+        /// The columns, by place, of whose values there is one row each; none: every row is kept.
+        key: Vec<usize>,
+    },
 }
 
 impl std::fmt::Display for Takes {
@@ -57,6 +63,7 @@ impl std::fmt::Display for Takes {
             Self::Append => "rows that are only added",
             Self::Any => "every change; what was before is not needed",
             Self::Retract => "every change, with what was before",
+            Self::Last { .. } => "the last state, once the input has ended",
         })
     }
 }

@@ -128,6 +128,11 @@ pub trait Source: Send + Sync {
     /// The columns that come out.
     fn schema(&self) -> SchemaRef;
 
+    /// Whether its rows carry kinds ([`crate::changelog`]): its records are changes.
+    fn tells_changes(&self) -> bool {
+        false
+    }
+
     /// Whether its input ends by itself.
     fn is_bounded(&self) -> bool {
         true

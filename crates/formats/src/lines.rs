@@ -4,10 +4,11 @@
 //! records are read one after another, and then its strings are copied while it is still in the cache. A record that
 //! turns out bad is taken back whole; the rows before it stay.
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use memchr::{memchr, memrchr};
-use ruslo_core::error::{Error, Result};
+use ruslo_core::changelog::with_row_kinds;
+use ruslo_core::error::Result;
 
 use crate::column::Column;
 use crate::decode_error::{DecodeError, Fault, Faulty, What, shown};
@@ -26,8 +27,18 @@ pub(crate) const ROW_BYTES_LIMIT: usize = BATCH_BYTES_MAX / 2;
 pub(crate) enum Step {
     /// A row, stored; the next record starts here.
     Row(usize),
+    /// So many rows, stored; the next record starts here.
+    Rows(usize, usize),
     /// Nothing but white space; the next record starts here.
     Blank(usize),
+}
+
+impl Step {
+    /// A row as one of so many.
+    #[inline(always)]
+    fn counted(self) -> Self {
+        if let Self::Row(next) = self { Self::Rows(next, 1) } else { self }
+    }
 }
 
 /// A reader of single records: what differs between the line formats.
@@ -37,6 +48,16 @@ pub(crate) trait Records: Send {
 
     /// Reads the record at `at` into `columns`, each of which holds `row` rows before and `row + 1` rows after.
     fn read(&mut self, columns: &mut [Column], block: &[u8], at: usize, row: usize) -> Faulty<Step>;
+
+    /// Forgets what is known beside the columns of rows behind the first `rows`.
+    fn truncate(&mut self, rows: usize) {
+        let _ = rows;
+    }
+
+    /// Takes what the rows since the last call say, if records are changes.
+    fn kinds(&mut self) -> Option<Int8Array> {
+        None
+    }
 }
 
 /// A decoder of lines: the batch being built, and the reader of records.
@@ -90,19 +111,20 @@ impl<R: Records> LineDecoder<R> {
         let (row_first, mut at, mut fault) = (self.rows, 0, None);
         self.records.begin(block);
         while at < text.len() && self.rows - row_first < rows_max {
-            match self.records.read(&mut self.columns, block, at, self.rows) {
-                Ok(Step::Row(next)) if next - at <= self.row_bytes_max => {
+            let step = self.records.read(&mut self.columns, block, at, self.rows).map(Step::counted);
+            match step {
+                Ok(Step::Rows(next, count)) if next - at <= self.row_bytes_max => {
                     if let Some(column) = self.null_where_none_may_be() {
                         let what = What::Record("the value is NULL, and the column is NOT NULL".to_owned());
                         let found = Fault { column: Some(column), at: 0..0, what };
                         fault = Some(self.describe(block, start, at, self.rows - row_first, &found));
                         break;
                     }
-                    self.rows += 1;
+                    self.rows += count;
                     at = next;
                 }
                 Ok(Step::Blank(next)) => at = next,
-                Ok(Step::Row(next)) => {
+                Ok(Step::Row(next) | Step::Rows(next, _)) => {
                     fault = Some(self.too_long(start + at, next - at, self.rows - row_first));
                     break;
                 }
@@ -123,6 +145,7 @@ impl<R: Records> LineDecoder<R> {
 
     /// Takes back what a bad record left, and copies the strings of the good ones.
     fn settle(&mut self, text: &str, offset: usize, rows: usize) -> Result<(), DecodeError> {
+        self.records.truncate(self.rows);
         for column in &mut self.columns {
             if column.len() > self.rows {
                 column.truncate(self.rows);
@@ -244,7 +267,11 @@ impl<R: Records> crate::Decoder for LineDecoder<R> {
         self.bytes = 0;
         let arrays = self.columns.iter_mut().map(Column::finish).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(Error::from)
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?;
+        match self.records.kinds() {
+            Some(kinds) => with_row_kinds(&batch, kinds),
+            None => Ok(batch),
+        }
     }
 }
 

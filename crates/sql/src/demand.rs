@@ -50,13 +50,23 @@ impl Physical<'_> {
     pub(crate) fn demand_of(&self, flows: &[(&LogicalPlan, Target<'_>)]) -> Sql<Demand> {
         let mut demand = Demand::default();
         for (plan, target) in flows {
-            let needs_before = match target {
-                Target::Table(table) => self.connections.sink(table, true)?.changelog() == Takes::Retract,
-                Target::Result => true,
+            let needs_before = match self.takes(target)? {
+                Takes::Append | Takes::Any => false,
+                Takes::Retract => true,
+                // By a key, the new row takes the old one's place.
+                Takes::Last { key } => key.is_empty(),
             };
             demand.ask(plan, needs_before);
         }
         Ok(demand)
+    }
+
+    /// Which changes a target takes.
+    pub(crate) fn takes(&self, target: &Target<'_>) -> Sql<Takes> {
+        match target {
+            Target::Table(table) => Ok(self.connections.sink(table, true)?.changelog()),
+            Target::Result => Ok(Takes::Retract),
+        }
     }
 
     /// Refuses rows that change where `what` takes only new ones: their event time is gone with what they were.

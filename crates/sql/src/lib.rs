@@ -53,6 +53,7 @@ mod interval;
 mod job;
 mod join;
 mod json;
+mod last_rows;
 mod late_rows;
 mod like;
 mod logical;

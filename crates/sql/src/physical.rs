@@ -16,7 +16,7 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr, create_physical_
 use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::{Port, SharedFactory};
-use ruslo_core::sink::Sink;
+use ruslo_core::sink::{Sink, Takes};
 use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec, guarded};
 
 use crate::catalog::{Catalog, Table};
@@ -291,6 +291,10 @@ impl<'a> Physical<'a> {
     }
 
     fn sink(&mut self, input: NodeIndex, target: &Target<'_>) -> Sql<()> {
+        let input = match self.takes(target)? {
+            Takes::Last { key } => self.last_rows(input, &key, target.name().unwrap_or("result"))?,
+            _ => input,
+        };
         let (schema, parallelism) = self.output(input)?;
         let properties = self.properties(input);
         let (node, mut detail) = self.sink_node((schema, properties.is_updating()), parallelism, target)?;

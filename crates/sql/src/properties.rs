@@ -25,7 +25,6 @@ pub(crate) enum Changelog {
     #[allow(dead_code, reason = "for operators that update")]
     Upsert,
     /// Rows change and go; of a change comes what was before, too.
-    #[allow(dead_code, reason = "for operators that update")]
     Retract,
 }
 
@@ -78,10 +77,9 @@ impl Properties {
         Self { changelog: Changelog::Insert, clock, times, keys: Vec::new() }
     }
 
-    /// The same of a source whose records are changes.
-    #[allow(dead_code, reason = "for operators that update")]
-    pub(crate) fn with_changes(self) -> Self {
-        Self { changelog: Changelog::Retract, times: BTreeMap::new(), ..self }
+    /// The same of a source whose records are changes of rows with the primary key `key`: whoever tells them sees to it.
+    pub(crate) fn with_changes(self, key: Option<BTreeSet<usize>>) -> Self {
+        Self { changelog: Changelog::Retract, times: BTreeMap::new(), keys: key.into_iter().collect(), ..self }
     }
 
     /// Which changes they stand for.
@@ -115,6 +113,11 @@ impl Properties {
         let pairs = self.keys.iter().flat_map(|left| right.keys.iter().map(move |right| left | &behind(right)));
         let clock = if self.clock == right.clock { self.clock } else { Time::Event };
         Self { changelog, clock, times: BTreeMap::new(), keys: pairs.take(KEYS_MAX).collect() }
+    }
+
+    /// Of what is left of these rows when they have ended: one of each `key`, if there is one.
+    pub(crate) fn last(&self, key: Option<BTreeSet<usize>>) -> Self {
+        Self { changelog: Changelog::Insert, keys: key.into_iter().collect(), ..self.bare() }
     }
 
     /// Of what is given aside: rows as they came, under columns of their own.
@@ -321,7 +324,7 @@ mod tests {
         let before = windows().updating(Vec::new(), true);
         assert_eq!((before.text(&names), before.is_updating()), ("changelog [I,UB,UA,D]".to_owned(), true));
         assert_eq!(Properties::united(&[windows(), made]).text(&names), "changelog [I,UA,D]");
-        assert_eq!(windows().with_changes().text(&names), "changelog [I,UB,UA,D]");
+        assert_eq!(windows().with_changes(None).text(&names), "changelog [I,UB,UA,D]");
     }
 
     #[test]

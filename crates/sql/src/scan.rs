@@ -52,6 +52,7 @@ impl Physical<'_> {
         let (on_error, dead_letters) = side::on_error(self.catalog, &table)?;
         let wanted = if on_error.fails() { reading.bounds(&scan.filters) } else { Vec::new() };
         let source = self.connections.source_of(&table, &reading.physical, on_error.clone(), wanted)?;
+        let tells_changes = source.tells_changes();
         let row_time = reading.row_time(&source.schema())?;
         let rows_per_second = rows_per_second(&table, source.as_ref())?;
         let schema = row_time.as_ref().map_or_else(|| source.schema(), |row_time| row_time.schema());
@@ -63,7 +64,11 @@ impl Physical<'_> {
             schema,
             kind: NodeKind::Source(SourceNode { source, row_time, rows_per_second, on_error }),
         };
-        let index = self.add(node, None, reading.detail()?);
+        let mut detail = reading.detail()?;
+        if tells_changes {
+            detail.properties = detail.properties.with_changes(reading.primary_key());
+        }
+        let index = self.add(node, None, detail);
         let letters = dead_letters.map(|table| Aside { from: index, port: Port::DEAD_LETTER, table });
         self.asides.extend(letters);
         if table.parallelism.is_some() {
@@ -193,6 +198,13 @@ impl<'a> Reading<'a> {
             false => is_event_time(column).then_some((place, Time::Event)),
         });
         Properties::source(clock, times.collect::<BTreeMap<_, _>>())
+    }
+
+    /// The primary key among the columns that come out, if there is one and all of it does.
+    fn primary_key(&self) -> Option<BTreeSet<usize>> {
+        let made = self.made_schema();
+        let places = self.table.primary_key.iter().map(|name| made.index_of(name).ok());
+        places.collect::<Option<BTreeSet<_>>>().filter(|places| !places.is_empty())
     }
 
     /// What it does, for checkpoints.

@@ -6,11 +6,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, make_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array, make_array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use ruslo_core::connector::{Bound, MetadataColumn, TableDefinition};
 use ruslo_core::error::{Error, Result};
+use ruslo_core::schema::{carry_hidden, visible_columns};
 use ruslo_formats::{Decoder, DecoderConfig, Format};
 
 use super::partition;
@@ -130,12 +131,11 @@ impl Columns {
         }
         let rows = batch.num_rows();
         let first = UInt32Array::from(vec![0; rows]);
-        let mut arrays = batch.columns().to_vec();
+        let mut arrays = batch.columns().iter().take(visible_columns(&batch)).cloned().collect::<Vec<_>>();
         for ((at, _), value) in self.constants.iter().zip(constants) {
             arrays.insert((*at).min(arrays.len()), take(value, &first, None)?);
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?)
+        carry_hidden(&batch, &self.schema, arrays)
     }
 }
 

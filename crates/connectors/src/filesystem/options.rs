@@ -31,7 +31,8 @@ const COMPRESSIONS: [(&str, Option<Compression>); 3] =
 const CHANGELOG: &str = "changelog";
 
 /// How a table declares that it takes changes.
-pub(super) const CHANGELOG_HELP: &str = "'changelog' = 'debezium' in its WITH clause writes every change";
+pub(super) const CHANGELOG_HELP: &str =
+    "in its WITH clause, 'changelog' = 'debezium' writes every change, 'final' the last state once the input has ended";
 
 /// What a table may say.
 pub(super) const SPECS: [OptionSpec; 10] = [
@@ -50,8 +51,9 @@ pub(super) const SPECS: [OptionSpec; 10] = [
     OptionSpec {
         key: CHANGELOG,
         required: false,
-        doc: "Sink: how the rows of a changing table are written: 'debezium' writes every change. Not given: rows are only \
-              added, and a query that changes them is refused, unless the format tells changes by itself.",
+        doc: "Sink: how the rows of a changing table are written: 'debezium' writes every change, 'final' the last state once \
+              the input has ended. Not given: rows are only added, and a query that changes them is refused, unless the \
+              format tells changes by itself.",
     },
     OptionSpec {
         key: COMPRESSION,
@@ -96,10 +98,13 @@ pub(super) const SPECS: [OptionSpec; 10] = [
 pub(super) enum Changelog {
     /// Every change, in Debezium's form.
     Debezium,
+    /// The last state, once the input has ended.
+    Final,
 }
 
 /// What [`CHANGELOG`] may be.
-const CHANGELOGS: [(&str, Option<Changelog>); 1] = [("debezium", Some(Changelog::Debezium))];
+const CHANGELOGS: [(&str, Option<Changelog>); 2] =
+    [("debezium", Some(Changelog::Debezium)), ("final", Some(Changelog::Final))];
 
 /// How new files are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +171,11 @@ impl FilesystemOptions {
                 let name = format.name();
                 Error::usage(format!("'{CHANGELOG}' = 'debezium': it is written as json, not as '{name}'"))
             }),
+            Some(Changelog::Final) if format.tells_changes() => {
+                let sentence =
+                    format!("'{CHANGELOG}' = 'final': nothing changes in the last state; write it as 'json'");
+                Err(Error::usage(sentence))
+            }
             _ => Ok(format),
         }
     }

@@ -14,7 +14,7 @@ use ruslo_formats::Format;
 use super::columns;
 use super::committer::FileCommitter;
 use super::compression::Compression;
-use super::options::{CHANGELOG_HELP, FilesystemOptions};
+use super::options::{CHANGELOG_HELP, Changelog, FilesystemOptions};
 use super::part::Target;
 use super::part_name;
 use super::partition::Partitioner;
@@ -29,6 +29,8 @@ pub(super) struct FileSink {
     /// The columns that files have.
     in_files: SchemaRef,
     partition_keys: Vec<String>,
+    /// The columns of the PRIMARY KEY.
+    key: Vec<usize>,
 }
 
 impl FileSink {
@@ -54,7 +56,8 @@ impl FileSink {
             None => schema.clone(),
         };
         format.encoder(&in_files)?;
-        Ok(Self { options, format, schema, in_files, partition_keys })
+        let key = table.primary_key.iter().filter_map(|name| Some(schema.column_with_name(name)?.0)).collect();
+        Ok(Self { options, format, schema, in_files, partition_keys, key })
     }
 
     fn path(&self) -> PathBuf {
@@ -72,7 +75,11 @@ impl Sink for FileSink {
     }
 
     fn changelog(&self) -> Takes {
-        if self.format.tells_changes() { Takes::Retract } else { Takes::Append }
+        match self.options.changelog {
+            Some(Changelog::Final) => Takes::Last { key: self.key.clone() },
+            _ if self.format.tells_changes() => Takes::Retract,
+            _ => Takes::Append,
+        }
     }
 
     fn changelog_help(&self) -> Option<&'static str> {

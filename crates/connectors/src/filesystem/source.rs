@@ -114,6 +114,10 @@ impl Source for FileSource {
         self.columns.schema.clone()
     }
 
+    fn tells_changes(&self) -> bool {
+        self.columns.format.tells_changes()
+    }
+
     fn splits(&self, environment: &Environment) -> Result<Vec<Split>> {
         let disk = environment.disk.as_ref();
         let (files, mut splits) = (self.files(disk)?, Vec::new());

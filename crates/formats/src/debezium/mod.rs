@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use ruslo_core::connector::OptionSpec;
-use ruslo_core::error::{Error, Result};
+use ruslo_core::error::Result;
 
 use crate::json::{Json, JsonOptions};
+use crate::lines::LineDecoder;
 use crate::options::Given;
 use crate::{Decoder, DecoderConfig, Encoder, Format, Preamble};
 
+mod decode;
 mod encode;
 
 pub(crate) const NAME: &str = "debezium-json";
 const TIMESTAMPS: &str = "debezium-json.timestamp-format.standard";
+const SCHEMA_INCLUDE: &str = "debezium-json.schema-include";
 const MAX_ROW_SIZE: &str = "debezium-json.max-row-size";
 
 /// The options of `'format' = 'debezium-json'`.
@@ -25,6 +28,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         required: false,
         doc: "How timestamps are written: 'SQL' (2013-01-31 05:00:00.123, the default) or 'ISO-8601' \
               (2013-01-31T05:00:00.123). Both are read.",
+    },
+    OptionSpec {
+        key: SCHEMA_INCLUDE,
+        required: false,
+        doc: "Whether changes that are read stand beside their schema: {\"schema\":..,\"payload\":..}; 'false' if not given.",
     },
     OptionSpec {
         key: MAX_ROW_SIZE,
@@ -37,12 +45,14 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
 #[derive(Debug)]
 pub(crate) struct Debezium {
     rows: Json,
+    /// Whether each change stands in an envelope of its own, beside its schema.
+    has_schema: bool,
 }
 
 impl Debezium {
     /// Changes of rows as `rows` writes them.
     pub(crate) fn of(rows: Json) -> Self {
-        Self { rows }
+        Self { rows, has_schema: false }
     }
 }
 
@@ -55,6 +65,11 @@ impl Format for Debezium {
         true
     }
 
+    /// A row's changes keep their order only in one piece.
+    fn is_splittable(&self) -> bool {
+        false
+    }
+
     fn row_bytes_max(&self) -> usize {
         self.rows.row_bytes_max()
     }
@@ -63,8 +78,13 @@ impl Format for Debezium {
         self.rows.preamble(start, last)
     }
 
-    fn decoder(&self, _config: &DecoderConfig<'_>) -> Result<Box<dyn Decoder>> {
-        Err(Error::usage("format 'debezium-json' is not read yet, only written"))
+    fn decoder(&self, config: &DecoderConfig<'_>) -> Result<Box<dyn Decoder>> {
+        let schema = config.schema()?;
+        let names = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let required = schema.fields().iter().enumerate().filter(|(_, field)| !field.is_nullable());
+        let required = required.map(|(index, _)| index).collect();
+        let records = decode::DebeziumRecords::new(names, required, self.has_schema);
+        Ok(Box::new(LineDecoder::new(records, NAME, config, self.row_bytes_max())?))
     }
 
     fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn Encoder>> {
@@ -75,5 +95,6 @@ impl Format for Debezium {
 /// Debezium's JSON with Flink's defaults.
 pub(crate) fn format(given: &Given<'_>) -> Result<Arc<dyn Format>> {
     let options = JsonOptions { timestamps: TIMESTAMPS, fail_on_missing_field: None, max_row_size: MAX_ROW_SIZE };
-    Ok(Arc::new(Debezium::of(Json::of(given, &options)?)))
+    let has_schema = given.boolean(SCHEMA_INCLUDE)?;
+    Ok(Arc::new(Debezium { has_schema, ..Debezium::of(Json::of(given, &options)?) }))
 }

@@ -18,7 +18,10 @@ mod gap;
 mod nested;
 mod syntax;
 
+pub(crate) use decode::JsonRecords;
 pub(crate) use encode::JsonEncoder;
+pub(crate) use gap::{Layout, Target};
+pub(crate) use syntax::{Kind, skip, token, white_space};
 
 const TIMESTAMPS: &str = "json.timestamp-format.standard";
 const FAIL_ON_MISSING: &str = "json.fail-on-missing-field";

@@ -5,6 +5,7 @@
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
+use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::{key_groups, owner_of};
@@ -184,6 +185,20 @@ impl Subtasks {
             test.watermark = watermark;
             operator.on_watermark(watermark, &mut test.context(), out)
         })
+    }
+
+    /// Ends the input, which is drained; as often as crashes make it end again.
+    ///
+    /// # Errors
+    /// The operator's.
+    pub fn end(&mut self) -> Result<()> {
+        loop {
+            let before = self.made.len();
+            self.each(|_, operator, test, out| operator.on_end(0, EndReason::Drain, &mut test.context(), out))?;
+            if self.made.len() == before {
+                return Ok(());
+            }
+        }
     }
 
     /// Has done what an interruption left, and looks whether nothing is held any more: what came out last, and how many

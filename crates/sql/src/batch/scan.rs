@@ -79,10 +79,15 @@ impl BatchTable {
     ) -> Sql<Self> {
         let (registry, environment) = (connections.registry.clone(), connections.environment.clone());
         let made = Self { table, id, registry, environment, partitions, metrics: Arc::default(), letters };
-        if made.source()?.is_bounded() {
+        let source = made.source()?;
+        let name = &made.table.name.value;
+        if source.tells_changes() {
+            let error = SqlError::new(format!("the table '{name}' tells changes, and batch mode reads rows alone"));
+            return Err(error.help(format!("SET '{RUNTIME_MODE}' = 'streaming'")));
+        }
+        if source.is_bounded() {
             return Ok(made);
         }
-        let name = &made.table.name.value;
         let error = SqlError::new(format!("the table '{name}' {NEVER_ENDS}"));
         Err(error.help(format!("SET '{RUNTIME_MODE}' = 'streaming', or give the table an end")))
     }

@@ -94,6 +94,11 @@ impl Index {
         }
     }
 
+    /// Every slot.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.entries.iter().filter(|entry| **entry != 0).map(|entry| slot_of(*entry))
+    }
+
     /// Adds an entry.
     pub(super) fn insert(&mut self, tag: u32, slot: Slot) {
         if !self.fits(self.len + 1) {

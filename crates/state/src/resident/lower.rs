@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::error::Result;
+use ruslo_core::key_group::KeyGroup;
 
+use crate::runs::SortedRows;
 use crate::runs::{DirtyRows, Run, RunSet};
 
 /// As many runs a table that makes room leaves to those who merge behind checkpoints.
@@ -25,6 +27,12 @@ pub trait Lower: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The disk's; `Corrupt`, if a run is damaged.
     fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows>;
+
+    /// The keys of a key group that have a row, in pieces; rows of buckets before `oldest_bucket` are none.
+    ///
+    /// # Errors
+    /// As [`Lower::find`].
+    fn keys(&self, group: KeyGroup, oldest_bucket: u32) -> Result<Vec<Vec<ArrayRef>>>;
 
     /// Sees to it that there are not too many runs; rows of buckets before `oldest_bucket` may go.
     ///
@@ -57,6 +65,12 @@ impl Lower for RunSet {
     fn find(&self, hashes: &[u64], keys: &[ArrayRef]) -> Result<LowerRows> {
         let found = RunSet::find(self, hashes, keys)?;
         Ok(LowerRows { requests: found.requests, buckets: found.rows.buckets, rows: found.rows.rows })
+    }
+
+    fn keys(&self, group: KeyGroup, oldest_bucket: u32) -> Result<Vec<Vec<ArrayRef>>> {
+        let count = self.schema().key.len();
+        let keys = |rows: SortedRows| rows.rows.columns().iter().take(count).cloned().collect();
+        self.scan(&(group..group + 1), oldest_bucket)?.map(|piece| piece.map(keys)).collect()
     }
 
     fn compact(&self, oldest_bucket: u32) -> Result<()> {

@@ -19,6 +19,7 @@ mod blobs;
 mod chain;
 mod evict;
 mod index;
+mod keys;
 mod layout;
 mod list;
 mod lower;

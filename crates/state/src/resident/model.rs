@@ -11,8 +11,8 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use ruslo_core::disk::LocalDisk;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::key_group::KEY_GROUPS;
-use ruslo_core::keyed::{KeyedTable as _, Rows};
+use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, key_groups};
+use ruslo_core::keyed::{KeyedTable, Rows};
 use ruslo_core::memory::MemoryPool;
 use ruslo_core::rng::Rng;
 use ruslo_core::time::Timestamp;
@@ -55,6 +55,13 @@ impl Below {
 }
 
 impl Lower for Below {
+    fn keys(&self, group: KeyGroup, oldest_bucket: u32) -> Result<Vec<Vec<ArrayRef>>> {
+        let rows = self.rows.lock().unwrap();
+        let alive = rows.values().flat_map(|chain| chain.values()).filter(|(bucket, _)| *bucket >= oldest_bucket);
+        let keys = alive.map(|(_, row)| row.columns()[..self.schema.key.len()].to_vec());
+        Ok(keys.filter(|keys| key_groups(keys, 1).unwrap() == [group]).collect())
+    }
+
     fn add(&self, pieces: &mut dyn Iterator<Item = Result<DirtyRows>>) -> Result<Option<Arc<Run>>> {
         let mut last_group = None;
         for piece in pieces {
@@ -261,12 +268,28 @@ fn check_calls(seed: u64, bench: &mut Bench, ttl: Option<Ttl>, universe: usize) 
             }
         }
         assert!(bench.table.bytes() <= bench.table.memory.bytes() + 4096, "more is held than said");
+        if rng.one_in(20) {
+            let mut expected: Vec<&String> = model.keys().collect();
+            expected.sort();
+            assert_eq!(all_keys(&mut bench.table).iter().collect::<Vec<_>>(), expected, "seed {seed}");
+        }
     }
     bench.barrier(&mut rng);
     bench.late.drain(..).for_each(|sealed| drop(sealed.settle().unwrap()));
     let mut alive: Vec<_> = model.into_keys().collect();
     alive.sort();
     alive
+}
+
+/// The keys of all key groups, in order.
+fn all_keys(table: &mut ResidentTable) -> Vec<String> {
+    let mut texts = Vec::new();
+    for group in 0..KEY_GROUPS {
+        let keys = KeyedTable::keys(table, group).unwrap();
+        texts.extend((0..keys[0].len()).map(|row| key_text(&keys, row)));
+    }
+    texts.sort();
+    texts
 }
 
 const TTL: Ttl = Ttl { units: 8, unit_ms: 1000 };

@@ -2,6 +2,7 @@
 
 use arrow::array::{ArrayRef, Int64Array};
 use ruslo_core::error::Result;
+use ruslo_core::key_group::KeyGroup;
 use ruslo_core::keyed::{Cursor, KeyedTable, Kind, Piece, Rows, TableSchema};
 use ruslo_core::time::Timestamp;
 
@@ -22,6 +23,10 @@ impl KeyedTable for ResidentTable {
 
     fn load_or_insert(&mut self, keys: &[ArrayRef]) -> Result<(Rows, Vec<bool>)> {
         self.load_or_insert_values(keys)
+    }
+
+    fn keys(&mut self, group: KeyGroup) -> Result<Vec<ArrayRef>> {
+        self.keys_of(group)
     }
 
     fn read(&self, rows: &Rows) -> Result<Vec<ArrayRef>> {
