@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::home::Home;
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints")
+fn fixtures(job: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(job)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -20,23 +20,22 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Goes on from the checkpoints of `version`: they are whole, and the rows are the oracle's, at any parallelism.
-fn resumes(version: &str) {
-    let expected = fs::read_to_string(fixtures().join("expected.txt")).unwrap();
+/// Goes on from the checkpoints that `job` left in `version`: they are whole, and the rows of its `tables` are the oracle's,
+/// at any parallelism.
+fn resumes(job: &str, version: &str, tables: &[&str]) {
+    let expected = fs::read_to_string(fixtures(job).join("expected.txt")).unwrap();
     let mut expected: Vec<_> = expected.lines().map(str::to_owned).collect();
     expected.sort();
     for parallelism in ["1", "2", "3"] {
         let home = Home::new();
-        copy(&fixtures().join(version), &home.path(""));
-        for name in ["job.sql", "in.csv"] {
-            home.write(name, fs::read(fixtures().join(name)).unwrap());
-        }
+        copy(&fixtures(job).join(version), &home.path(""));
+        home.write("job.sql", fs::read(fixtures(job).join("job.sql")).unwrap());
+        home.write("in.csv", fs::read(fixtures("checkpoints").join("in.csv")).unwrap());
         let verified = home.ruslo(&["checkpoint", "verify", "c"]).expect(0);
         assert!(verified.out.starts_with("checkpoints 3, 4, 5 are whole: read "), "{}", verified.out);
         let resume = ["run", "job.sql", "--checkpoint-dir", "c", "--resume", "--parallelism", parallelism];
         let resumed = home.ruslo(&resume).expect(0);
         assert!(resumed.err.contains("resumed from checkpoint 5"), "{}", resumed.err);
-        let tables = ["windows", "sessions", "best"];
         let rows = tables
             .iter()
             .flat_map(|table| home.rows(&format!("out/{table}")).into_iter().map(move |row| format!("{table}: {row}")));
@@ -48,10 +47,15 @@ fn resumes(version: &str) {
 
 #[test]
 fn checkpoints_of_version_1_are_resumed() {
-    resumes("v1");
+    resumes("checkpoints", "v1", &["windows", "sessions", "best"]);
 }
 
 #[test]
 fn checkpoints_of_version_2_are_resumed() {
-    resumes("v2");
+    resumes("checkpoints", "v2", &["windows", "sessions", "best"]);
+}
+
+#[test]
+fn keyed_tables_of_version_2_are_resumed() {
+    resumes("keyed", "v2", &["firsts", "arrivals"]);
 }

@@ -14,6 +14,7 @@ mod fixtures;
 #[allow(dead_code, reason = "shared with the proofs, and each uses a part")]
 mod home;
 mod http;
+mod keyed;
 mod kill;
 mod moto;
 mod object_store;
