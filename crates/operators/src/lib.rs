@@ -38,6 +38,7 @@ pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use guard::guarded;
 pub use join::regular::{RegularJoinInput, RegularJoinKind, RegularJoinSpec};
+pub use join::timed::{TimedJoinInput, TimedJoinKind, TimedJoinSpec};
 pub use last_rows::LastRowsSpec;
 pub use late::{LateRowsSpec, LateRule};
 pub use processing_time::ProcessingTimeColumns;

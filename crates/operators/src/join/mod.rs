@@ -1,3 +1,4 @@
 //! Joins: rows of two inputs side by side. One kind of join, one file or folder.
 
 pub(crate) mod regular;
+pub(crate) mod timed;
