@@ -1,4 +1,4 @@
-//! SQL tests as files: input, SQL, expected rows, in `tests/sql/*.test`, and the SQL in `docs/sql/*.md`.
+//! SQL tests as files: input, SQL, expected rows, in `tests/sql` and its folders, and the SQL in `docs/sql/*.md`.
 //!
 //! Every file is run many times, and must give the same rows and the same count of late rows every time:
 //!
@@ -49,17 +49,35 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql")
 }
 
-/// The files to run: all, or the one that `RUSLO_SQL_TEST` names.
+/// The files to run: all, or the one that `RUSLO_SQL_TEST` names, or those whose names begin as it says, before a `*`.
 fn files() -> Vec<PathBuf> {
     let wanted = std::env::var("RUSLO_SQL_TEST").ok();
-    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let tests = entries.filter(|path| path.extension().is_some_and(|extension| extension == "test"));
+    let (mut folders, mut tests) = (vec![folder()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|extension| extension == "test") => tests.push(path),
+                false => {}
+            }
+        }
+    }
     let mut files: Vec<_> = tests
-        .filter(|path| wanted.as_deref().is_none_or(|wanted| path.file_stem().is_some_and(|stem| stem == wanted)))
+        .into_iter()
+        .filter(|path| {
+            wanted.as_deref().is_none_or(|wanted| path.file_stem().is_some_and(|stem| is_wanted(stem, wanted)))
+        })
         .collect();
     files.sort();
     assert!(!files.is_empty(), "no test file of that name: {wanted:?}");
     files
+}
+
+fn is_wanted(stem: &std::ffi::OsStr, wanted: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(beginning) => stem.to_str().is_some_and(|stem| stem.starts_with(beginning)),
+        None => stem == wanted,
+    }
 }
 
 #[test]

@@ -82,6 +82,11 @@ fn columns(schema: &Schema) -> Vec<String> {
     schema.fields().iter().map(|field| format!("{} {}", field.name(), layout(field.data_type()))).collect()
 }
 
+/// The types of columns, exact to Arrow's layout.
+pub(crate) fn layouts(schema: &Schema) -> String {
+    schema.fields().iter().map(|field| layout(field.data_type())).collect::<Vec<_>>().join(", ")
+}
+
 /// The name of a type, exact to Arrow's layout.
 fn layout(data_type: &DataType) -> String {
     let digits = |unit: &TimeUnit| match unit {

@@ -192,15 +192,14 @@ impl Properties {
     }
 
     /// Of these rows joined with those of `right`, whose columns stand behind the first `columns`; the time attributes
-    /// of both that `keeps` says stay.
-    #[allow(dead_code, reason = "for the operators to come")]
-    pub(crate) fn joined(&self, right: &Self, columns: usize, keeps: [bool; 2]) -> Self {
+    /// of the places that `keeps` says stay.
+    pub(crate) fn joined(&self, right: &Self, columns: usize, keeps: impl Fn(usize) -> bool) -> Self {
         let changelog = self.changelog.max(right.changelog);
         let clock = if self.clock == right.clock { self.clock } else { Time::Event };
-        let of_left = self.times.iter().filter(|_| keeps[0]).map(|(place, time)| (*place, *time));
-        let of_right =
-            right.times.iter().filter(|_| keeps[1]).map(|(place, time)| (place.saturating_add(columns), *time));
-        Self { changelog, clock, times: of_left.chain(of_right).collect(), keys: Vec::new() }
+        let of_left = self.times.iter().map(|(place, time)| (*place, *time));
+        let of_right = right.times.iter().map(|(place, time)| (place.saturating_add(columns), *time));
+        let times = of_left.chain(of_right).filter(|(place, _)| keeps(*place)).collect();
+        Self { changelog, clock, times, keys: Vec::new() }
     }
 
     /// Of the rows of all `inputs`.

@@ -49,7 +49,7 @@ pub(crate) struct Places {
 pub(crate) fn streaming(plan: LogicalPlan, places: Places, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let Places { group: at, over, join } = places;
     let rewritten = join::with_keys(plan)?.transform_up(|node| match node {
-        LogicalPlan::Join(node) => join::join(&node, join).map(Transformed::yes),
+        LogicalPlan::Join(node) => join::join(&node, join, catalog).map(Transformed::yes),
         LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at, catalog).map(Transformed::yes),
         LogicalPlan::Filter(filter) => top_n::top_n(filter, over, catalog),
         other => Ok(Transformed::no(other)),

@@ -265,6 +265,8 @@ pub(crate) struct Windowed {
     pub(crate) columns: BTreeMap<usize, WindowColumn>,
     /// Whether some expression on the way computes with them, so that they must be there.
     pub(crate) computed_with: bool,
+    /// Whether the rows are a window's results.
+    pub(crate) is_result: bool,
 }
 
 impl Windowed {
@@ -281,35 +283,38 @@ impl Windowed {
     }
 }
 
-/// The window of a window's result, which may be grouped again by it; sessions of other keys are others.
-fn regrouped(below: &WindowAggregate) -> Option<Windowed> {
-    if matches!(below.window, WindowSpec::Session { .. }) {
-        return None;
-    }
+/// The window of a window's result.
+fn of_result(below: &WindowAggregate) -> Windowed {
     let columns = (below.own_columns()..).zip(WindowColumn::ALL).collect();
     let time = WindowColumn::Time.name().to_owned();
-    Some(Windowed { window: below.window, zone: below.zone, time, columns, computed_with: true })
+    Windowed { window: below.window, zone: below.zone, time, columns, computed_with: true, is_result: true }
 }
 
-/// The window below `plan`, if there is one and its rows come here one by one.
+/// The window below `plan`, if there is one and its rows come here one by one, or are its results, which may be grouped
+/// again by it. Sessions of other keys are others: theirs may not.
 pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
+    with_window(plan).filter(|found| !found.is_result || !matches!(found.window, WindowSpec::Session { .. }))
+}
+
+/// The same, with the results of sessions.
+pub(crate) fn with_window(plan: &LogicalPlan) -> Option<Windowed> {
     match plan {
         LogicalPlan::Extension(_) => {
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 return windowed_below(unnest);
             }
             if let Some(late) = as_node::<LateRows>(plan) {
-                return windowed(&late.input);
+                return with_window(&late.input);
             }
             if let Some(first) = as_node::<Deduplicate>(plan) {
-                return Some(Windowed { computed_with: true, ..windowed(&first.input)? });
+                return Some(Windowed { computed_with: true, ..with_window(&first.input)? });
             }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 // Its rows have their windows; none can be found anew.
-                return Some(Windowed { computed_with: true, ..windowed(&top.input)? });
+                return Some(Windowed { computed_with: true, ..with_window(&top.input)? });
             }
             if let Some(below) = as_node::<WindowAggregate>(plan) {
-                return regrouped(below);
+                return Some(of_result(below));
             }
             if let Some(join) = as_node::<StreamJoin>(plan) {
                 return windowed_join(join);
@@ -317,16 +322,16 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
             let (window, zone, time) = (assign.window, assign.zone, assign.time.name.clone());
-            Some(Windowed { window, zone, time, columns, computed_with: false })
+            Some(Windowed { window, zone, time, columns, computed_with: false, is_result: false })
         }
-        LogicalPlan::SubqueryAlias(alias) => windowed(&alias.input),
+        LogicalPlan::SubqueryAlias(alias) => with_window(&alias.input),
         LogicalPlan::Filter(filter) => {
-            let mut below = windowed(&filter.input)?;
+            let mut below = with_window(&filter.input)?;
             below.computed_with |= below.is_used_in(&filter.predicate, &filter.input);
             Some(below)
         }
         LogicalPlan::Projection(projection) => {
-            let below = windowed(&projection.input)?;
+            let below = with_window(&projection.input)?;
             let mut columns = BTreeMap::new();
             let mut computed_with = below.computed_with;
             for (index, expr) in projection.expr.iter().enumerate() {
@@ -343,7 +348,7 @@ pub(crate) fn windowed(plan: &LogicalPlan) -> Option<Windowed> {
 
 /// The window below an unnest, whose rows come out one or more times each.
 fn windowed_below(unnest: &Unnest) -> Option<Windowed> {
-    let below = windowed(&unnest.input)?;
+    let below = with_window(&unnest.input)?;
     let places = (0..unnest.schema().fields().len()).filter_map(|index| Some((index, unnest.input_column(index)?)));
     let columns = places.filter_map(|(index, place)| Some((index, *below.columns.get(&place)?)));
     let computed_with = below.computed_with || below.is_used_in(&unnest.collection, &unnest.input);
@@ -353,10 +358,10 @@ fn windowed_below(unnest: &Unnest) -> Option<Windowed> {
 /// The window of a window join's rows, if each has one; none can be found anew.
 fn windowed_join(join: &StreamJoin) -> Option<Windowed> {
     let (_, input) = join.window_side()?;
-    let below = windowed(input)?;
+    let below = with_window(input)?;
     let places = (0..join.schema().fields().len()).filter_map(|index| {
         let (input, place) = join.time_column(index)?;
-        Some((index, *windowed(input)?.columns.get(&place)?))
+        Some((index, *with_window(input)?.columns.get(&place)?))
     });
     Some(Windowed { columns: places.collect(), computed_with: true, ..below })
 }

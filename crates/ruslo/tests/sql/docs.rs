@@ -1,4 +1,4 @@
-//! The SQL in `docs/sql/*.md`: every fenced `sql` block is run, so that no example there is wrong.
+//! The SQL in `docs/sql/*.md` and its folders: every fenced `sql` block is run, so that no example there is wrong.
 //!
 //! A comment on the line before a fence says what the block is:
 //!
@@ -34,12 +34,20 @@ struct Block {
 /// Runs the blocks of every page in `folder`; what was wrong.
 pub(crate) fn check(folder: &Path) -> Vec<String> {
     let mut failures = Vec::new();
-    let mut pages: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let (mut folders, mut pages) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.extension().is_some_and(|extension| extension == "md") => pages.push(path),
+                false => {}
+            }
+        }
+    }
     pages.sort();
     assert!(!pages.is_empty(), "no page in {}", folder.display());
     for page in pages {
-        let name = page.file_name().unwrap().to_str().unwrap();
+        let name = page.strip_prefix(folder).unwrap().display();
         let found = check_page(&std::fs::read_to_string(&page).unwrap());
         failures.extend(found.into_iter().map(|failure| format!("docs/sql/{name} {failure}")));
     }

@@ -18,6 +18,7 @@
 mod bounds;
 mod node;
 mod regular;
+mod timed;
 mod tree;
 
 use std::sync::Arc;
@@ -28,13 +29,15 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Projectio
 use ruslo_core::graph::{Edge, Node, NodeIndex, Partitioning};
 use ruslo_core::operator::Port;
 
+use crate::catalog::Catalog;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
+use crate::late_rows;
 use crate::nodes::WindowColumn;
 use crate::physical::{Physical, index_of};
 use crate::text::expr_text;
-use crate::window::{bare_column, inputs, lineage, windowed};
+use crate::window::{bare_column, inputs, lineage, with_window};
 use crate::window_spec::WindowSpec;
 
 use bounds::Times;
@@ -42,14 +45,19 @@ pub(crate) use node::{JoinKind, JoinParts, StreamJoin};
 pub(crate) use tree::with_keys;
 
 /// The streaming node of `join`, which stands at `at`.
-pub(crate) fn join(join: &Join, at: Position) -> DfResult<LogicalPlan> {
+pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
     check_type(join, at).map_err(carried)?;
     let (mut parts, computed) = parts_of(join)?;
     let kind = kind_of(&mut parts, at).map_err(carried)?;
-    if let Some(what) = not_yet(&kind) {
-        return Err(carried(SqlError::not_yet(what, at)));
+    if kind == JoinKind::Regular {
+        return Err(carried(SqlError::not_yet("joins without a window or a bound between event times", at)));
+    }
+    if parts.null_aware {
+        let error = SqlError::not_yet("NOT IN within a window or a bound between event times", at);
+        return Err(carried(error.help("write NOT EXISTS, which is the same where nothing is NULL")));
     }
     let lineage = lineage_of(&kind, &parts);
+    let parts = without_late_rows(&kind, parts, catalog)?;
     let node = StreamJoin::try_new(kind, parts, lineage)?.into_plan();
     if !computed {
         return Ok(node);
@@ -58,12 +66,20 @@ pub(crate) fn join(join: &Join, at: Position) -> DfResult<LogicalPlan> {
     Projection::try_new(own.collect(), Arc::new(node)).map(LogicalPlan::Projection)
 }
 
-/// What has no operator so far.
-fn not_yet(kind: &JoinKind) -> Option<&'static str> {
+/// The inputs without the late rows that a side table gets.
+fn without_late_rows(kind: &JoinKind, parts: JoinParts, catalog: &Catalog) -> DfResult<JoinParts> {
+    let take = |input: &LogicalPlan, column: &Column| match kind {
+        JoinKind::Regular => Ok(input.clone()),
+        JoinKind::Interval { .. } => {
+            late_rows::take_out_of_order(input.clone(), &Expr::Column(column.clone()), catalog)
+        }
+        JoinKind::Window { .. } => late_rows::take_out_copies(input.clone(), column, 0, catalog),
+    };
     match kind {
-        JoinKind::Regular => Some("joins without a window or a bound between event times"),
-        JoinKind::Interval { .. } => Some("interval joins"),
-        JoinKind::Window { .. } => Some("window joins"),
+        JoinKind::Regular => Ok(parts),
+        JoinKind::Interval { times: (left, right), .. } | JoinKind::Window { ends: (left, right), .. } => {
+            Ok(JoinParts { left: take(&parts.left, left)?, right: take(&parts.right, right)?, ..parts })
+        }
     }
 }
 
@@ -162,9 +178,9 @@ fn kind_of(parts: &mut JoinParts, at: Position) -> Sql<JoinKind> {
 }
 
 /// The windows of both sides, if rows of one window are joined: its columns are taken from the keys but for a start that
-/// the end does not tell.
+/// the end does not tell, and the end where there is nothing else.
 fn window_kind(parts: &mut JoinParts) -> Option<JoinKind> {
-    let (left, right) = (windowed(&parts.left)?, windowed(&parts.right)?);
+    let (left, right) = (with_window(&parts.left)?, with_window(&parts.right)?);
     if left.window != right.window || left.zone != right.zone {
         return None;
     }
@@ -189,6 +205,10 @@ fn window_kind(parts: &mut JoinParts) -> Option<JoinKind> {
         Some(_) => false,
     });
     parts.keys = keys.map(|(key, _)| key.clone()).collect();
+    if parts.keys.is_empty() {
+        // Windows at least can be spread over the subtasks.
+        parts.keys.push(ends.clone());
+    }
     Some(JoinKind::Window { ends, window, zone })
 }
 
@@ -233,7 +253,6 @@ fn key_text(input: &LogicalPlan, key: &Column) -> String {
 }
 
 /// What the operator of a join needs of its inputs.
-#[allow(dead_code, reason = "for the operators to come")]
 pub(crate) struct JoinInputs {
     pub(crate) left: NodeIndex,
     pub(crate) right: NodeIndex,
@@ -242,7 +261,6 @@ pub(crate) struct JoinInputs {
     pub(crate) right_keys: Vec<usize>,
 }
 
-#[allow(dead_code, reason = "for the operators to come")]
 impl Physical<'_> {
     /// Plans the inputs of a join.
     pub(crate) fn join_inputs(&mut self, node: &StreamJoin) -> Sql<JoinInputs> {
@@ -277,8 +295,7 @@ impl Physical<'_> {
     pub(crate) fn join(&mut self, node: &StreamJoin) -> Sql<NodeIndex> {
         match &node.kind {
             JoinKind::Regular => self.regular_join(node),
-            JoinKind::Interval { .. } => Err(SqlError::not_yet("interval joins", None)),
-            JoinKind::Window { .. } => Err(SqlError::not_yet("window joins", None)),
+            JoinKind::Interval { .. } | JoinKind::Window { .. } => self.timed_join(node),
         }
     }
 }
@@ -404,7 +421,7 @@ mod tests {
         );
         assert_eq!(parts.keys_text(), "a.k = b.k");
         let (kind, parts) = windows(tumble, tumble, "a.window_end = b.window_end");
-        assert!(matches!(kind, JoinKind::Window { .. }) && parts.keys.is_empty(), "the end tells the window");
+        assert!(matches!(kind, JoinKind::Window { .. }) && parts.keys.len() == 1, "the end tells the window");
         let (kind, _) = windows(tumble, "TUMBLE INTERVAL '2' MINUTE", both);
         assert_eq!(kind, JoinKind::Regular, "other windows");
         let cumulate = "CUMULATE INTERVAL '1' MINUTE, INTERVAL '5' MINUTE";

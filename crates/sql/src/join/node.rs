@@ -9,7 +9,8 @@ use std::sync::Arc;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, Result as DfResult, internal_datafusion_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, build_join_schema};
 
-use crate::text::bare_text;
+use crate::text::expr_text;
+use crate::top_n::window_column;
 use crate::window_spec::{WindowSpec, WindowZone};
 
 /// How the rows of two streams find each other, and when they go.
@@ -126,10 +127,20 @@ impl StreamJoin {
         }
     }
 
-    /// The same, if it is a time attribute or a column of a window wherever it is one in the input.
+    /// The same, if it stays the time attribute or the window's column that it may be in the input.
     pub(crate) fn time_column(&self, index: usize) -> Option<(&LogicalPlan, usize)> {
         let (side, input, place) = self.input_column(index);
-        (!matches!(self.kind, JoinKind::Regular) && !self.parts.is_padded(side)).then_some((input, place))
+        let is_own = |(left, right): &(Column, Column)| {
+            let own = if side == JoinSide::Left { left } else { right };
+            input.schema().maybe_index_of_column(own) == Some(place)
+        };
+        let stays = match &self.kind {
+            JoinKind::Regular => false,
+            JoinKind::Interval { times, .. } => is_own(times),
+            // Rows leave up to the end of their window: their own times may be behind the watermark by then.
+            JoinKind::Window { .. } => window_column(input, place).is_some(),
+        };
+        (stays && !self.parts.is_padded(side)).then_some((input, place))
     }
 
     /// The place among the join's columns of that at `place` of `side`.
@@ -206,7 +217,7 @@ impl UserDefinedLogicalNodeCore for StreamJoin {
             JoinKind::Window { window, .. } => write!(f, ", {} {}", window.kind(), window.parameters())?,
         }
         match &self.parts.filter {
-            Some(filter) => write!(f, ", if={}", bare_text(filter)),
+            Some(filter) => write!(f, ", if={}", expr_text(filter, &Column::flat_name)),
             None => Ok(()),
         }
     }

@@ -138,7 +138,7 @@ impl TimedJoin {
                 return Err(Error::internal("a join lost a key"));
             };
             let equal = if self.spec.nulls_are_equal { not_distinct(left, right)? } else { eq(left, right)? };
-            let equal = prep_null_mask_filter(&equal);
+            let equal = known(&equal);
             all = Some(match all {
                 None => equal,
                 Some(all) => and(&all, &equal)?,
@@ -299,9 +299,14 @@ fn gather(side: &Side, rows: impl Iterator<Item = RowRef>) -> Result<Vec<ArrayRe
     (0..side.spec.schema.fields().len()).map(column).collect()
 }
 
+/// The same with false for NULL.
+fn known(values: &BooleanArray) -> BooleanArray {
+    if values.null_count() > 0 { prep_null_mask_filter(values) } else { values.clone() }
+}
+
 /// `keep` where of its true ones those stay true that `holds` says.
 fn spread(keep: &BooleanArray, holds: &BooleanArray) -> BooleanArray {
-    let mut holds = prep_null_mask_filter(holds).values().iter().collect::<Vec<_>>().into_iter();
+    let mut holds = known(holds).values().iter().collect::<Vec<_>>().into_iter();
     keep.values().iter().map(|keep| Some(keep && holds.next().unwrap_or(false))).collect()
 }
 

@@ -120,7 +120,9 @@ impl Side {
             return None;
         }
         let of_keys = self.keys(rows).into_iter().map(|key| key.logical_nulls());
-        of_keys.fold(None, |all, nulls| NullBuffer::union(all.as_ref(), nulls.as_ref())).filter(|all| all.null_count() > 0)
+        of_keys
+            .fold(None, |all, nulls| NullBuffer::union(all.as_ref(), nulls.as_ref()))
+            .filter(|all| all.null_count() > 0)
     }
 
     /// Writes what the tables have not; `pending` are the rows that have not seen all of the other side.
@@ -253,10 +255,8 @@ fn save_marks(spec: &SideSpec, time: i64, bucket: &Bucket, state: &mut dyn Opera
     }
     let groups: Vec<KeyGroup> = rows.iter().map(|row| bucket.group(*row)).collect();
     let numbers = Int64Array::from_iter_values(rows.iter().map(|row| bucket.number(*row)));
-    let schema = Schema::new(vec![
-        Field::new("key_group", DataType::UInt16, true),
-        Field::new("row", DataType::Int64, true),
-    ]);
+    let schema =
+        Schema::new(vec![Field::new("key_group", DataType::UInt16, true), Field::new("row", DataType::Int64, true)]);
     let columns: Vec<ArrayRef> = vec![Arc::new(UInt16Array::from(groups.clone())), Arc::new(numbers)];
     let marks = RecordBatch::try_new(Arc::new(schema), columns)?;
     state.buckets(spec.tables.matched).append(time, &groups, &marks)

@@ -250,7 +250,8 @@ impl TimedJoinSpec {
 impl SideSpec {
     fn new(input: TimedJoinInput, side: usize, kind: TimedJoinKind) -> Self {
         let columns = input.schema.fields().iter().enumerate();
-        let columns = columns.map(|(place, field)| Field::new(format!("column{place}"), field.data_type().clone(), true));
+        let columns =
+            columns.map(|(place, field)| Field::new(format!("column{place}"), field.data_type().clone(), true));
         let own = [Field::new("row", DataType::Int64, false), Field::new("matched", DataType::Boolean, false)];
         let stored = Arc::new(Schema::new(columns.chain(own).collect::<Vec<_>>()));
         let tables = if side == 0 { TABLES[0] } else { TABLES[1] };

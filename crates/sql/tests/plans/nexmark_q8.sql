@@ -1,0 +1,20 @@
+-- Nexmark q8: two windows side by side.
+CREATE TABLE person (id BIGINT, name STRING, city STRING, `dateTime` TIMESTAMP(3),
+  WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND)
+WITH ('connector' = 'filesystem', 'path' = 'person', 'format' = 'json');
+CREATE TABLE auction (id BIGINT, seller BIGINT, item STRING, `dateTime` TIMESTAMP(3),
+  WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND)
+WITH ('connector' = 'filesystem', 'path' = 'auction', 'format' = 'json');
+SELECT P.id, P.name, P.starttime
+FROM (
+  SELECT id, name, window_start AS starttime, window_end AS endtime
+  FROM TABLE(TUMBLE(TABLE person, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+  GROUP BY id, name, window_start, window_end
+) P
+JOIN (
+  SELECT seller, window_start AS starttime, window_end AS endtime
+  FROM TABLE(TUMBLE(TABLE auction, DESCRIPTOR(`dateTime`), INTERVAL '10' SECOND))
+  GROUP BY seller, window_start, window_end
+) A
+ON P.id = A.seller AND P.starttime = A.starttime AND P.endtime = A.endtime
+;
