@@ -107,7 +107,6 @@ impl Properties {
 
     /// Of pairs of these rows with rows of `right`, whose columns stand behind the first `columns`; `changelog` says which
     /// changes the pairs stand for.
-    #[allow(dead_code, reason = "for operators that update")]
     pub(crate) fn paired(&self, right: &Self, columns: usize, changelog: Changelog) -> Self {
         let behind = |key: &BTreeSet<usize>| key.iter().map(|place| place + columns).collect::<BTreeSet<_>>();
         let pairs = self.keys.iter().flat_map(|left| right.keys.iter().map(move |right| left | &behind(right)));
@@ -194,12 +193,10 @@ impl Properties {
     /// Of these rows joined with those of `right`, whose columns stand behind the first `columns`; the time attributes
     /// of the places that `keeps` says stay.
     pub(crate) fn joined(&self, right: &Self, columns: usize, keeps: impl Fn(usize) -> bool) -> Self {
-        let changelog = self.changelog.max(right.changelog);
-        let clock = if self.clock == right.clock { self.clock } else { Time::Event };
         let of_left = self.times.iter().map(|(place, time)| (*place, *time));
         let of_right = right.times.iter().map(|(place, time)| (place.saturating_add(columns), *time));
         let times = of_left.chain(of_right).filter(|(place, _)| keeps(*place)).collect();
-        Self { changelog, clock, times, keys: Vec::new() }
+        Self { times, ..self.paired(right, columns, self.changelog.max(right.changelog)) }
     }
 
     /// Of the rows of all `inputs`.

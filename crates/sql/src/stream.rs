@@ -55,6 +55,7 @@ pub(crate) fn streaming(plan: LogicalPlan, places: Places, catalog: &Catalog) ->
         other => Ok(Transformed::no(other)),
     })?;
     session::check_rest(&rewritten.data, at).map_err(carried)?;
+    join::check_times(&rewritten.data, join).map_err(carried)?;
     top_n::check_rest(&rewritten.data, over).map_err(carried)?;
     Ok(rewritten.data)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use chrono_tz::Tz;
-use datafusion::common::{Column, Result as DfResult};
-use datafusion::logical_expr::{Expr, LogicalPlan, Union, UserDefinedLogicalNodeCore};
+use datafusion::common::{Column, JoinType, Result as DfResult};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, Union, UserDefinedLogicalNodeCore};
 
 use crate::catalog::{StreamTable, Table};
 use crate::cursor::At;
@@ -144,9 +144,20 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
                 _ => Some(Origin::Computed),
             }
         }
+        LogicalPlan::Join(join) => origin_in_join(join, index),
         LogicalPlan::Extension(_) => origin_in_node(plan, index),
         _ => None,
     }
+}
+
+/// The same for a join whose kind is not known so far; `join::check_times` looks at what becomes of it.
+fn origin_in_join(join: &Join, index: usize) -> Option<Origin<'_>> {
+    use JoinType::{Full, Left, Right};
+    let (input, index, is_padded) = match index.checked_sub(join.left.schema().fields().len()) {
+        None => (&join.left, index, matches!(join.join_type, Right | Full)),
+        Some(place) => (&join.right, place, matches!(join.join_type, Left | Full)),
+    };
+    if is_padded { Some(Origin::Computed) } else { origin(input, index) }
 }
 
 /// Whether the `index`th column of `plan` is an event time: a table's, or a window's `window_time`.

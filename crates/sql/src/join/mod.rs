@@ -34,10 +34,11 @@ use crate::diagnostic::{Position, Sql, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
 use crate::late_rows;
-use crate::nodes::WindowColumn;
+use crate::nodes::{WindowAssign, WindowColumn, as_node};
 use crate::physical::{Physical, index_of};
+use crate::processing_time::has_processing_time;
 use crate::text::expr_text;
-use crate::window::{bare_column, inputs, lineage, with_window};
+use crate::window::{bare_column, inputs, is_event_time, lineage, table_column, with_window};
 use crate::window_spec::WindowSpec;
 
 use bounds::Times;
@@ -64,6 +65,21 @@ pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<Log
     }
     let own = join.schema.columns().into_iter().map(Expr::Column);
     Projection::try_new(own.collect(), Arc::new(node)).map(LogicalPlan::Projection)
+}
+
+/// Refuses, at `at`, windows of what is no time behind a join.
+pub(crate) fn check_times(plan: &LogicalPlan, at: Position) -> Sql<()> {
+    if let Some(assign) = as_node::<WindowAssign>(plan) {
+        let (input, time) = (&assign.input, &assign.time);
+        let is_processing = table_column(input, time).is_some_and(|(table, name)| has_processing_time(table, &name));
+        let is_event = input.schema().maybe_index_of_column(time).is_some_and(|place| is_event_time(input, place));
+        if !is_processing && !is_event {
+            let sentence = format!("behind this join '{}' is no event time, so it has no windows", time.name);
+            let help = "behind an interval join its two time columns are, behind a window join window_time";
+            return Err(SqlError::new(sentence).at(at).help(help));
+        }
+    }
+    plan.inputs().into_iter().try_for_each(|input| check_times(input, at))
 }
 
 /// The inputs without the late rows that a side table gets.

@@ -18,6 +18,9 @@ impl Physical<'_> {
     /// Adds the operator of an interval or window join.
     pub(crate) fn timed_join(&mut self, node: &StreamJoin) -> Sql<NodeIndex> {
         let inputs = self.join_inputs(node)?;
+        let what = if matches!(node.kind, JoinKind::Window { .. }) { "a window join" } else { "an interval join" };
+        self.must_append(inputs.left, what)?;
+        self.must_append(inputs.right, what)?;
         let (spec, both) = (spec(node, &inputs)?, both(&node.parts)?);
         let [left, right] = [inputs.left, inputs.right].map(|input| self.properties(input));
         let properties = match node.parts.join_type {
