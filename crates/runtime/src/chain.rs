@@ -110,7 +110,7 @@ impl Chain {
         let members = members.into_iter().map(|spec| Member {
             // What was begun before the checkpoint is finished first, then the watermark goes on from here.
             then: (spec.watermark > Timestamp::MIN).then_some(Event::Watermark(spec.watermark)),
-            busy: spec.watermark > Timestamp::MIN,
+            busy: spec.watermark > Timestamp::MIN || epoch > Epoch::ZERO,
             spec,
             inbox: VecDeque::new(),
             ended: false,

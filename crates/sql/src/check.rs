@@ -35,13 +35,25 @@ pub(crate) fn check_query(
 /// Refuses what is not supported in an expression of a table's definition: also aggregates.
 pub(crate) fn check_expr(expr: &Expr, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
     finish(expr.visit(&mut Check { tokens, functions, mode: RuntimeMode::Streaming, is_outermost: false }))?;
-    finish(expr.visit(&mut NoAggregates { functions }))
+    finish(expr.visit(&mut NoAggregates { functions }))?;
+    finish(expr.visit(&mut NoQueries))
 }
 
 fn finish(flow: Flow) -> Result<(), SqlError> {
     match flow {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// Refuses subqueries.
+struct NoQueries;
+
+impl Visitor for NoQueries {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> Flow {
+        ControlFlow::Break(SqlError::not_yet("subqueries in expressions", Position::of_span(query.span())))
     }
 }
 
@@ -213,13 +225,6 @@ impl Check<'_> {
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::Interval(interval) => self.interval(interval),
-            Expr::Exists { .. } => self.refuse(true, "EXISTS subqueries", "EXISTS"),
-            Expr::InSubquery { subquery, .. } => {
-                Err(SqlError::not_yet("IN subqueries", Position::of_span(subquery.span())))
-            }
-            Expr::Subquery(subquery) => {
-                Err(SqlError::not_yet("subqueries in expressions", Position::of_span(subquery.span())))
-            }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => self.refuse(true, "ANY and ALL comparisons", "ANY"),
             Expr::AtTimeZone { .. } => self.refuse(true, "AT TIME ZONE conversions", "AT"),
             Expr::Collate { .. } => self.refuse(true, "COLLATE clauses", "COLLATE"),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
@@ -47,6 +48,8 @@ pub(crate) struct Physical<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) parallelism: usize,
     pub(crate) phases: AggregatePhases,
+    /// How long what an updating operator keeps lives after it was written; for ever, if none.
+    pub(crate) state_ttl: Option<Duration>,
     /// Whether a source may fall idle.
     pub(crate) has_idleness: bool,
     /// Whether some operator waits for event time, so that sources must make watermarks.
@@ -101,6 +104,7 @@ pub(crate) fn graph(
 ) -> Sql<(Graph, Vec<Detail>)> {
     let mut physical = Physical::new(connections, catalog, parallelism);
     physical.phases = settings.aggregate_phases;
+    physical.state_ttl = settings.state_ttl;
     physical.has_idleness = settings.source_idle_timeout.is_some();
     physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
     physical.driven_by_clock = driven_tables(flows.iter().map(|(plan, _)| *plan))?;
@@ -158,6 +162,7 @@ impl<'a> Physical<'a> {
             catalog,
             parallelism,
             phases: AggregatePhases::default(),
+            state_ttl: None,
             has_idleness: false,
             needs_time: false,
             driven_by_clock,

@@ -31,6 +31,7 @@ use crate::diagnostic::{Position, Sql, SqlError};
 use crate::dialect::FlinkDialect;
 use crate::errors::{carried, from_datafusion, from_parser};
 use crate::functions::Functions;
+use crate::join::with_subqueries;
 use crate::settings::RuntimeMode;
 use crate::statement::QueryText;
 use crate::tvf::{self, WindowCall, WindowInput};
@@ -90,11 +91,14 @@ impl Planner {
         let context = Context::new(self, catalog, calls, unnests);
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
-            .and_then(typing::narrow_plan)
-            .and_then(arithmetic::decimal_plan)
+            .and_then(|plan| {
+                with_subqueries(plan, &|plan| typing::narrow_plan(plan).and_then(arithmetic::decimal_plan))
+            })
             .and_then(|plan| TypeCoercion::new().analyze(plan, &self.config))
-            .and_then(|plan| casts::flink_plan(plan, self.world.zone()))
-            .and_then(typing::fix_intervals);
+            .and_then(|plan| {
+                let flinks = |plan| casts::flink_plan(plan, self.world.zone()).and_then(typing::fix_intervals);
+                with_subqueries(plan, &flinks)
+            });
         plan.map(|plan| (plan, weight)).map_err(|error| from_datafusion(&error, &query.tokens))
     }
 

@@ -199,6 +199,13 @@ impl Properties {
         Self { times, ..self.paired(right, columns, self.changelog.max(right.changelog)) }
     }
 
+    /// Of what a regular join makes of these rows and those of `right`: rows that differ by each of `keys`.
+    pub(crate) fn regularly_joined(&self, right: &Self, keys: Vec<BTreeSet<usize>>, is_updating: bool) -> Self {
+        let clock = if self.clock == right.clock { self.clock } else { Time::Event };
+        let changelog = if is_updating { Changelog::Retract } else { Changelog::Insert };
+        Self { changelog, clock, times: BTreeMap::new(), keys }
+    }
+
     /// Of the rows of all `inputs`.
     pub(crate) fn united(inputs: &[Self]) -> Self {
         let Some((first, rest)) = inputs.split_first() else { return Self::default() };

@@ -73,6 +73,8 @@ pub struct Settings {
     pub restart: RestartSettings,
     /// `table.exec.source.idle-timeout`; none is never.
     pub source_idle_timeout: Option<Duration>,
+    /// `table.exec.state.ttl`; none is for ever.
+    pub state_ttl: Option<Duration>,
     /// `table.local-time-zone`.
     pub time_zone: Tz,
     /// `table.optimizer.agg-phase-strategy`.
@@ -249,6 +251,16 @@ pub const SETTINGS: &[SettingSpec] = &[
             Ok(())
         },
         reset: |settings| settings.source_idle_timeout = None,
+    },
+    SettingSpec {
+        key: "table.exec.state.ttl",
+        doc: "an updating query forgets what it keeps of a key that has had no row for so long ('1 d'), by the clock; \
+              default: '0', it never does",
+        apply: |settings, value| {
+            settings.state_ttl = Some(duration(value)?).filter(|lifetime| !lifetime.is_zero());
+            Ok(())
+        },
+        reset: |settings| settings.state_ttl = None,
     },
     SettingSpec {
         key: "table.local-time-zone",
@@ -447,6 +459,7 @@ mod tests {
             ("execution.checkpointing.aligned-checkpoint-timeout", "500 ms"),
             ("execution.runtime-mode", "STREAMING"),
             ("table.exec.source.idle-timeout", "5 s"),
+            ("table.exec.state.ttl", "1 d"),
             ("table.local-time-zone", "Europe/Berlin"),
             ("table.optimizer.agg-phase-strategy", "two_phase"),
             ("pipeline.memory-limit", "512mb"),
@@ -480,6 +493,7 @@ mod tests {
             channel_rows: Some(1),
             channel_bytes: Some(64 << 10),
             source_idle_timeout: Some(Duration::from_secs(5)),
+            state_ttl: Some(Duration::from_secs(86_400)),
             time_zone: Tz::Europe__Berlin,
             aggregate_phases: AggregatePhases::Two,
             restart: RestartSettings {

@@ -48,7 +48,8 @@ pub(crate) struct Places {
 /// The streaming plan of `plan`, whose parts stand at `places`.
 pub(crate) fn streaming(plan: LogicalPlan, places: Places, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let Places { group: at, over, join } = places;
-    let rewritten = join::with_keys(plan)?.transform_up(|node| match node {
+    let plan = join::without_subqueries(plan, join).and_then(join::with_keys)?;
+    let rewritten = plan.transform_up(|node| match node {
         LogicalPlan::Join(node) => join::join(&node, join, catalog).map(Transformed::yes),
         LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at, catalog).map(Transformed::yes),
         LogicalPlan::Filter(filter) => top_n::top_n(filter, over, catalog),

@@ -31,7 +31,7 @@ struct Block {
     follows: bool,
 }
 
-/// Runs the blocks of every page in `folder`; what was wrong.
+/// Runs the blocks of every page in `folder` and below; what was wrong.
 pub(crate) fn check(folder: &Path) -> Vec<String> {
     let mut failures = Vec::new();
     let (mut folders, mut pages) = (vec![folder.to_owned()], Vec::new());

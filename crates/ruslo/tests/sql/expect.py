@@ -16,7 +16,7 @@ docs/sql/README.md, and DuckDB gets the rest. The section says what DuckDB must 
     -- late counts where k <> 'noise'          only these late rows reach the window
     SELECT ...                                 the table has window_start, window_end, window_time too
 
-Without a `table` line the query reads the files by itself, at `${dir}`.
+Several `table` lines make several tables, of which no row is late. Without one the query reads the files by itself, at `${dir}`.
 """
 
 import datetime
@@ -117,9 +117,14 @@ def sessions(rows, time, gap, keys, zone):
 
 def load(db, directives, files):
     """Makes the table, without its late rows; gives their number."""
-    table = next((d for d in directives if d.startswith("table ")), None)
-    if table is None:
+    tables = [d for d in directives if d.startswith("table ")]
+    if not tables:
         return 0
+    if len(tables) > 1:
+        for directive in tables:
+            load_plain(db, directive, files)
+        return 0
+    table = tables[0]
     name, columns, names = re.fullmatch(r"table (\S+) \((.*)\) from (.*)", table).groups()
     window = next((d for d in directives if d.startswith("window ")), None)
     session = next((d for d in directives if d.startswith("session ")), None)
@@ -158,6 +163,16 @@ def load(db, directives, files):
             db.execute(f"INSERT INTO judged VALUES ({', '.join('?' * len(values))})", values)
     db.execute(f'CREATE VIEW {name} AS SELECT * EXCLUDE (late) FROM judged WHERE NOT late')
     return db.execute(f"SELECT count(*) FROM judged WHERE late AND ({counted})").fetchone()[0]
+
+
+def load_plain(db, directive, files):
+    """Makes a table of all rows: one of several."""
+    name, columns, names = re.fullmatch(r"table (\S+) \((.*)\) from (.*)", directive).groups()
+    db.execute(f"CREATE TABLE {name} ({columns})")
+    types = [(row[0], row[1]) for row in db.execute(f"DESCRIBE {name}").fetchall()]
+    casts = ", ".join(f"CAST(? AS {kind})" for _, kind in types)
+    for row in (row for file in names.split() for row in read_rows(files[file])):
+        db.execute(f"INSERT INTO {name} SELECT {casts}", [row.get(column) for column, _ in types])
 
 
 def shown(value):
@@ -203,7 +218,7 @@ def write(path, text, rows, late):
 def main(arguments):
     writing = "--write" in arguments
     names = [name for name in arguments if not name.startswith("--")]
-    paths = [FOLDER / f"{name}.test" for name in names] or sorted(FOLDER.glob("*.test"))
+    paths = sorted(path for path in FOLDER.rglob("*.test") if not names or path.stem in names)
     wrong = checked = 0
     for path in paths:
         text = path.read_text()

@@ -18,6 +18,7 @@
 mod bounds;
 mod node;
 mod regular;
+mod subquery;
 mod timed;
 mod tree;
 
@@ -43,6 +44,7 @@ use crate::window_spec::WindowSpec;
 
 use bounds::Times;
 pub(crate) use node::{JoinKind, JoinParts, StreamJoin};
+pub(crate) use subquery::{with_subqueries, without_subqueries};
 pub(crate) use tree::with_keys;
 
 /// The streaming node of `join`, which stands at `at`.
@@ -51,9 +53,8 @@ pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<Log
     let (mut parts, computed) = parts_of(join)?;
     let kind = kind_of(&mut parts, at).map_err(carried)?;
     if kind == JoinKind::Regular {
-        return Err(carried(SqlError::not_yet("joins without a window or a bound between event times", at)));
-    }
-    if parts.null_aware {
+        regular::check(&parts).map_err(|error| carried(error.or_at(at)))?;
+    } else if parts.null_aware {
         let error = SqlError::not_yet("NOT IN within a window or a bound between event times", at);
         return Err(carried(error.help("write NOT EXISTS, which is the same where nothing is NULL")));
     }

@@ -131,6 +131,17 @@ impl Side {
         format!("{rows}{partners}")
     }
 
+    /// How rows are kept, in words that never change.
+    pub(super) fn layout(&self) -> String {
+        let rows = match self.store {
+            Store::List => "list".to_owned(),
+            Store::One => "one".to_owned(),
+            Store::Map => format!("map({})", self.sub_keys.len()),
+            Store::Counted => "counted".to_owned(),
+        };
+        rows + if self.counts_partners { " partners" } else { "" }
+    }
+
     /// The join keys of rows of this side.
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
         if self.keys.is_empty() {

@@ -131,6 +131,11 @@ impl RegularJoinSpec {
         self.sides.each_ref().map(|side| side.text())
     }
 
+    /// How left and right are kept, in words that never change: stored in checkpoints.
+    pub fn layout(&self) -> [String; 2] {
+        self.sides.each_ref().map(|side| side.layout())
+    }
+
     /// Makes the operator of each subtask.
     pub fn factory(self) -> SharedFactory {
         Arc::new(move || Ok(RegularJoin::new(self.clone())))

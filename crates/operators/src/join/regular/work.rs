@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, SortField};
 use ruslo_core::changelog::{adds, row_kinds};
 use ruslo_core::error::{Error, Result};
@@ -154,7 +154,8 @@ pub(super) fn restore(side: &Side, input: usize, state: &mut dyn OperatorState) 
     let mut works = VecDeque::new();
     for stored in state.buckets(side.rest).scan(0)? {
         let columns = stored.columns().get(OWN_COLUMNS..).unwrap_or_default().to_vec();
-        let rows = RecordBatch::try_new(Arc::clone(&side.schema), columns)?;
+        let options = RecordBatchOptions::new().with_row_count(Some(stored.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&side.schema), columns, &options)?;
         let [adds, is_hot] =
             [0, 1].map(|column| stored.columns().get(column).and_then(|column| column.as_boolean_opt()));
         let (Some(adds), Some(is_hot)) = (adds, is_hot) else {
