@@ -258,6 +258,10 @@ impl UserDefinedLogicalNodeCore for StreamJoin {
             let mut needed: Vec<usize> = passed.chain(own).collect();
             needed.sort_unstable();
             needed.dedup();
+            // Rows without columns cannot be counted.
+            if needed.is_empty() && !plan.schema().fields().is_empty() {
+                needed.push(0);
+            }
             needed
         };
         let left = needed(JoinSide::Left, &self.parts.left, left);

@@ -8,14 +8,14 @@ use ruslo_core::connector::{Connector, OptionSpec, Registry, TableDefinition};
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::Subtask;
-use ruslo_core::sink::{Committer, Guarantee, Sink, SinkContext, SinkWriter};
+use ruslo_core::sink::{Committer, Guarantee, Sink, SinkContext, SinkWriter, Takes};
 use ruslo_core::source::{Source, SourceReader, Split};
 use ruslo_sql::{Planned, Planning, Script};
 
 /// `'connector' = 'filesystem'` and `'print'` without files and terminals.
 struct Nothing(&'static str);
 
-struct Table(SchemaRef);
+struct Table(SchemaRef, Takes);
 
 impl Connector for Nothing {
     fn name(&self) -> &'static str {
@@ -36,11 +36,12 @@ impl Connector for Nothing {
         if self.0 == "print" {
             return Err(Error::usage("connector 'print' cannot be read from; it only takes INSERT INTO"));
         }
-        Ok(Arc::new(Table(Arc::new(Schema::project(&table.schema, projection)?))))
+        Ok(Arc::new(Table(Arc::new(Schema::project(&table.schema, projection)?), Takes::Append)))
     }
 
     fn sink(&self, table: &TableDefinition, _: &Environment) -> Result<Arc<dyn Sink>> {
-        Ok(Arc::new(Table(table.schema.clone())))
+        let takes = if self.0 == "print" { Takes::Retract } else { Takes::Append };
+        Ok(Arc::new(Table(table.schema.clone(), takes)))
     }
 }
 
@@ -61,6 +62,10 @@ impl Source for Table {
 impl Sink for Table {
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
+    }
+
+    fn changelog(&self) -> Takes {
+        self.1.clone()
     }
 
     fn writer(&self, _: Subtask, _: &SinkContext) -> Result<Box<dyn SinkWriter>> {
