@@ -17,10 +17,11 @@ use super::{JoinInputs, JoinParts, StreamJoin};
 use crate::compiled::{compiled_column, compiled_expr};
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
-use crate::explain::{Detail, shown_expr};
+use crate::explain::Detail;
 use crate::interval;
 use crate::physical::{Physical, arrow_schema, physical_expr};
 use crate::properties::Properties;
+use crate::text::expr_text;
 use crate::window::bare_column;
 
 /// How many keys of its rows are kept in mind.
@@ -75,7 +76,7 @@ impl Physical<'_> {
             detail = detail.line("keys", parts.keys_text());
         }
         if let Some(filter) = &parts.filter {
-            detail = detail.line("if", shown_expr(filter));
+            detail = detail.line("if", expr_text(filter, &Column::flat_name));
         }
         let per = |keys: &str| if is_keyed { format!("per ({keys})") } else { "once".to_owned() };
         let [of_left, of_right] = spec.kept();
