@@ -170,7 +170,7 @@ fn state_unit(node: &WindowAggregate) -> &'static str {
     }
 }
 
-fn function_name(expr: &Expr) -> Option<&str> {
+pub(crate) fn function_name(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::AggregateFunction(call) => Some(call.func.name()),
         Expr::Alias(alias) => function_name(&alias.expr),
@@ -178,7 +178,7 @@ fn function_name(expr: &Expr) -> Option<&str> {
     }
 }
 
-fn aggregate_call(expr: &Expr, schema: &DFSchema, name: &str) -> Sql<AggregateCall> {
+pub(crate) fn aggregate_call(expr: &Expr, schema: &DFSchema, name: &str) -> Sql<AggregateCall> {
     let Expr::AggregateFunction(call) = expr.clone().unalias() else {
         return Err(SqlError::internal(format!("'{expr}' is not an aggregate")));
     };

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
+    BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     GroupByExpr, Interval, Join, JoinConstraint, JoinOperator, NullTreatment, Query, Select, SelectItem, SetExpr,
     SetOperator, SetQuantifier, Spanned, TableFactor, Value, Visit, Visitor, WindowType,
 };
@@ -99,13 +99,15 @@ impl Check<'_> {
     fn set(&self, body: &SetExpr) -> Result<(), SqlError> {
         let (what, keyword) = match body {
             SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => return Ok(()),
-            SetExpr::SetOperation { op: SetOperator::Union, set_quantifier: SetQuantifier::All, left, right } => {
+            SetExpr::SetOperation {
+                op: SetOperator::Union,
+                set_quantifier: SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None,
+                left,
+                right,
+            } => {
                 return self.set(left).and_then(|()| self.set(right));
             }
-            SetExpr::SetOperation { op: SetOperator::Union, .. } => {
-                let error = SqlError::not_yet("UNION queries without ALL", find_keyword(self.tokens, "UNION"));
-                return Err(error.help("UNION ALL keeps every row"));
-            }
+            SetExpr::SetOperation { op: SetOperator::Union, .. } => ("UNION queries by name", "UNION"),
             SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries", "INTERSECT"),
             SetExpr::SetOperation { .. } => ("EXCEPT queries", "EXCEPT"),
             SetExpr::Table(_) => ("TABLE queries", "TABLE"),
@@ -115,7 +117,8 @@ impl Check<'_> {
     }
 
     fn select(&self, select: &Select) -> Result<(), SqlError> {
-        self.only_in_batch(select.distinct.is_some(), "SELECT DISTINCT queries", "DISTINCT")?;
+        let on = matches!(&select.distinct, Some(Distinct::On(_)));
+        self.refuse(on, "SELECT DISTINCT ON queries", "DISTINCT")?;
         select.from.iter().flat_map(|from| &from.joins).try_for_each(|join| self.join(join))?;
         self.refuse(!select.named_window.is_empty(), "WINDOW clauses", "WINDOW")?;
         self.refuse(select.top.is_some(), "TOP clauses", "TOP")?;
@@ -163,9 +166,6 @@ impl Check<'_> {
         self.refuse(!modifiers.is_empty(), "GROUP BY .. WITH clauses", "GROUP")?;
         for expr in exprs {
             match expr {
-                Expr::GroupingSets(_) => self.refuse(true, "GROUPING SETS clauses", "GROUPING")?,
-                Expr::Cube(_) => self.refuse(true, "CUBE clauses", "CUBE")?,
-                Expr::Rollup(_) => self.refuse(true, "ROLLUP clauses", "ROLLUP")?,
                 Expr::Value(value) => {
                     let sentence = format!("GROUP BY {} is a constant, not a column", value.value);
                     return Err(SqlError::new(sentence).at(Position::of_span(value.span)).help("name the column"));

@@ -45,6 +45,7 @@ mod explain;
 mod flink;
 mod forms;
 mod functions;
+mod group_by;
 mod group_window;
 mod hint;
 mod ids;

@@ -28,6 +28,7 @@ use crate::demand::Demand;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
+use crate::group_by::GroupBy;
 use crate::ids::operator_id;
 use crate::join::StreamJoin;
 use crate::late_rows::LateRows;
@@ -210,6 +211,8 @@ impl<'a> Physical<'a> {
                     self.deduplicate(first)
                 } else if let Some(join) = as_node::<StreamJoin>(plan) {
                     self.join(join)
+                } else if let Some(group) = as_node::<GroupBy>(plan) {
+                    self.group_by(group, plan)
                 } else if let Some(late) = as_node::<LateRows>(plan) {
                     self.late_rows(late)
                 } else {

@@ -105,6 +105,11 @@ impl Properties {
         Self { changelog: Changelog::updating(needs_before), keys, ..self.bare() }
     }
 
+    /// Of the values of the first `columns` columns, each once.
+    pub(crate) fn distinct(&self, columns: usize) -> Self {
+        Self { keys: vec![(0..columns).collect()], ..self.bare() }
+    }
+
     /// Of pairs of these rows with rows of `right`, whose columns stand behind the first `columns`; `changelog` says which
     /// changes the pairs stand for.
     pub(crate) fn paired(&self, right: &Self, columns: usize, changelog: Changelog) -> Self {
@@ -234,7 +239,8 @@ impl Properties {
 
     /// The columns of `schema` by which its rows differ, if there are such.
     pub(crate) fn key_text(&self, schema: &Schema) -> Option<String> {
-        Some(names(schema, self.keys.first()?.iter()))
+        let key = self.keys.first()?;
+        Some(if key.is_empty() { "nothing: there is one row".to_owned() } else { names(schema, key.iter()) })
     }
 }
 

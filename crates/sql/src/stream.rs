@@ -1,5 +1,5 @@
 //! From DataFusion's logical plan to the streaming one: GROUP BY over a window becomes a window aggregate, every other
-//! GROUP BY is refused.
+//! GROUP BY an updating one (`group_by`), as does DISTINCT.
 //!
 //! ```text
 //! Aggregate: keys, window_start, window_end, aggregates       Projection: names as they were
@@ -18,13 +18,15 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result as DfResult, ScalarValue, internal_datafusion_err};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, Sort};
-use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, LogicalPlan, Projection, lit};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
+use datafusion::logical_expr::{Aggregate, AggregateUDF, Distinct, Expr, LogicalPlan, Projection, lit};
 
 use ruslo_operators::is_ordered;
 
 use crate::catalog::Catalog;
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
+use crate::group_by;
 use crate::join;
 use crate::late_rows;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
@@ -51,7 +53,11 @@ pub(crate) fn streaming(plan: LogicalPlan, places: Places, catalog: &Catalog) ->
     let plan = join::without_subqueries(plan, join).and_then(join::with_keys)?;
     let rewritten = plan.transform_up(|node| match node {
         LogicalPlan::Join(node) => join::join(&node, join, catalog).map(Transformed::yes),
-        LogicalPlan::Aggregate(aggregate) => window_aggregate(&aggregate, at, catalog).map(Transformed::yes),
+        LogicalPlan::Aggregate(aggregate) => grouped(&aggregate, at, catalog).map(Transformed::yes),
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+            grouped(&Aggregate::try_new(input, columns, Vec::new())?, at, catalog).map(Transformed::yes)
+        }
         LogicalPlan::Filter(filter) => top_n::top_n(filter, over, catalog),
         other => Ok(Transformed::no(other)),
     })?;
@@ -67,12 +73,26 @@ enum Grouped {
     Window(WindowColumn),
 }
 
-fn window_aggregate(aggregate: &Aggregate, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
-    let mut found = windowed(&aggregate.input).ok_or_else(|| carried(no_window(aggregate, at)))?;
-    let is_windowed = aggregate.group_expr.iter().any(|expr| found.column(expr, &aggregate.input).is_some());
-    if !is_windowed {
-        return Err(carried(no_window(aggregate, at)));
+/// An aggregate by window, if one of its keys is of a window; else an updating one.
+fn grouped(aggregate: &Aggregate, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
+    let Some(found) = windowed(&aggregate.input) else { return group_by::group_by(aggregate) };
+    let is_of_window = |expr: &&Expr| found.column(expr, &aggregate.input).is_some();
+    if !grouping_set_to_exprlist(&aggregate.group_expr)?.iter().any(is_of_window) {
+        return group_by::group_by(aggregate);
     }
+    if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
+        let error = SqlError::not_yet("GROUPING SETS, CUBE and ROLLUP of windows", at);
+        return Err(carried(error.help("UNION ALL one query for each set of keys")));
+    }
+    window_aggregate(aggregate, found, at, catalog)
+}
+
+fn window_aggregate(
+    aggregate: &Aggregate,
+    mut found: Windowed,
+    at: Position,
+    catalog: &Catalog,
+) -> DfResult<LogicalPlan> {
     check_grouped(aggregate, &found, at).map_err(carried)?;
     found.computed_with |= computes_with_window(aggregate, &found);
     session::check_aggregate(aggregate, &found, at).map_err(carried)?;
@@ -125,16 +145,6 @@ fn check_grouped(aggregate: &Aggregate, found: &Windowed, at: Position) -> Resul
     }
     let sentence = "CUMULATE windows that start together are told apart by window_end";
     Err(SqlError::new(sentence).at(at).help("GROUP BY window_start, window_end"))
-}
-
-fn no_window(aggregate: &Aggregate, at: Position) -> SqlError {
-    let what = if aggregate.group_expr.is_empty() {
-        "aggregates over a whole stream"
-    } else {
-        "GROUP BY clauses without a window"
-    };
-    SqlError::not_yet(what, at)
-        .help("GROUP BY window_start, window_end of TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR))")
 }
 
 /// Whether a key or an argument is computed from the window's columns.
@@ -191,7 +201,7 @@ pub(crate) fn no_end() -> SqlError {
 
 /// The columns below a window aggregate: each once, under a name of its own.
 #[derive(Default)]
-struct Columns {
+pub(crate) struct Columns {
     exprs: Vec<Expr>,
     sources: Vec<(Expr, Column)>,
     names: HashSet<String>,
@@ -213,14 +223,14 @@ impl Columns {
     }
 
     /// Adds a column of its own, whatever others there are.
-    fn push(&mut self, expr: Expr, preferred: String) -> Column {
+    pub(crate) fn push(&mut self, expr: Expr, preferred: String) -> Column {
         let name = self.free_name(preferred);
         self.exprs.push(expr.alias(name.clone()));
         Column::new_unqualified(name)
     }
 
     /// `preferred`, or a name like it that nothing else has.
-    fn free_name(&mut self, preferred: String) -> String {
+    pub(crate) fn free_name(&mut self, preferred: String) -> String {
         let reserved = |name: &String| WindowColumn::ALL.iter().any(|column| column.name() == name);
         let mut name = preferred.clone();
         while reserved(&name) || !self.names.insert(name.clone()) {
@@ -229,9 +239,35 @@ impl Columns {
         name
     }
 
-    /// The aggregate with columns in place of all that it computes with; constants stay. Where the order of rows shows
-    /// in the result and none is asked for, it is that of the event time, `when`.
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exprs.is_empty()
+    }
+
+    /// All of them, under their names.
+    pub(crate) fn into_exprs(self) -> Vec<Expr> {
+        self.exprs
+    }
+
+    /// The aggregate with columns in place of all that it computes with; constants stay.
+    pub(crate) fn take_written(&mut self, expr: &Expr) -> DfResult<Expr> {
+        self.take_ordered(expr, |_, _| Ok(None))
+    }
+
+    /// The same; where the order of rows shows in the result and none is asked for, it is that of the event time, `when`.
     fn take_arguments(&mut self, expr: &Expr, when: Option<&Column>) -> DfResult<Expr> {
+        self.take_ordered(expr, |func, params| match (goes_by_time(func, params), when) {
+            (false, _) => Ok(None),
+            (true, Some(time)) => Ok(Some(time.clone())),
+            (true, None) => Err(carried(no_event_time(func.name()))),
+        })
+    }
+
+    fn take_ordered(
+        &mut self,
+        expr: &Expr,
+        time: impl FnOnce(&AggregateUDF, &AggregateFunctionParams) -> DfResult<Option<Column>>,
+    ) -> DfResult<Expr> {
         let Expr::AggregateFunction(AggregateFunction { func, params }) = expr.clone().unalias() else {
             return Err(internal_datafusion_err!("'{expr}' is not an aggregate"));
         };
@@ -239,15 +275,12 @@ impl Columns {
             Expr::Literal(..) => expr,
             computed => Expr::Column(columns.add(&computed)),
         };
-        let goes_by_time = goes_by_time(&func, &params);
+        let time = time(&func, &params)?;
         let args = params.args.into_iter().map(|arg| column(self, arg)).collect();
         let filter = params.filter.map(|filter| Box::new(column(self, *filter)));
         let order_by = params.order_by.into_iter().map(|sort| Sort { expr: column(self, sort.expr), ..sort });
         let mut order_by = order_by.collect::<Vec<_>>();
-        if goes_by_time {
-            let time = when.ok_or_else(|| carried(no_event_time(func.name())))?;
-            order_by.push(Expr::Column(time.clone()).sort(true, true));
-        }
+        order_by.extend(time.map(|time| Expr::Column(time).sort(true, true)));
         let params =
             AggregateFunctionParams { args, filter, order_by, distinct: params.distinct, null_treatment: None };
         Ok(Expr::AggregateFunction(AggregateFunction { func, params }))

@@ -12,6 +12,7 @@ use crate::cursor::At;
 use crate::deduplicate::{Deduplicate, is_first_by_time};
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
+use crate::group_by::GroupBy;
 use crate::join::{JoinKind, StreamJoin};
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
@@ -253,6 +254,9 @@ pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];
+    }
+    if let Some(group) = as_node::<GroupBy>(plan) {
+        return vec![group.lineage().to_owned()];
     }
     if let Some(join) = as_node::<StreamJoin>(plan) {
         return vec![join.lineage.clone()];
