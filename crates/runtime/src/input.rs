@@ -154,15 +154,15 @@ impl Inputs {
         Self { alignment, overtaken, ..self }
     }
 
-    /// Puts rows that a checkpoint had in flight on `edge` before anything else; `sender` says in which channel, if it is
-    /// still there.
+    /// Puts rows that a checkpoint had in flight on `edge` before anything else, behind those that were put there already.
+    /// All go into one channel of the edge: rows of one key, which several attempts may have left in several channels,
+    /// stay in order.
     ///
     /// # Errors
     /// `Resource`, if the pipeline's memory limit is reached; `Internal`, if the edge does not lead here.
-    pub fn restore(&mut self, edge: usize, sender: usize, batch: RecordBatch) -> Result<()> {
+    pub fn restore(&mut self, edge: usize, batch: RecordBatch) -> Result<()> {
         let of_edge = |(_, state): &(usize, &ChannelState)| state.origin.edge == edge;
-        let places: Vec<_> = self.channels.iter().enumerate().filter(of_edge).map(|(place, _)| place).collect();
-        let place = places.get(sender % places.len().max(1)).copied().unwrap_or(usize::MAX);
+        let place = self.channels.iter().enumerate().find(of_edge).map_or(usize::MAX, |(place, _)| place);
         let state = self.channels.get_mut(place).ok_or_else(|| Error::internal("an edge has no channel"))?;
         state.restored_rows += batch.num_rows();
         self.restored_rows += batch.num_rows();
@@ -675,13 +675,13 @@ mod tests {
     #[test]
     fn restored_rows_come_before_anything_else() {
         let (mut inputs, _) = overtaking(&[0, 0, 1]);
-        inputs.restore(0, 5, batch(1)).unwrap();
-        inputs.restore(1, 0, batch(2)).unwrap();
+        inputs.restore(0, batch(1)).unwrap();
+        inputs.restore(1, batch(2)).unwrap();
         send(&inputs, 0, Element::Batch(batch(3)));
         send(&inputs, 1, Element::Batch(batch(4)));
         let events = drain(&mut inputs);
         assert_eq!(events.len(), 4);
         assert!(events[..2].contains(&Event::Batch(0, batch(1))) && events[..2].contains(&Event::Batch(1, batch(2))));
-        assert!(inputs.restore(7, 0, batch(1)).is_err());
+        assert!(inputs.restore(7, batch(1)).is_err());
     }
 }

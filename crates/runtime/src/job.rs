@@ -481,9 +481,9 @@ impl<'a> Builder<'a> {
         for (node, rows) in again {
             let chain = self.layout.chain_of(node).ok_or_else(|| Error::internal("an operator is in no chain"))?;
             let is_head = chain.nodes.first() == Some(&node);
-            for Again { edge, sender, receiver, batch } in rows {
+            for Again { edge, receiver, batch, .. } in rows {
                 match inputs.get_mut(&(chain.first_task + receiver)).filter(|_| is_head) {
-                    Some(inputs) => inputs.restore(edge, sender, batch)?,
+                    Some(inputs) => inputs.restore(edge, batch)?,
                     None => {
                         let input = self.spec.graph.edges.get(edge).map_or(0, |edge| edge.input);
                         self.inside.entry((node, receiver)).or_default().push(Event::Batch(input, batch));

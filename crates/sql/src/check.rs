@@ -165,12 +165,9 @@ impl Check<'_> {
         };
         self.refuse(!modifiers.is_empty(), "GROUP BY .. WITH clauses", "GROUP")?;
         for expr in exprs {
-            match expr {
-                Expr::Value(value) => {
-                    let sentence = format!("GROUP BY {} is a constant, not a column", value.value);
-                    return Err(SqlError::new(sentence).at(Position::of_span(value.span)).help("name the column"));
-                }
-                _ => {}
+            if let Expr::Value(value) = expr {
+                let sentence = format!("GROUP BY {} is a constant, not a column", value.value);
+                return Err(SqlError::new(sentence).at(Position::of_span(value.span)).help("name the column"));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use datafusion::logical_expr::LogicalPlan;
-use ruslo_core::graph::NodeIndex;
+use ruslo_core::graph::{NodeIndex, Partitioning};
 use ruslo_core::sink::{Sink, Takes};
 
 use crate::diagnostic::{Sql, SqlError};
@@ -83,6 +83,32 @@ impl Physical<'_> {
         let sentence = format!("the table '{name}' takes rows that are only added, but '{culprit}' changes its rows");
         let help = sink.changelog_help().unwrap_or("write into a table that takes changes, such as one of 'print'");
         Err(SqlError::new(sentence).help(help))
+    }
+
+    /// The columns by which changes of the rows of `node` are exchanged, so that those of one row keep their order.
+    pub(crate) fn order_key(&self, node: NodeIndex) -> Vec<usize> {
+        if let Some(key) = self.properties(node).keys().first() {
+            return key.iter().copied().collect();
+        }
+        let schema = self.graph.nodes.get(node).map(|node| &node.schema);
+        let fields = schema.into_iter().flat_map(|schema| schema.fields()).enumerate();
+        fields.filter(|(_, field)| !field.data_type().is_nested()).map(|(place, _)| place).collect()
+    }
+
+    /// Has changes go by key where they leave a task although no key matters: rows that are in flight there when a checkpoint
+    /// comes go to the subtask that gets those behind them, whatever the parallelism is then.
+    pub(crate) fn keep_order(&mut self) {
+        for at in 0..self.graph.edges.len() {
+            let Some(edge) = self.graph.edges.get(at) else { continue };
+            let parts = self.graph.outputs(edge.from).nth(1).is_some() || self.graph.inputs(edge.to).nth(1).is_some();
+            if edge.partitioning != Partitioning::Forward || !parts || !self.properties(edge.from).is_updating() {
+                continue;
+            }
+            let key = self.order_key(edge.from);
+            if let Some(edge) = self.graph.edges.get_mut(at) {
+                edge.partitioning = Partitioning::KeyGroup(key);
+            }
+        }
     }
 
     /// The name of what makes the rows of `node` change, if they do: of several such, the one nearest to the sources.

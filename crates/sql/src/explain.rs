@@ -114,8 +114,10 @@ impl Tree<'_> {
             return;
         }
         let rebalanced = self.graph.inputs(index).any(|edge| edge.partitioning == Partitioning::Rebalance);
+        let by_key = self.graph.inputs(index).any(|edge| matches!(edge.partitioning, Partitioning::KeyGroup(_)));
         let input = match (detail.input.as_str(), rebalanced) {
             ("", _) => String::new(),
+            ("forward", false) if by_key => ", input by row, so that changes stay in order".to_owned(),
             (_, true) => ", input rebalanced".to_owned(),
             (input, false) => format!(", input {input}"),
         };

@@ -212,7 +212,12 @@ impl GroupBy {
 
     /// What is kept of each key.
     fn kept(&self, takes_back: bool) -> String {
-        let functions: Vec<&str> = self.aggregates.iter().filter_map(function_name).collect();
+        let mut functions: Vec<&str> = Vec::new();
+        for name in self.aggregates.iter().filter_map(function_name) {
+            if !functions.contains(&name) {
+                functions.push(name);
+            }
+        }
         let there = if takes_back { "how many rows there are" } else { "that there was a row" };
         let mut kept = vec![there.to_owned()];
         kept.extend((!functions.is_empty()).then(|| functions.join(", ")));

@@ -116,6 +116,7 @@ pub(crate) fn graph(
     }
     let written: Vec<&Table> = flows.iter().filter_map(|(_, target)| target.table()).collect();
     physical.side_sinks(&written)?;
+    physical.keep_order();
     Ok((physical.graph, physical.details))
 }
 
@@ -378,11 +379,7 @@ impl<'a> Physical<'a> {
         match (node.parallelism == parallelism, properties.is_updating()) {
             (true, _) => Partitioning::Forward,
             (false, false) => Partitioning::Rebalance,
-            (false, true) => {
-                let all = || (0..node.schema.fields().len()).collect();
-                let key = properties.keys().first().map_or_else(all, |key| key.iter().copied().collect());
-                Partitioning::KeyGroup(key)
-            }
+            (false, true) => Partitioning::KeyGroup(self.order_key(input)),
         }
     }
 
