@@ -26,6 +26,7 @@ pub mod testing;
 mod union;
 mod unnest;
 mod updating_aggregate;
+mod updating_top_n;
 mod watermark;
 mod window;
 
@@ -48,6 +49,7 @@ pub use sort::{EventTimeSortSpec, SortKey};
 pub use union::UnionSpec;
 pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
 pub use updating_aggregate::{UpdatingAggregateSpec, UpdatingChanges};
+pub use updating_top_n::{Arrival, UpdatingTopN, UpdatingTopNSpec};
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
     AggregateCall, LocalAggregateSpec, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec,

@@ -140,7 +140,7 @@ fn choose<V: Copy>(
 }
 
 /// `column` with one zero and one NaN: what is equal as a key looks equal.
-pub(super) fn canonical(column: &ArrayRef) -> ArrayRef {
+pub(crate) fn canonical(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
         DataType::Float32 => {
             let one = |value: f32| if value.is_nan() { f32::NAN } else { value + 0.0 };

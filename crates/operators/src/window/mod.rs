@@ -12,7 +12,7 @@ mod local;
 mod partial;
 mod partition;
 mod partly_late;
-mod ranking;
+pub(crate) mod ranking;
 mod sealed;
 mod session;
 mod shape;

@@ -103,19 +103,19 @@ fn data_type(schema: &Schema, column: usize) -> Result<DataType> {
 }
 
 /// The columns in a form that compares as they do; none without columns.
-fn encode(fields: &[SortField], columns: &[ArrayRef]) -> Result<Option<Rows>> {
+pub(crate) fn encode(fields: &[SortField], columns: &[ArrayRef]) -> Result<Option<Rows>> {
     if fields.is_empty() {
         return Ok(None);
     }
     Ok(Some(RowConverter::new(fields.to_vec())?.convert_columns(columns)?))
 }
 
-fn compare(rows: Option<&Rows>, a: usize, b: usize) -> Ordering {
+pub(crate) fn compare(rows: Option<&Rows>, a: usize, b: usize) -> Ordering {
     rows.map_or(Ordering::Equal, |rows| rows.row(a).cmp(&rows.row(b)))
 }
 
 /// A comparison for each column.
-fn ties(rows: &RecordBatch) -> Result<Vec<DynComparator>> {
+pub(crate) fn ties(rows: &RecordBatch) -> Result<Vec<DynComparator>> {
     let options = SortOptions { descending: false, nulls_first: true };
     let names = rows.schema_ref().fields().iter().map(|field| field.name());
     let compared = rows.columns().iter().zip(names).map(|(column, name)| {
@@ -127,6 +127,6 @@ fn ties(rows: &RecordBatch) -> Result<Vec<DynComparator>> {
     compared.collect()
 }
 
-fn tie(ties: &[DynComparator], a: usize, b: usize) -> Ordering {
+pub(crate) fn tie(ties: &[DynComparator], a: usize, b: usize) -> Ordering {
     ties.iter().map(|compare| compare(a, b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }
