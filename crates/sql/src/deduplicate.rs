@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A key's first row by event time is known once the watermark has come to it, and never changes: so the result is
-//! appended to, not updated. Other orders would change what is out, and are refused.
+//! appended to, not updated. Other orders change what is out: see `updating_top_n`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -23,8 +23,7 @@ use ruslo_operators::{DeduplicateSpec, FirstBy};
 
 use crate::catalog::Catalog;
 use crate::compiled::{compiled_column, compiled_columns};
-use crate::diagnostic::{Position, Sql, SqlError};
-use crate::errors::carried;
+use crate::diagnostic::Sql;
 use crate::explain::Detail;
 use crate::late_rows;
 use crate::physical::{Physical, arrow_schema, index_of};
@@ -44,28 +43,28 @@ pub(crate) struct Deduplicate {
     lineage: String,
 }
 
-/// The first row of each of `keys` in the rows of `window`, of which `limit` are wanted, if that is what its OVER says,
-/// which stands at `at`: the window's columns, of which the row number is 1.
+/// The first `limit` rows of each of `keys` in the rows of `window`, by `order`, if that is one row, which no later one
+/// replaces: the window's columns, of which the row number is 1.
 pub(crate) fn deduplicate(
     window: &Window,
-    (keys, order): (Vec<Column>, &[Sort]),
+    keys: &[Column],
+    order: &[Sort],
     limit: usize,
-    at: Position,
     catalog: &Catalog,
-) -> DfResult<LogicalPlan> {
+) -> DfResult<Option<LogicalPlan>> {
     let input = window.input.as_ref();
-    let (time, is_arrival) = first_by(input, order, limit, at).map_err(carried)?;
-    let lineage = lineage_of(input, &keys, &time);
+    let Some((time, is_arrival)) = first_by(input, order, limit) else { return Ok(None) };
+    let lineage = lineage_of(input, keys, &time);
     let input = match is_arrival {
         true => input.clone(),
         false => late_rows::take_out_of_order(input.clone(), &Expr::Column(time.clone()), catalog)?,
     };
-    let first = Deduplicate { input, keys, time, is_arrival, lineage };
+    let first = Deduplicate { input, keys: keys.to_vec(), time, is_arrival, lineage };
     let columns = first.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
     let (relation, number) = window.schema.qualified_field(columns.len());
     let number = lit(1i64).alias_qualified(relation.cloned(), number.name());
     let first = LogicalPlan::Extension(Extension { node: Arc::new(first) });
-    LogicalPlanBuilder::new(first).project(columns.into_iter().chain([number]))?.build()
+    LogicalPlanBuilder::new(first).project(columns.into_iter().chain([number]))?.build().map(Some)
 }
 
 /// Whether the row number of `window` is by the event time of whole keys: the first row of each leaves before the watermark
@@ -83,32 +82,17 @@ pub(crate) fn is_first_by_time(window: &Window) -> bool {
     by_time && time.asc && !partition_by.iter().any(is_of_window)
 }
 
-/// The time that tells which row is first, and whether that is when they are read.
-///
-/// # Errors
-/// If a later row could take the place of one that is out.
-fn first_by(input: &LogicalPlan, order: &[Sort], limit: usize, at: Position) -> Sql<(Column, bool)> {
-    let found = order.first().and_then(|sort| Some((sort, time_of(input, &sort.expr)?)));
-    let (Some((sort, (time, is_arrival))), [_]) = (found, order) else {
-        let error = SqlError::not_yet("Top-N queries without a window", at);
-        return Err(error.help("PARTITION BY window_start, window_end, and the keys"));
-    };
-    if limit > 1 {
-        let error = SqlError::not_yet("Top-N queries without a window", at);
-        return Err(
-            error.help("keep one row of each key: WHERE rownum = 1; or PARTITION BY window_start, window_end, too")
-        );
+/// The time that tells which row is first, and whether that is when they are read; none if a later row could take the place
+/// of one that is out.
+fn first_by(input: &LogicalPlan, order: &[Sort], limit: usize) -> Option<(Column, bool)> {
+    match order {
+        [sort] if limit == 1 && sort.asc => time_of(input, &sort.expr),
+        _ => None,
     }
-    if !sort.asc {
-        let error = SqlError::not_yet("deduplications that keep the last row of each key", at);
-        return Err(error
-            .help("it changes with every row; PARTITION BY window_start, window_end, too, for that of each window"));
-    }
-    Ok((time, is_arrival))
 }
 
 /// The time attribute that `expr` is, if it is one, and whether it is processing time.
-fn time_of(input: &LogicalPlan, expr: &Expr) -> Option<(Column, bool)> {
+pub(crate) fn time_of(input: &LogicalPlan, expr: &Expr) -> Option<(Column, bool)> {
     let column = bare_column(expr)?;
     if table_column(input, column).is_some_and(|(table, name)| has_processing_time(table, &name)) {
         return Some((column.clone(), true));

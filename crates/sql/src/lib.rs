@@ -85,6 +85,7 @@ mod tvf;
 mod types;
 mod typing;
 mod unnest;
+mod updating_top_n;
 mod values;
 mod weight;
 mod window;

@@ -13,6 +13,7 @@ use crate::diagnostic::Sql;
 use crate::errors::from_datafusion;
 use crate::planner::Planner;
 use crate::unnest;
+use crate::updating_top_n;
 
 /// The optimised plan of `plan`; its output has the same names, types and order.
 pub(crate) fn optimize(plan: LogicalPlan, planner: &Planner) -> Sql<LogicalPlan> {
@@ -27,5 +28,5 @@ pub(crate) fn optimize(plan: LogicalPlan, planner: &Planner) -> Sql<LogicalPlan>
         .with_skip_failing_rules(false)
         .with_max_passes(4);
     let plan = optimizer.optimize(plan, &context, |_, _| {});
-    plan.and_then(unnest::prune).map_err(|error| from_datafusion(&error, &[]))
+    plan.and_then(unnest::prune).and_then(updating_top_n::prune).map_err(|error| from_datafusion(&error, &[]))
 }

@@ -40,6 +40,7 @@ use crate::side::Aside;
 use crate::top_n;
 use crate::top_n_node::WindowTopN;
 use crate::unnest::Unnest;
+use crate::updating_top_n::UpdatingTopN;
 use crate::window::{bare_column, waits_for_time};
 
 /// A graph in the making.
@@ -210,6 +211,8 @@ impl<'a> Physical<'a> {
                     self.top_n(top)
                 } else if let Some(first) = as_node::<Deduplicate>(plan) {
                     self.deduplicate(first)
+                } else if let Some(top) = as_node::<UpdatingTopN>(plan) {
+                    self.updating_top_n(top, plan)
                 } else if let Some(join) = as_node::<StreamJoin>(plan) {
                     self.join(join)
                 } else if let Some(group) = as_node::<GroupBy>(plan) {

@@ -1,4 +1,4 @@
-//! Window Top-N on the logical plan: a bound on ROW_NUMBER() over the rows of a window.
+//! Top-N on the logical plan: a bound on ROW_NUMBER() over the rows of a window, or over all (`updating_top_n`).
 //!
 //! ```text
 //! Filter: rownum <= 3 AND rest                              Filter: rest
@@ -26,6 +26,7 @@ use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::stream;
 use crate::text::expr_text;
 use crate::top_n_node::{WindowTopN, WindowTopNParts};
+use crate::updating_top_n::{UpdatingTopN, updating_top_n};
 use crate::window::{bare_column, is_event_time, lineage, zone};
 use crate::window_spec::WindowSpec;
 
@@ -162,7 +163,13 @@ fn node_of(window: &Window, limit: usize, at: Position, catalog: &Catalog) -> Df
         return Err(carried(stream::no_end().at(at)));
     }
     let Some((end, kind)) = ends.into_iter().find(told_by_end) else {
-        return deduplicate(window, (keys, &order_by), limit, at, catalog);
+        if !keys.is_empty()
+            && let Some(first) = deduplicate(window, &keys, &order_by, limit, catalog)?
+        {
+            return Ok(first);
+        }
+        let lineage = lineage_of(input, &keys, &order_by, limit);
+        return updating_top_n(window, keys, order_by, limit, lineage);
     };
     let rank = window.schema.qualified_field(window.schema.fields().len().saturating_sub(1));
     let before_end_ms = if kind == WindowColumn::Time { 1 } else { 0 };
@@ -247,6 +254,9 @@ fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return vec![top.parts.lineage.clone()];
+    }
+    if let Some(top) = as_node::<UpdatingTopN>(plan) {
+        return vec![top.lineage().to_owned()];
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];

@@ -59,21 +59,26 @@ impl WindowTopN {
 
     /// Its order as a person reads it.
     pub(crate) fn order_text(&self) -> String {
-        let order = self.parts.order.iter().map(|sort| {
-            let nulls = match (sort.asc, sort.nulls_first) {
-                (true, true) | (false, false) => "",
-                (_, true) => " NULLS FIRST",
-                (_, false) => " NULLS LAST",
-            };
-            format!("{}{}{nulls}", bare_text(&sort.expr), if sort.asc { "" } else { " DESC" })
-        });
-        order.collect::<Vec<_>>().join(", ")
+        order_text(&self.parts.order)
     }
 
     /// The names of its keys.
     pub(crate) fn keys_text(&self) -> String {
         self.parts.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// An order as a person writes it.
+pub(crate) fn order_text(order: &[Sort]) -> String {
+    let order = order.iter().map(|sort| {
+        let nulls = match (sort.asc, sort.nulls_first) {
+            (true, true) | (false, false) => "",
+            (_, true) => " NULLS FIRST",
+            (_, false) => " NULLS LAST",
+        };
+        format!("{}{}{nulls}", bare_text(&sort.expr), if sort.asc { "" } else { " DESC" })
+    });
+    order.collect::<Vec<_>>().join(", ")
 }
 
 impl PartialOrd for WindowTopN {

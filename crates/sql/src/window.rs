@@ -22,6 +22,7 @@ use crate::top_n_node::WindowTopN;
 use crate::tvf::WindowCall;
 use crate::types::sql_name;
 use crate::unnest::Unnest;
+use crate::updating_top_n::UpdatingTopN;
 use crate::window_spec::{WindowSpec, WindowZone};
 
 /// `input` with the window that `call` asks for; its time column must be the event time of a table. Windows over a
@@ -222,6 +223,10 @@ fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return if index < top.input_columns() { origin(&top.input, index) } else { Some(Origin::Computed) };
     }
+    if as_node::<UpdatingTopN>(plan).is_some() {
+        // A row that may go has no time.
+        return Some(Origin::Computed);
+    }
     let assign = as_node::<WindowAssign>(plan)?;
     match index.checked_sub(assign.input_columns()) {
         Some(place) => WindowColumn::ALL.get(place).map(|column| Origin::Window(*column)),
@@ -251,6 +256,9 @@ pub(crate) fn lineage(plan: &LogicalPlan, column: &Column) -> String {
 pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
     if let Some(aggregate) = as_node::<WindowAggregate>(plan) {
         return vec![format!("window {}", aggregate.lineage)];
+    }
+    if let Some(top) = as_node::<UpdatingTopN>(plan) {
+        return vec![top.lineage().to_owned()];
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];

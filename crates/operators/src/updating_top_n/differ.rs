@@ -74,7 +74,13 @@ impl Steps {
     }
 
     /// Gives the rows out, in batches of `batch_rows` at most; their columns are those of `rows`, then the rank.
-    pub(super) fn emit(self, rows: &RecordBatch, schema: &SchemaRef, batch_rows: usize, out: &mut Output) -> Result<()> {
+    pub(super) fn emit(
+        self,
+        rows: &RecordBatch,
+        schema: &SchemaRef,
+        batch_rows: usize,
+        out: &mut Output,
+    ) -> Result<()> {
         let rows_max = batch_rows.max(1);
         let parts = self.kinds.chunks(rows_max).zip(self.places.chunks(rows_max)).zip(self.ranks.chunks(rows_max));
         for ((kinds, places), ranks) in parts {

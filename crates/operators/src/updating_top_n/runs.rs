@@ -37,9 +37,7 @@ pub(super) fn ranked(
     }
     let order = wanted.order.iter().map(|sort| evaluate(&sort.expr, rows)).collect::<Result<Vec<_>>>()?;
     let mut sorted = Places { places: Vec::new(), order: encode(order_fields, &order)?, ties: ties(rows)? };
-    places.sort_unstable_by(|a, b| {
-        group(a).cmp(&group(b)).then_with(|| sorted.compare(*a, *b)).then_with(|| a.cmp(b))
-    });
+    places.sort_unstable_by(|a, b| group(a).cmp(&group(b)).then_with(|| sorted.compare(*a, *b)).then_with(|| a.cmp(b)));
     sorted.places = places;
     Ok(sorted)
 }

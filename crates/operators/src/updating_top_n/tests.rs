@@ -110,7 +110,8 @@ fn with_the_rank_each_rank_that_has_another_row_changes() {
 
 #[test]
 fn one_row_is_updated_and_an_equal_one_changes_nothing() {
-    let rows: [&[(Option<i64>, i64)]; 4] = [&[(Some(5), 1)], &[(Some(5), 1), (Some(4), 0)], &[(Some(6), 7)], &[(None, 0)]];
+    let rows: [&[(Option<i64>, i64)]; 4] =
+        [&[(Some(5), 1)], &[(Some(5), 1), (Some(4), 0)], &[(Some(6), 7)], &[(None, 0)]];
     let said = run(wanted(1, false, false, true), &rows);
     assert_eq!(said, [vec!["+I 5 1"], vec![], vec!["-U 5 1", "+U 6 7"], vec![]]);
     assert_eq!(run(wanted(1, false, false, false), &rows)[2], ["+U 6 7"]);
@@ -118,7 +119,8 @@ fn one_row_is_updated_and_an_equal_one_changes_nothing() {
 
 #[test]
 fn by_arrival_the_last_or_the_first_counts() {
-    let rows: [&[(Option<i64>, i64)]; 3] = [&[(Some(5), 1), (Some(5), 0)], &[(Some(7), 3)], &[(Some(1), 4), (Some(2), 5)]];
+    let rows: [&[(Option<i64>, i64)]; 3] =
+        [&[(Some(5), 1), (Some(5), 0)], &[(Some(7), 3)], &[(Some(1), 4), (Some(2), 5)]];
     let by = |arrival, limit| UpdatingTopN { arrival: Some(arrival), ..wanted(limit, false, false, true) };
     let said = run(by(Arrival::Last, 1), &rows);
     assert_eq!(said, [vec!["+I 5 0"], vec!["-U 5 0", "+U 7 3"], vec!["-U 7 3", "+U 2 5"]]);
