@@ -27,6 +27,7 @@ mod union;
 mod unnest;
 mod updating_aggregate;
 mod updating_top_n;
+mod upsert_materialize;
 mod watermark;
 mod window;
 
@@ -50,6 +51,7 @@ pub use union::UnionSpec;
 pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
 pub use updating_aggregate::{UpdatingAggregateSpec, UpdatingChanges};
 pub use updating_top_n::{Arrival, UpdatingTopN, UpdatingTopNSpec};
+pub use upsert_materialize::UpsertMaterializeSpec;
 pub use watermark::{RowTimeAssigner, WatermarkSpec};
 pub use window::{
     AggregateCall, LocalAggregateSpec, SessionSpec, WINDOW_END, WINDOW_START, WINDOW_TIME, WindowAggregateSpec,

@@ -4,7 +4,7 @@
 //! aggregates, joins, ranks, filters or multiplies rows has to know what goes away. A sink says so itself. An operator
 //! that updates asks [`Physical::needs_before`] whether to send `-U` before `+U`: nobody pays for what nobody reads.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use datafusion::logical_expr::LogicalPlan;
 use ruslo_core::graph::{NodeIndex, Partitioning};
@@ -47,7 +47,12 @@ impl Physical<'_> {
     }
 
     /// What the sinks of `flows`, and all between, ask for.
-    pub(crate) fn demand_of(&self, flows: &[(&LogicalPlan, Target<'_>)]) -> Sql<Demand> {
+    /// `wants_before` are sinks that ask, whatever they are.
+    pub(crate) fn demand_of(
+        &self,
+        flows: &[(&LogicalPlan, Target<'_>)],
+        wants_before: &BTreeSet<String>,
+    ) -> Sql<Demand> {
         let mut demand = Demand::default();
         for (plan, target) in flows {
             let needs_before = match self.takes(target)? {
@@ -56,6 +61,7 @@ impl Physical<'_> {
                 // By a key, the new row takes the old one's place.
                 Takes::Last { key } => key.is_empty(),
             };
+            let needs_before = needs_before || target.name().is_some_and(|name| wants_before.contains(name));
             demand.ask(plan, needs_before);
         }
         Ok(demand)

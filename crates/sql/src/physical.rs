@@ -71,6 +71,8 @@ pub(crate) struct Physical<'a> {
     planned: HashMap<LogicalPlan, NodeIndex>,
     /// Whether somebody wants to know what was before a change.
     pub(crate) demand: Demand,
+    /// The sinks that turn out to want to know it, too.
+    pub(crate) wants_before: BTreeSet<String>,
     /// Sources whose parallelism a hint gives: what follows has its own.
     hinted: HashSet<NodeIndex>,
 }
@@ -104,13 +106,30 @@ pub(crate) fn graph(
     catalog: &Catalog,
     (parallelism, settings): (usize, &Settings),
 ) -> Sql<(Graph, Vec<Detail>)> {
+    let plan = |wants_before| planned(flows, connections, catalog, (parallelism, settings), wants_before);
+    let mut physical = plan(BTreeSet::new())?;
+    if !physical.wants_before.is_empty() {
+        // By which keys rows change is known only now.
+        physical = plan(physical.wants_before)?;
+    }
+    Ok((physical.graph, physical.details))
+}
+
+/// The operators of `flows`; the sinks called `wants_before` are told what was before each change.
+fn planned<'a>(
+    flows: &[(&LogicalPlan, Target<'_>)],
+    connections: Connections<'a>,
+    catalog: &'a Catalog,
+    (parallelism, settings): (usize, &Settings),
+    wants_before: BTreeSet<String>,
+) -> Sql<Physical<'a>> {
     let mut physical = Physical::new(connections, catalog, parallelism);
     physical.phases = settings.aggregate_phases;
     physical.state_ttl = settings.state_ttl;
     physical.has_idleness = settings.source_idle_timeout.is_some();
     physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
     physical.driven_by_clock = driven_tables(flows.iter().map(|(plan, _)| *plan))?;
-    physical.demand = physical.demand_of(flows)?;
+    physical.demand = physical.demand_of(flows, &wants_before)?;
     for (plan, target) in flows {
         let last = physical.node(plan)?;
         physical.sink(last, target)?;
@@ -118,7 +137,7 @@ pub(crate) fn graph(
     let written: Vec<&Table> = flows.iter().filter_map(|(_, target)| target.table()).collect();
     physical.side_sinks(&written)?;
     physical.keep_order();
-    Ok((physical.graph, physical.details))
+    Ok(physical)
 }
 
 /// The sources and sinks of a batch job.
@@ -159,7 +178,7 @@ pub(crate) fn batch_graph(
 impl<'a> Physical<'a> {
     fn new(connections: Connections<'a>, catalog: &'a Catalog, parallelism: usize) -> Self {
         let (graph, late_taken, asides, details, texts) = Default::default();
-        let (planned, demand, hinted, driven_by_clock) = Default::default();
+        let (planned, demand, wants_before, hinted, driven_by_clock) = Default::default();
         Self {
             connections,
             catalog,
@@ -176,6 +195,7 @@ impl<'a> Physical<'a> {
             texts,
             planned,
             demand,
+            wants_before,
             hinted,
         }
     }

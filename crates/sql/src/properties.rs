@@ -22,7 +22,6 @@ pub(crate) enum Changelog {
     #[default]
     Insert,
     /// Rows change and go; of a change comes only what the row has become.
-    #[allow(dead_code, reason = "for operators that update")]
     Upsert,
     /// Rows change and go; of a change comes what was before, too.
     Retract,
@@ -30,7 +29,6 @@ pub(crate) enum Changelog {
 
 impl Changelog {
     /// Of rows that change; with what was before, if that is asked for.
-    #[allow(dead_code, reason = "for operators that update")]
     pub(crate) fn updating(needs_before: bool) -> Self {
         if needs_before { Self::Retract } else { Self::Upsert }
     }
@@ -83,7 +81,6 @@ impl Properties {
     }
 
     /// Which changes they stand for.
-    #[allow(dead_code, reason = "for operators that update")]
     pub(crate) fn changelog(&self) -> Changelog {
         self.changelog
     }
@@ -100,7 +97,6 @@ impl Properties {
 
     /// Of rows that follow from these and change with them; no two rows that are there have the same values in any of
     /// `keys`. What was before comes too, if `needs_before` ([`crate::demand`]).
-    #[allow(dead_code, reason = "for operators that update")]
     pub(crate) fn updating(&self, keys: Vec<BTreeSet<usize>>, needs_before: bool) -> Self {
         Self { changelog: Changelog::updating(needs_before), keys, ..self.bare() }
     }
