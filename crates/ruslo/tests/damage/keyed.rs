@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::job::{Row, Rows, time};
 
 /// Keys leave memory while the job runs that is abandoned.
-pub(crate) const MEMORY_LIMIT_BYTES: u64 = 160 << 10;
+pub(crate) const MEMORY_LIMIT_BYTES: u64 = 256 << 10;
 
 pub(crate) const TABLES: [&str; 2] = ["firsts", "arrivals"];
 
