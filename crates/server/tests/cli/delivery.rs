@@ -129,7 +129,8 @@ fn books_that_somebody_has_cooked_do_not_balance() {
     let ledger = home.ruslo(&["ledger", "c"]).expect(0);
     assert!(ledger.out.contains("in = out + duplicates + late + waiting"), "{}", ledger.out);
     assert!(ledger.out.contains(" duplicates ") && ledger.out.contains(" committed"), "{}", ledger.out);
-    let cooked: [(fn(&mut RowCounts), &str); 3] = [
+    type Cook = fn(&mut RowCounts);
+    let cooked: [(Cook, &str); 3] = [
         (|counts| counts.duplicate_rows += 1, "in = out + duplicates + late + waiting"),
         (|counts| counts.committed_rows += 1, "in = committed + pending"),
         (|counts| counts.pending_rows += 1, "in = committed + pending"),
