@@ -107,9 +107,17 @@ impl Check<'_> {
             } => {
                 return self.set(left).and_then(|()| self.set(right));
             }
+            SetExpr::SetOperation {
+                op: SetOperator::Intersect | SetOperator::Except,
+                set_quantifier: SetQuantifier::Distinct | SetQuantifier::None,
+                left,
+                right,
+            } => {
+                return self.set(left).and_then(|()| self.set(right));
+            }
             SetExpr::SetOperation { op: SetOperator::Union, .. } => ("UNION queries by name", "UNION"),
-            SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries", "INTERSECT"),
-            SetExpr::SetOperation { .. } => ("EXCEPT queries", "EXCEPT"),
+            SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries with ALL", "INTERSECT"),
+            SetExpr::SetOperation { .. } => ("EXCEPT queries with ALL", "EXCEPT"),
             SetExpr::Table(_) => ("TABLE queries", "TABLE"),
             _ => ("queries that change data", "SELECT"),
         };
