@@ -41,7 +41,6 @@ impl Demand {
 
 impl Physical<'_> {
     /// Whether what updates the rows of `plan` has to say what was before.
-    #[allow(dead_code, reason = "asked by operators that update")]
     pub(crate) fn needs_before(&self, plan: &LogicalPlan) -> bool {
         self.demand.needs_before(plan)
     }
@@ -102,11 +101,14 @@ impl Physical<'_> {
     }
 
     /// Has changes go by key where they leave a task although no key matters: rows that are in flight there when a checkpoint
-    /// comes go to the subtask that gets those behind them, whatever the parallelism is then.
-    pub(crate) fn keep_order(&mut self) {
+    /// comes go to the subtask that gets those behind them, whatever the parallelism is then. Where operators get a
+    /// parallelism of their own, `is_widened`, that may be anywhere.
+    pub(crate) fn keep_order(&mut self, is_widened: bool) {
         for at in 0..self.graph.edges.len() {
             let Some(edge) = self.graph.edges.get(at) else { continue };
-            let parts = self.graph.outputs(edge.from).nth(1).is_some() || self.graph.inputs(edge.to).nth(1).is_some();
+            let parts = is_widened
+                || self.graph.outputs(edge.from).nth(1).is_some()
+                || self.graph.inputs(edge.to).nth(1).is_some();
             if edge.partitioning != Partitioning::Forward || !parts || !self.properties(edge.from).is_updating() {
                 continue;
             }

@@ -90,7 +90,8 @@ fn has_one_group(graph: &Graph, node: NodeIndex) -> bool {
     graph.inputs(node).any(|edge| edge.partitioning == Partitioning::KeyGroup(Vec::new()))
 }
 
-/// Rows go in turn where a forward edge now changes parallelism.
+/// Rows go in turn where a forward edge now changes parallelism. None of them are changes: those go by key already
+/// (`Physical::keep_order`).
 fn reconnect(graph: &mut Graph) {
     let widths: Vec<usize> = graph.nodes.iter().map(|node| node.parallelism).collect();
     for edge in &mut graph.edges {

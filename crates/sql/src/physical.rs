@@ -136,7 +136,7 @@ fn planned<'a>(
     }
     let written: Vec<&Table> = flows.iter().filter_map(|(_, target)| target.table()).collect();
     physical.side_sinks(&written)?;
-    physical.keep_order();
+    physical.keep_order(!settings.operator_parallelism.is_empty());
     Ok(physical)
 }
 

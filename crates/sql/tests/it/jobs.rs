@@ -213,3 +213,14 @@ CREATE TABLE t (
 ";
     assert_eq!(planned.output, expected);
 }
+
+/// Taken in turn, what takes a row away could come before what adds it.
+#[test]
+fn changes_go_by_their_key_to_an_operator_of_another_parallelism() {
+    let text = "SET 'parallelism.Sink result' = '3'; SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction";
+    let planned = planned(text).unwrap();
+    let sink = planned.graph.nodes.iter().position(|node| node.name == "Sink result").unwrap();
+    assert_eq!(planned.graph.nodes[sink].parallelism, 3);
+    let into_sink: Vec<_> = planned.graph.inputs(sink).map(|edge| edge.partitioning.clone()).collect();
+    assert_eq!(into_sink, [Partitioning::KeyGroup(vec![0])]);
+}
