@@ -1,13 +1,13 @@
-//! The rows of one key, chained both ways in the order in which they came.
+//! The rows of one key, chained both ways in the order in which they came. Rows that were removed leave the chain.
 
 use ruslo_core::error::Result;
 
 use super::layout::Encoded;
 use super::slab::{ABSENT, Slot, lost};
-use super::{FREE, KEY_AT, ResidentTable, drop_strings, keep_strings};
+use super::{DELETED, FREE, KEY_AT, OFF, ResidentTable, drop_strings, keep_strings};
 use crate::runs::Kind;
 
-/// Words of a head behind its key: first row, last row, next sequence number.
+/// Words of a head behind its key: first row, last row, next sequence number; of a map instead how many rows there are.
 pub(super) const HEAD_WORDS: usize = 3;
 /// The first of them, if the key had no words.
 pub(super) const FIRST_AT: usize = KEY_AT;
@@ -57,6 +57,7 @@ impl ResidentTable {
     /// The row behind `row`.
     #[inline]
     pub(super) fn next_row(&self, row: Slot) -> Slot {
+        self.step_counted();
         next_of(self.chains.word(row, LINKS_AT))
     }
 
@@ -78,6 +79,7 @@ impl ResidentTable {
         let slot = self.push(head, header, sub_keys.row(row), values, row)?;
         let place = self.chains.row_mut(slot).and_then(|words| words.get_mut(SUB_KEY_AT..)).ok_or_else(lost)?;
         keep_strings(&mut self.blobs, &self.sub_key, place, sub_keys, row)?;
+        self.note_row(head, slot)?;
         Ok(slot)
     }
 
@@ -91,22 +93,12 @@ impl ResidentTable {
         row: usize,
     ) -> Result<Slot> {
         let slot = self.chains.allocate()?;
-        let from = self.key.words() + KEY_AT;
-        let chain = self.heads.row_mut(head).and_then(|head| head.get_mut(from..)).ok_or_else(lost)?;
-        let [first, last, sequence] = chain else { return Err(lost()) };
-        let previous = *last as Slot;
-        *last = u64::from(slot);
-        if previous == ABSENT {
-            *first = u64::from(slot);
-        }
         // The sequence number is the last word of the sub-key of the kinds that have one.
         if let (Kind::List | Kind::Time, Some(number)) = (self.schema.kind, sub_key.last()) {
+            let sequence = self.heads.word_mut(head, self.key.words() + SEQUENCE_AT).ok_or_else(lost)?;
             *sequence = (*sequence).max(number.saturating_add(1));
         }
-        if previous != ABSENT {
-            let links = self.chains.word_mut(previous, LINKS_AT).ok_or_else(lost)?;
-            *links = (*links & u64::from(ABSENT)) | u64::from(slot) << 32;
-        }
+        let previous = self.become_last(head, slot)?;
         let words = self.chains.row_mut(slot).ok_or_else(lost)?;
         let (fixed, rest) = words.split_at_mut_checked(SUB_KEY_AT).ok_or_else(lost)?;
         fixed.copy_from_slice(&[header, links(ABSENT, previous), u64::from(head)]);
@@ -117,11 +109,62 @@ impl ResidentTable {
         Ok(slot)
     }
 
-    /// Takes a row out of its chain. Its head, if it was the last one.
-    pub(super) fn unlink(&mut self, row: Slot) -> Option<Slot> {
-        let (both, head) = (self.chains.word(row, LINKS_AT), self.chains.word(row, OWNER_AT) as Slot);
-        let (next, previous, from) = (next_of(both), both as Slot, self.key.words());
-        let is_last = next == ABSENT && previous == ABSENT;
+    /// Makes a row the last one of its key, but for its own links. The row before it.
+    fn become_last(&mut self, head: Slot, row: Slot) -> Result<Slot> {
+        let from = self.key.words() + KEY_AT;
+        let chain = self.heads.row_mut(head).and_then(|head| head.get_mut(from..)).ok_or_else(lost)?;
+        let [first, last, ..] = chain else { return Err(lost()) };
+        let previous = *last as Slot;
+        *last = u64::from(row);
+        if previous == ABSENT {
+            *first = u64::from(row);
+        } else {
+            let links = self.chains.word_mut(previous, LINKS_AT).ok_or_else(lost)?;
+            *links = (*links & u64::from(ABSENT)) | u64::from(row) << 32;
+        }
+        Ok(previous)
+    }
+
+    /// Puts a row that was removed back into its chain, as the last one, if it is not in it any more.
+    pub(super) fn put_back(&mut self, head: Slot, row: Slot) -> Result<()> {
+        if self.chains.word(row, 0) & OFF != 0 {
+            let previous = self.become_last(head, row)?;
+            *self.chains.word_mut(row, 0).ok_or_else(lost)? &= !OFF;
+            *self.chains.word_mut(row, LINKS_AT).ok_or_else(lost)? = links(ABSENT, previous);
+        }
+        Ok(())
+    }
+
+    /// Removes a row; its words stay until that is sealed. It leaves the chain at once, so that nobody goes through what
+    /// is gone, unless it is found by nothing else. Its own links stay: who stands on it goes on from there.
+    pub(super) fn kill(&mut self, row: Slot) -> Result<()> {
+        self.mark_dirty(row)?;
+        let head = self.chains.word(row, OWNER_AT) as Slot;
+        let leaves = self.schema.kind != Kind::Map || self.is_indexed(head);
+        let header = self.chains.word_mut(row, 0).ok_or_else(lost)?;
+        let was_off = *header & OFF != 0;
+        *header |= if leaves { DELETED | OFF } else { DELETED };
+        if leaves && !was_off {
+            self.detach(head, row);
+        }
+        Ok(())
+    }
+
+    /// Takes a row that was removed out of its chain for good. Its head.
+    pub(super) fn unlink(&mut self, row: Slot) -> Slot {
+        let head = self.chains.word(row, OWNER_AT) as Slot;
+        if self.chains.word(row, 0) & OFF == 0 {
+            self.detach(head, row);
+        }
+        self.unnote_row(head, row);
+        self.drop_row(row);
+        head
+    }
+
+    /// Links the rows before and behind a row to each other.
+    fn detach(&mut self, head: Slot, row: Slot) {
+        let (both, from) = (self.chains.word(row, LINKS_AT), self.key.words());
+        let (next, previous) = (next_of(both), both as Slot);
         let towards_next = if previous == ABSENT {
             self.heads.word_mut(head, from + FIRST_AT).map(|first| *first = u64::from(next))
         } else {
@@ -135,8 +178,6 @@ impl ResidentTable {
             links.map(|links| *links = (*links & !u64::from(ABSENT)) | u64::from(previous))
         };
         debug_assert!(towards_next.is_some() && towards_previous.is_some());
-        self.drop_row(row);
-        is_last.then_some(head)
     }
 
     /// Frees a row with its strings, whatever links to it. The row behind it.

@@ -5,11 +5,10 @@ use arrow::compute::take;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::memory::{batch_bytes, human_bytes};
 
-use super::chain::FIRST_AT;
 use super::slab::{ABSENT, Slot, lost};
 use super::{
-    DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, ONE_USE, ResidentTable, STORED, USES, group_of,
-    used,
+    DELETED, DIRTY, FREE, GROUP_MASK, GROUP_SHIFT, Keys, LowerRows, OFF, ONE_USE, ResidentTable, STORED, USES,
+    group_of, used,
 };
 use crate::keyed::Settle;
 use crate::planted::{Bug, planted};
@@ -53,6 +52,7 @@ impl ResidentTable {
             + self.chains.growth_bytes(need.chained)
             + strings
             + index
+            + self.index_growth_bytes(need.chained, 2 * need.chained / groups + 8)
     }
 
     /// Sees to it that a batch's new keys, rows and strings fit, if need be by evicting others.
@@ -194,10 +194,11 @@ impl ResidentTable {
     /// Takes heads, which come by key group, out of memory. The index of a group stays near meanwhile.
     fn evict(&mut self, victims: &[Vec<Slot>]) -> Result<()> {
         let mut left = vec![Vec::new(); victims.len()];
-        for (slots, left) in victims.iter().zip(&mut left) {
+        for (group, (slots, left)) in victims.iter().zip(&mut left).enumerate() {
             // What was removed is gone once that is stored.
             left.extend(slots.iter().filter(|slot| self.heads.word(**slot, 0) & FREE == 0));
             self.evict_group(left)?;
+            self.shrink_index(group);
         }
         // The next keys get their places in order: that of each is where memory is read ahead.
         let freed = Marks::of(&left, self.heads.end());
@@ -399,8 +400,9 @@ impl ResidentTable {
 
     /// Every row of a chain goes, with its strings.
     fn drop_chain(&mut self, head: Slot) {
-        let mut row = self.heads.word(head, FIRST_AT + self.key.words()) as Slot;
+        let mut row = self.first_row(head);
         while row != ABSENT {
+            self.unnote_row(head, row);
             row = self.drop_row(row);
         }
     }
@@ -450,7 +452,7 @@ fn same_key(keys: &Keys, a: u32, b: u32) -> bool {
         && keys.encoded.strings.iter().all(|strings| strings.get(a) == strings.get(b))
 }
 
-const _: () = assert!(GROUP_MASK << GROUP_SHIFT & (FREE | DIRTY | USES | DELETED | STORED) == 0);
+const _: () = assert!(GROUP_MASK << GROUP_SHIFT & (FREE | DIRTY | OFF | USES | DELETED | STORED) == 0);
 
 #[cfg(test)]
 mod tests {

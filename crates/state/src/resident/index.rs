@@ -156,6 +156,15 @@ impl Index {
         self.set(gap, 0);
     }
 
+    /// Gives memory back that is far too much for what is there.
+    pub(super) fn shrink(&mut self) {
+        if self.len == 0 {
+            *self = Self::default();
+        } else if 16 * self.len < self.entries.len() {
+            self.grow(2 * self.len);
+        }
+    }
+
     fn set(&mut self, at: usize, entry: u64) {
         if let Some(place) = self.entries.get_mut(at) {
             *place = entry;

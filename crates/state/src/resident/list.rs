@@ -49,6 +49,7 @@ impl ResidentTable {
             let slot = match self.find_in_chain(head, &sub_keys, row) {
                 ABSENT => self.link(head, &sub_keys, &values, row, header)?,
                 slot => {
+                    self.put_back(head, slot)?;
                     self.overwrite_row(slot, header, &values, row)?;
                     slot
                 }
@@ -157,8 +158,7 @@ impl ResidentTable {
     pub(super) fn remove_chained(&mut self, rows: &Rows) -> Result<()> {
         self.check(rows)?;
         for slot in rows.slots().iter().filter(|slot| **slot != ABSENT) {
-            self.mark_dirty(*slot)?;
-            *self.chains.word_mut(*slot, 0).ok_or_else(lost)? |= DELETED;
+            self.kill(*slot)?;
         }
         Ok(())
     }
@@ -169,9 +169,9 @@ impl ResidentTable {
         for head in self.resident(&keys, 0, 0)?.into_iter().filter(|head| *head != ABSENT) {
             let mut row = self.first_row(head);
             while row != ABSENT {
-                self.mark_dirty(row)?;
-                *self.chains.word_mut(row, 0).ok_or_else(lost)? |= DELETED;
-                row = self.next_row(row);
+                let next = self.next_row(row);
+                self.kill(row)?;
+                row = next;
             }
         }
         Ok(())
@@ -212,20 +212,6 @@ impl ResidentTable {
         let header = self.heads.word_mut(head, 0).ok_or_else(lost)?;
         *header = used(*header);
         Ok((*header & GROUP_MASK << GROUP_SHIFT) | u64::from(self.bucket))
-    }
-
-    /// The row of a key with a sub-key, dead or alive.
-    fn find_in_chain(&self, head: Slot, sub_keys: &Encoded, row: usize) -> Slot {
-        let mut slot = self.first_row(head);
-        while slot != ABSENT {
-            let found =
-                self.chains.row(slot).and_then(|words| words.get(SUB_KEY_AT..SUB_KEY_AT + self.sub_key.words()));
-            if found.is_some_and(|found| self.is_same(&self.sub_key, found, sub_keys, row)) {
-                return slot;
-            }
-            slot = self.next_row(slot);
-        }
-        ABSENT
     }
 
     fn overwrite_row(&mut self, slot: Slot, header: u64, values: &Encoded, row: usize) -> Result<()> {

@@ -24,9 +24,12 @@ mod layout;
 mod list;
 mod lower;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod model;
 mod seal;
 mod slab;
+mod sub_index;
 mod value;
 mod verbs;
 
@@ -56,6 +59,8 @@ const USES_SHIFT: u32 = 57;
 const ONE_USE: u64 = 1 << USES_SHIFT;
 /// Removed; stays until that is sealed.
 const DELETED: u64 = 1 << 60;
+/// A row that was removed and is not in the chain of its key any more.
+const OFF: u64 = 1 << 61;
 /// A run may have an older version.
 const STORED: u64 = 1 << 59;
 
@@ -73,6 +78,8 @@ const BLOCK: usize = 1024;
 #[derive(Debug, Default)]
 struct Group {
     index: Index,
+    /// Rows of keys that have many, in a map.
+    rows: Index,
     /// Heads, or rows of chains, that are dirty; each once.
     dirty: Vec<Slot>,
     /// Whether keys of the group may be in runs only.
@@ -105,6 +112,9 @@ pub struct ResidentTable {
     hand: Slot,
     /// Changes whenever rows may have gone away.
     generation: u64,
+    /// How many rows were looked at.
+    #[cfg(test)]
+    steps: std::cell::Cell<u64>,
 }
 
 /// The keys of a batch.
@@ -163,6 +173,8 @@ impl ResidentTable {
             pending: Vec::new(),
             hand: 0,
             generation: 0,
+            #[cfg(test)]
+            steps: std::cell::Cell::new(0),
         })
     }
 

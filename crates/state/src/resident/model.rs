@@ -104,7 +104,7 @@ impl Lower for Below {
     }
 }
 
-fn field(name: &str, data_type: DataType) -> FieldRef {
+pub(super) fn field(name: &str, data_type: DataType) -> FieldRef {
     Arc::new(Field::new(name, data_type, true))
 }
 
@@ -143,14 +143,14 @@ fn schema_columns() -> (Vec<FieldRef>, Vec<FieldRef>) {
 }
 
 /// A table under test, what is below it, and what was sealed but is not in a run yet.
-struct Bench {
-    table: ResidentTable,
+pub(super) struct Bench {
+    pub(super) table: ResidentTable,
     below: Arc<Below>,
     late: Vec<Arc<super::Sealed>>,
 }
 
 impl Bench {
-    fn new(schema: TableSchema, limit_bytes: Option<u64>) -> Self {
+    pub(super) fn new(schema: TableSchema, limit_bytes: Option<u64>) -> Self {
         let pool = MemoryPool::new(limit_bytes.unwrap_or(u64::MAX));
         let below = Below::new(&schema);
         let lower = limit_bytes.map(|_| Arc::clone(&below) as Arc<dyn Lower>);
@@ -160,7 +160,7 @@ impl Bench {
     }
 
     /// Over runs on disk.
-    fn on_disk(schema: TableSchema, limit_bytes: u64, folder: &std::path::Path) -> Self {
+    pub(super) fn on_disk(schema: TableSchema, limit_bytes: u64, folder: &std::path::Path) -> Self {
         let pool = MemoryPool::new(limit_bytes);
         let work = WorkFolder::new(Arc::new(LocalDisk), folder.to_owned());
         let runs = RunSet::new("t", schema.clone(), 0..KEY_GROUPS, work, pool.reserve("runs")).unwrap();
@@ -170,7 +170,7 @@ impl Bench {
         Self { table, below, late: Vec::new() }
     }
 
-    fn barrier(&mut self, rng: &mut Rng) {
+    pub(super) fn barrier(&mut self, rng: &mut Rng) {
         // One that is not settled yet must be before the next is sealed.
         self.late.drain(..).for_each(|sealed| drop(sealed.settle().unwrap()));
         let sealed = self.table.seal().unwrap();

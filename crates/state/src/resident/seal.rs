@@ -100,7 +100,9 @@ impl ResidentTable {
     /// The dirty rows of one key group; they are clean afterwards, and those that were removed are gone.
     fn seal_group(&mut self, group: usize) -> Result<Option<DirtyRows>> {
         let dirty = self.groups.get_mut(group).map(|group| std::mem::take(&mut group.dirty)).unwrap_or_default();
-        self.seal_slots(&dirty)
+        let sealed = self.seal_slots(&dirty);
+        self.shrink_index(group);
+        sealed
     }
 
     /// Copies dirty rows of one key group; they are clean afterwards, and those that were removed are gone.
@@ -128,7 +130,11 @@ impl ResidentTable {
             let hashes = self.hashes_of(&gone)?;
             gone.into_iter().zip(hashes).for_each(|(slot, hash)| self.forget(slot, hash));
         } else {
-            let emptied: Vec<_> = gone.into_iter().filter_map(|slot| self.unlink(slot)).collect();
+            // All that is dirty of a key is of this group: a head without a row has none elsewhere.
+            let mut emptied: Vec<_> = gone.into_iter().map(|slot| self.unlink(slot)).collect();
+            emptied.sort_unstable();
+            emptied.dedup();
+            emptied.retain(|head| self.first_row(*head) == ABSENT);
             let hashes = self.hashes_of(&emptied)?;
             emptied.into_iter().zip(hashes).for_each(|(slot, hash)| self.forget(slot, hash));
         }
