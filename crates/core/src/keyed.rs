@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, UInt32Array};
 use arrow::buffer::NullBuffer;
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
@@ -79,36 +80,53 @@ pub struct TableSchema {
     pub value: Vec<FieldRef>,
     /// How long rows live; for ever, if none.
     pub ttl: Option<Ttl>,
+    /// `map`: the order in which [`KeyedTable::ends`] finds the rows of a key: columns of the sub-key, the others follow
+    /// from left to right, ascending and NULL first. Not stored.
+    pub order: Option<Vec<(usize, SortOptions)>>,
+    /// `list`: whether [`KeyedTable::load_equal`] finds rows by their values. Not stored.
+    pub by_value: bool,
 }
 
 impl TableSchema {
     /// A table of one row a key that lives for ever.
     pub fn value(key: Vec<FieldRef>, value: Vec<FieldRef>) -> Self {
-        Self { kind: Kind::Value, key, sub_key: Vec::new(), value, ttl: None }
+        Self { kind: Kind::Value, key, sub_key: Vec::new(), value, ttl: None, order: None, by_value: false }
     }
 
     /// A table of many rows a key, by sequence number, that live for ever.
     pub fn list(key: Vec<FieldRef>, value: Vec<FieldRef>) -> Self {
         let sub_key = vec![Arc::new(Field::new("__seq", DataType::UInt64, false))];
-        Self { kind: Kind::List, key, sub_key, value, ttl: None }
+        Self { kind: Kind::List, key, sub_key, value, ttl: None, order: None, by_value: false }
     }
 
     /// A table of many rows a key, by `sub_key`, that live for ever.
     pub fn map(key: Vec<FieldRef>, sub_key: Vec<FieldRef>, value: Vec<FieldRef>) -> Self {
-        Self { kind: Kind::Map, key, sub_key, value, ttl: None }
+        Self { kind: Kind::Map, key, sub_key, value, ttl: None, order: None, by_value: false }
     }
 
     /// A table of many rows a key, by time and sequence number, that live for ever.
     pub fn time(key: Vec<FieldRef>, value: Vec<FieldRef>) -> Self {
         let time = Arc::new(Field::new("__time", DataType::Int64, false));
         let sequence = Arc::new(Field::new("__seq", DataType::UInt64, false));
-        Self { kind: Kind::Time, key, sub_key: vec![time, sequence], value, ttl: None }
+        Self { kind: Kind::Time, key, sub_key: vec![time, sequence], value, ttl: None, order: None, by_value: false }
     }
 
     /// The same with rows that live as long as `ttl` says.
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Ttl>) -> Self {
         Self { ttl, ..self }
+    }
+
+    /// The same with an order of the rows of a key.
+    #[must_use]
+    pub fn with_order(self, order: Option<Vec<(usize, SortOptions)>>) -> Self {
+        Self { order, ..self }
+    }
+
+    /// The same with rows that are found by their values.
+    #[must_use]
+    pub fn found_by_value(self) -> Self {
+        Self { by_value: true, ..self }
     }
 
     /// That the sub-key is as the kind wants it.
@@ -210,6 +228,15 @@ pub struct Cursor {
     pub generation: u64,
 }
 
+/// From which end the rows of a key are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// From the first one on.
+    First,
+    /// From the last one back.
+    Last,
+}
+
 /// Some rows of some keys.
 #[derive(Debug, Clone)]
 pub struct Piece {
@@ -283,6 +310,15 @@ pub trait KeyedTable: Send {
 
     /// `list`, `map`, `time`: the next rows, `rows_max` at most; `None` if there are no more.
     fn next(&self, cursor: &mut Cursor, rows_max: usize) -> Result<Option<Piece>>;
+
+    /// `list` of rows that are found by value: of each of `keys` the last row with these values; of a key with values that
+    /// come several times, as many of the last ones. Values are equal if their bytes are.
+    fn load_equal(&mut self, keys: &[ArrayRef], values: &[ArrayRef]) -> Result<Rows>;
+
+    /// `list`, `map`, `time`: the rows at one end of each of `keys`, as many as `rows_max` says for it, the outermost first.
+    /// A `map` has ends where it has an order, and its sub-key's types have one; otherwise all rows of the key come. Does
+    /// not go through the rows of a key, but for the first time after it came into memory.
+    fn ends(&mut self, keys: &[ArrayRef], end: End, rows_max: &[u32]) -> Result<Piece>;
 
     /// `list`, `map`, `time`: adds to a BIGINT value column of rows that were read or loaded; NULL counts as 0, of a row that
     /// comes twice both count, and those that are not there are fine. The rows count as written now. A sum that leaves the

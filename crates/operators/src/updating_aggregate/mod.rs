@@ -295,7 +295,7 @@ impl Inner {
         let (_, table) = self.plan.values.get(values.table).ok_or_else(|| Error::internal("values without a table"))?;
         let keys = batch.groups.keys_of(lost.clone())?;
         let keyed = ctx.state.keyed(table.name, &table.table)?;
-        let found = table.extremes(keyed, &keys, (which, values.filter), ctx.batch_rows)?;
+        let found = table.extremes(keyed, &keys, (which, values.filter))?;
         let mut places: Vec<(usize, usize)> = (0..best.len()).map(|group| (0, group)).collect();
         for (at, group) in lost.iter().enumerate() {
             if let Some(place) = places.get_mut(*group as usize) {

@@ -352,3 +352,43 @@ fn decimals_are_as_wide_as_flinks() {
     assert_eq!(types[6], DataType::Decimal128(38, 2));
     assert_eq!(types[7], DataType::Decimal128(38, 6));
 }
+
+/// Thousands of values of one key, of which the least and the greatest go again and again, and some under no filter.
+#[test]
+fn the_next_extreme_of_very_many_values_follows_the_one_that_goes() {
+    let mut test = TestContext::new();
+    let schema = batch(&[], false).schema();
+    let changes = UpdatingChanges { takes_back: true, says_before: false };
+    let calls = vec![
+        call(min_udaf(), "i"),
+        call(max_udaf(), "i"),
+        filtered(call(min_udaf(), "i")),
+        filtered(call(max_udaf(), "i")),
+    ];
+    let spec = UpdatingAggregateSpec::new(&schema, vec![0], calls, changes, None).unwrap();
+    let mut operator = spec.factory().create().unwrap();
+    let of = |value: i64| (Some("a".to_owned()), Some(value), None, None, None, Some(value % 50 == 7));
+    let values: Vec<i64> = (0..4000).map(|n| n * 7919 % 4000).collect();
+    let mut live: BTreeSet<i64> = values.iter().copied().collect();
+    let mut table = Table::default();
+    for part in values.chunks(500) {
+        let rows: Vec<_> = part.iter().map(|value| (RowKind::Insert, of(*value))).collect();
+        table.apply(&run_batch(operator.as_mut(), batch(&rows, true), &mut test).unwrap(), 1, false);
+    }
+    for step in 0..60 {
+        let mut rows = Vec::new();
+        for _ in 0..1 + step % 40 {
+            let gone = if step % 3 == 0 { live.pop_last() } else { live.pop_first() }.unwrap();
+            rows.push((RowKind::Delete, of(gone)));
+        }
+        if step % 5 == 0 {
+            live.insert(2000 - step);
+            rows.push((RowKind::Delete, of(2000 - step)));
+            rows.push((RowKind::Insert, of(2000 - step)));
+        }
+        table.apply(&run_batch(operator.as_mut(), batch(&rows, true), &mut test).unwrap(), 1, false);
+        let kept: Vec<i64> = live.iter().copied().filter(|value| value % 50 == 7).collect();
+        let expected = [live.first(), live.last(), kept.first(), kept.last()].map(shown);
+        assert_eq!(table.rows["a"], expected, "step {step}");
+    }
+}

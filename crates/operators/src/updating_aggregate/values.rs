@@ -14,7 +14,7 @@ use datafusion::error::Result as DfResult;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::keyed::{KeyedTable, Rows as TableRows, TableSchema, Ttl};
+use ruslo_core::keyed::{End, KeyedTable, Rows as TableRows, TableSchema, Ttl};
 
 use super::accumulate::Rows;
 use super::pick::{Which, canonical, pick};
@@ -71,7 +71,7 @@ impl Values {
     ) -> Self {
         let counts = (0..filters.len()).map(|at| Arc::new(Field::new(format!("count{at}"), DataType::Int64, false)));
         let table = TableSchema::map(key, vec![Arc::new(Field::new("value", value, true))], counts.collect());
-        Self { name, table: table.with_ttl(ttl), filters, takes_back }
+        Self { name, table: table.with_ttl(ttl).with_order(Some(Vec::new())), filters, takes_back }
     }
 
     fn value_type(&self) -> DataType {
@@ -175,25 +175,39 @@ impl Values {
         table.put(&keys, &[filter(values, &written)?], &counts)
     }
 
-    /// The least or the greatest value of each of `keys` under the filter at place `filter` of this table.
+    /// The least or the greatest value of each of `keys` under the filter at place `filter` of this table. They are asked for
+    /// from the end on, more at a time where the first ones are not under the filter.
     pub(super) fn extremes(
         &self,
         table: &mut dyn KeyedTable,
         keys: &[ArrayRef],
         (which, filter): (Which, usize),
-        batch_rows: usize,
     ) -> Result<ArrayRef> {
-        let added = vec![true; keys.first().map_or(0, |key| key.len())];
-        let mut best = new_null_array(&self.value_type(), added.len());
-        let mut cursor = table.rows(keys)?;
-        while let Some(piece) = table.next(&mut cursor, batch_rows.max(1))? {
+        let total = keys.first().map_or(0, |key| key.len());
+        let added = vec![true; total];
+        let mut best = new_null_array(&self.value_type(), total);
+        let end = if which == Which::Least { End::First } else { End::Last };
+        let mut sought: Vec<u32> = (0..total as u32).collect();
+        let mut most = 1;
+        while !sought.is_empty() {
+            let places = UInt32Array::from(sought.clone());
+            let wanted = keys.iter().map(|key| Ok(take(key, &places, None)?)).collect::<Result<Vec<_>>>()?;
+            let piece = table.ends(&wanted, end, &vec![most; sought.len()])?;
             let counts = piece.columns.get(1 + filter).and_then(|column| column.as_primitive_opt::<Int64Type>());
             let (Some(values), Some(counts)) = (piece.columns.first(), counts) else {
                 return Err(Error::internal("a table of values lost a column"));
             };
             let signs: Vec<i8> = counts.values().iter().map(|count| i8::from(*count > 0)).collect();
-            let rows = Rows { columns: &[], groups: piece.requests.values(), signs: &signs, added: &added };
+            let of_row = |request: &u32| sought.get(*request as usize).copied().unwrap_or_default();
+            let groups: Vec<u32> = piece.requests.values().iter().map(of_row).collect();
+            let rows = Rows { columns: &[], groups: &groups, signs: &signs, added: &added };
             best = pick(which, &best, values, &rows).map_err(execution_error)?;
+            let mut found = vec![0u32; total];
+            groups.iter().filter_map(|group| found.get_mut(*group as usize).map(|found| *found += 1)).for_each(drop);
+            // Fewer than were asked for are all of a key.
+            let has_more = |group: &u32| found.get(*group as usize).is_some_and(|found| *found >= most);
+            sought.retain(|group| best.is_null(*group as usize) && has_more(group));
+            most = most.saturating_mul(16);
         }
         Ok(best)
     }

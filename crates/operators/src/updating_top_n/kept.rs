@@ -7,15 +7,19 @@
 //!
 //! Columns that are the key itself are not kept twice, but FLOAT and DOUBLE: zeros of either sign are one key.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int8Array, Int64Array, UInt32Array, new_empty_array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::physical_expr::PhysicalSortExpr;
+use datafusion::physical_expr::expressions::Column;
 use ruslo_core::error::{Error, Result};
-use ruslo_core::keyed::{KeyedTable, Rows, TableSchema, Ttl};
+use ruslo_core::keyed::{End, KeyedTable, Rows, TableSchema, Ttl};
 
+use super::UpdatingTopN;
 use super::runs::Changes;
 
 /// Where a column is found.
@@ -46,8 +50,18 @@ pub(super) struct Stored {
     generation: u64,
 }
 
+/// Rows as a table gave them.
+#[derive(Default)]
+struct Found {
+    pieces: Vec<Vec<ArrayRef>>,
+    groups: Vec<u32>,
+    slots: Vec<u32>,
+    generation: u64,
+}
+
 impl Kept {
-    pub(super) fn new(input: &Schema, keys: &[usize], is_counted: bool, ttl: Option<Ttl>) -> Result<Self> {
+    pub(super) fn new(input: &Schema, wanted: &UpdatingTopN, ttl: Option<Ttl>) -> Result<Self> {
+        let (keys, is_counted) = (wanted.keys.as_slice(), wanted.takes_back);
         let fields = input.fields();
         let in_key = |column: usize| {
             let is_float = fields.get(column).is_some_and(|field| field.data_type().is_floating());
@@ -72,7 +86,17 @@ impl Kept {
                 TableSchema::map(key, sub_key, vec![Arc::new(Field::new("rows", DataType::Int64, false))])
             }
         };
-        Ok(Self { table: table.with_ttl(ttl), places, columns, is_counted })
+        // Where rows are ranked by columns, they are found in that order; what is equal in it follows as in the ranking.
+        let rank = |sort: &PhysicalSortExpr| {
+            let column = sort.expr.downcast_ref::<Column>()?.index();
+            match in_key(column) {
+                Some(_) => Some(None),
+                None => Some(Some((columns.iter().position(|kept| *kept == column)?, sort.options))),
+            }
+        };
+        let order: Option<Vec<_>> = wanted.order.iter().map(rank).collect();
+        let order = order.map(|order| order.into_iter().flatten().collect()).filter(|_| is_counted);
+        Ok(Self { table: table.with_ttl(ttl).with_order(order), places, columns, is_counted })
     }
 
     /// The rows of `keys`, each of which is there once.
@@ -84,13 +108,45 @@ impl Kept {
         schema: &SchemaRef,
     ) -> Result<Stored> {
         let mut cursor = table.rows(keys)?;
-        let (mut pieces, mut groups, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let generation = cursor.generation;
+        let mut found = Found { generation: cursor.generation, ..Found::default() };
         while let Some(piece) = table.next(&mut cursor, rows_max)? {
-            groups.extend_from_slice(piece.requests.values());
-            slots.extend_from_slice(piece.rows.slots());
-            pieces.push(piece.columns);
+            found.groups.extend_from_slice(piece.requests.values());
+            found.slots.extend_from_slice(piece.rows.slots());
+            found.pieces.push(piece.columns);
         }
+        self.stored(found, keys, schema)
+    }
+
+    /// Of `keys`, each of which is there once, the first rows, as many as `rows_max` says of it; and those that are equal to
+    /// one of `rows`, of which each is of a key.
+    pub(super) fn read_first(
+        &self,
+        table: &mut dyn KeyedTable,
+        keys: &[ArrayRef],
+        rows_max: &[u32],
+        (rows, of_rows): (&RecordBatch, &[u32]),
+    ) -> Result<Stored> {
+        let groups = UInt32Array::from(of_rows.to_vec());
+        let keys_of_rows = keys.iter().map(|key| Ok(take(key, &groups, None)?)).collect::<Result<Vec<_>>>()?;
+        let columns = self.columns.iter().filter_map(|column| rows.columns().get(*column)).cloned().collect();
+        let equal = table.load_rows(&keys_of_rows, &or_zeros(columns, of_rows.len()))?;
+        // All rows of these keys are in memory now.
+        let first = table.ends(keys, End::First, rows_max)?;
+        if first.rows.generation() != equal.generation() {
+            return Err(Error::internal("rows of a Top-N left memory while they were read"));
+        }
+        let mut found = Found { generation: equal.generation(), ..Found::default() };
+        let mut seen: HashSet<u32> = first.rows.slots().iter().copied().collect();
+        let others = equal.slots().iter().zip(of_rows).filter(|(slot, _)| **slot != u32::MAX && seen.insert(**slot));
+        let (slots, groups): (Vec<u32>, Vec<u32>) = others.map(|(slot, group)| (*slot, *group)).unzip();
+        found.groups = [first.requests.values(), groups.as_slice()].concat();
+        found.slots = [first.rows.slots(), slots.as_slice()].concat();
+        found.pieces = vec![first.columns, table.read_rows(&Rows::new(slots, equal.generation()))?];
+        self.stored(found, keys, rows.schema_ref())
+    }
+
+    fn stored(&self, found: Found, keys: &[ArrayRef], schema: &SchemaRef) -> Result<Stored> {
+        let Found { pieces, groups, slots, generation } = found;
         let columns = joined(pieces, &self.table)?;
         let counts = match self.is_counted {
             false => vec![1; groups.len()],
@@ -134,10 +190,13 @@ impl Kept {
             return table.append(&keys, &columns);
         }
         let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(changes.came.iter().map(|(_, rows)| *rows)));
-        let zeros = || Arc::new(Int8Array::from(vec![0; places.len()])) as ArrayRef;
-        let columns = if columns.is_empty() { vec![zeros()] } else { columns };
-        table.put(&keys, &columns, &[counts])
+        table.put(&keys, &or_zeros(columns, places.len()), &[counts])
     }
+}
+
+/// What stands for rows of nothing but keys.
+fn or_zeros(columns: Vec<ArrayRef>, rows: usize) -> Vec<ArrayRef> {
+    if columns.is_empty() { vec![Arc::new(Int8Array::from(vec![0; rows]))] } else { columns }
 }
 
 /// Sub-key and value columns of all pieces.

@@ -9,7 +9,8 @@
 //!            └ table "top_n_rows" ◀──────────────────┘
 //! ```
 //!
-//! Of rows that only come, no more than the first N are kept; else all are, equal ones once with their number. Rows that
+//! Of rows that only come, no more than the first N are kept; else all are, equal ones once with their number, and found in
+//! the order of their ranks: of a key are read the first N, one more for each row that goes, and those that change. Rows that
 //! are equal in the order follow by their columns from left to right, so the answer does not depend on who came first; by
 //! processing time they follow as they came. The table is described in `docs/design/changelog.md`.
 
@@ -30,7 +31,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
-use ruslo_core::changelog::row_kinds;
+use ruslo_core::changelog::{adds, row_kinds};
 use ruslo_core::error::{Error, Result, ResultExt};
 use ruslo_core::key_group::key_groups;
 use ruslo_core::keyed::Ttl;
@@ -127,7 +128,7 @@ impl UpdatingTopNSpec {
         }
         let rank = wanted.rank.iter().map(|name| Arc::new(Field::new(name, DataType::Int64, false)));
         let schema = Arc::new(Schema::new(input.fields().iter().cloned().chain(rank).collect::<Vec<_>>()));
-        let kept = Kept::new(&input, &wanted.keys, wanted.takes_back, wanted.lifetime.map(Ttl::of))?;
+        let kept = Kept::new(&input, &wanted, wanted.lifetime.map(Ttl::of))?;
         let key_schema = Arc::new(Schema::new(key_fields));
         let inner = Inner { wanted, order_fields, key_schema, kept, input, schema };
         Ok(Self { inner: Arc::new(inner) })
@@ -192,6 +193,17 @@ impl Inner {
         }
     }
 
+    /// How many of the first rows of each key decide: those that are wanted, and as many as may go.
+    fn rows_needed(&self, groups: &Groups, kinds: Option<&[i8]>) -> Vec<u32> {
+        let keys = groups.keys.first().map_or(0, |key| key.len());
+        let mut needed = vec![u32::try_from(self.wanted.limit).unwrap_or(u32::MAX); keys];
+        let gone = groups.of_rows.iter().zip(kinds.unwrap_or_default()).filter(|(_, kind)| !adds(**kind));
+        for (group, _) in gone {
+            needed.get_mut(*group as usize).into_iter().for_each(|needed| *needed = needed.saturating_add(1));
+        }
+        needed
+    }
+
     /// Takes rows up: what differs goes out.
     fn take_up(
         &self,
@@ -205,7 +217,12 @@ impl Inner {
         if self.kept.table.ttl.is_some() {
             table.set_time(ctx.environment.clock.wall());
         }
-        let stored = self.kept.read(table, &groups.keys, ctx.batch_rows.max(1), &self.input)?;
+        let stored = match self.wanted.takes_back {
+            true => {
+                self.kept.read_first(table, &groups.keys, &self.rows_needed(&groups, kinds), (came, &groups.of_rows))?
+            }
+            false => self.kept.read(table, &groups.keys, ctx.batch_rows.max(1), &self.input)?,
+        };
         let rows = concat_batches(&self.input, [&stored.rows, came])?;
         let of_rows: Vec<u32> = stored.groups.iter().chain(&groups.of_rows).copied().collect();
         let places = ranked(&rows, &of_rows, &self.wanted, &self.order_fields)?;

@@ -188,42 +188,54 @@ fn expected(rows: &[Row], wanted: &UpdatingTopN) -> BTreeMap<(Row, Option<i64>),
 #[test]
 fn it_is_the_first_rows_of_each_key_however_it_is_run() {
     for seed in 0..96u64 {
-        let mut rng = Rng::seeded(seed);
-        let (has_rank, takes_back, says_before) = (seed % 2 == 0, seed % 4 > 1, seed % 8 > 3);
-        let limit = [1, 2, 5][seed as usize / 8 % 3];
-        let wanted = UpdatingTopN {
-            keys: if seed % 5 == 0 { Vec::new() } else { vec![0] },
-            ..wanted(limit, has_rank, takes_back, says_before)
-        };
-        let is_keyed = !wanted.keys.is_empty();
-        let manners = Manners {
-            batch_rows: [1, 7, 1024][seed as usize % 3],
-            parallelism_max: if is_keyed { 4 } else { 1 },
-            short_of_memory: true,
-            always_resumed: true,
-        };
-        let mut subtasks = Subtasks::new(spec(wanted.clone()).factory(), manners, Rng::seeded(seed + 1000)).unwrap();
-        let (mut there, mut table): (Vec<Row>, Table) = Default::default();
-        let is_by_key = !says_before && (has_rank || limit == 1);
-        for _ in 0..25 {
-            let mut made = Vec::new();
-            for _ in 0..1 + rng.below(20) {
-                if takes_back && !there.is_empty() && rng.one_in(3) {
-                    let gone = there.swap_remove(rng.below(there.len()));
-                    made.push((RowKind::Delete, gone));
-                    continue;
-                }
-                let key = if is_keyed { rng.below(6) } else { 1 };
-                let x = (!rng.one_in(8)).then(|| rng.below(12) as i64 - 4);
-                let row = ((key > 0).then(|| format!("key {key}")), x, rng.below(3) as i64);
-                there.push(row.clone());
-                made.push((RowKind::Insert, row));
+        check(seed, 25, 20, 12);
+    }
+}
+
+#[test]
+fn it_is_the_first_rows_of_very_many_of_a_key() {
+    for seed in [10, 15, 30, 35, 50, 55, 70, 90] {
+        check(seed, 12, 600, 900);
+    }
+}
+
+/// So many batches of rows that come and go.
+fn check(seed: u64, batches: usize, rows_max: usize, values: usize) {
+    let mut rng = Rng::seeded(seed);
+    let (has_rank, takes_back, says_before) = (seed.is_multiple_of(2), seed % 4 > 1, seed % 8 > 3);
+    let limit = [1, 2, 5][seed as usize / 8 % 3];
+    let wanted = UpdatingTopN {
+        keys: if seed.is_multiple_of(5) { Vec::new() } else { vec![0] },
+        ..wanted(limit, has_rank, takes_back, says_before)
+    };
+    let is_keyed = !wanted.keys.is_empty();
+    let manners = Manners {
+        batch_rows: [1, 7, 1024][seed as usize % 3],
+        parallelism_max: if is_keyed { 4 } else { 1 },
+        short_of_memory: true,
+        always_resumed: true,
+    };
+    let mut subtasks = Subtasks::new(spec(wanted.clone()).factory(), manners, Rng::seeded(seed + 1000)).unwrap();
+    let (mut there, mut table): (Vec<Row>, Table) = Default::default();
+    let is_by_key = !says_before && (has_rank || limit == 1);
+    for _ in 0..batches {
+        let mut made = Vec::new();
+        for _ in 0..1 + rng.below(rows_max) {
+            if takes_back && !there.is_empty() && rng.one_in(3) {
+                let gone = there.swap_remove(rng.below(there.len()));
+                made.push((RowKind::Delete, gone));
+                continue;
             }
-            let rows = batch(&made, takes_back);
-            let keys: Vec<ArrayRef> = if is_keyed { vec![Arc::clone(rows.column(0))] } else { Vec::new() };
-            subtasks.send(&rows, &keys).unwrap();
-            table.apply(changes(&subtasks.take()), is_by_key);
-            assert_eq!(table.rows, expected(&there, &wanted), "seed {seed}");
+            let key = if is_keyed { rng.below(6) } else { 1 };
+            let x = (!rng.one_in(8)).then(|| rng.below(values) as i64 - 4);
+            let row = ((key > 0).then(|| format!("key {key}")), x, rng.below(3) as i64);
+            there.push(row.clone());
+            made.push((RowKind::Insert, row));
         }
+        let rows = batch(&made, takes_back);
+        let keys: Vec<ArrayRef> = if is_keyed { vec![Arc::clone(rows.column(0))] } else { Vec::new() };
+        subtasks.send(&rows, &keys).unwrap();
+        table.apply(changes(&subtasks.take()), is_by_key);
+        assert_eq!(table.rows, expected(&there, &wanted), "seed {seed}");
     }
 }

@@ -61,6 +61,13 @@ impl ResidentTable {
         next_of(self.chains.word(row, LINKS_AT))
     }
 
+    /// The row before `row`.
+    #[inline]
+    pub(super) fn previous_row(&self, row: Slot) -> Slot {
+        self.step_counted();
+        self.chains.word(row, LINKS_AT) as Slot
+    }
+
     /// The sequence number that the next row of a key gets.
     #[inline]
     pub(super) fn sequence(&self, head: Slot) -> u64 {
@@ -140,12 +147,16 @@ impl ResidentTable {
     pub(super) fn kill(&mut self, row: Slot) -> Result<()> {
         self.mark_dirty(row)?;
         let head = self.chains.word(row, OWNER_AT) as Slot;
+        if self.schema.by_value {
+            self.unnote_row(head, row);
+        }
         let leaves = self.schema.kind != Kind::Map || self.is_indexed(head);
         let header = self.chains.word_mut(row, 0).ok_or_else(lost)?;
         let was_off = *header & OFF != 0;
         *header |= if leaves { DELETED | OFF } else { DELETED };
         if leaves && !was_off {
             self.detach(head, row);
+            self.sort_out(head, row);
         }
         Ok(())
     }
@@ -156,7 +167,9 @@ impl ResidentTable {
         if self.chains.word(row, 0) & OFF == 0 {
             self.detach(head, row);
         }
-        self.unnote_row(head, row);
+        if !self.schema.by_value {
+            self.unnote_row(head, row);
+        }
         self.drop_row(row);
         head
     }

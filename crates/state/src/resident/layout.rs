@@ -96,8 +96,22 @@ impl Part {
     pub(super) fn integer(&self, column: usize) -> Result<(usize, Option<(usize, u64)>)> {
         let found = self.columns.get(column).filter(|found| *found.field.data_type() == DataType::Int64);
         let found = found.ok_or_else(|| Error::internal(format!("column {column} of a keyed table is no BIGINT")))?;
-        let null = (self.null_words > 0).then_some((column / 64, 1 << (column % 64)));
-        Ok((found.at, null))
+        Ok((found.at, self.null_of(column)))
+    }
+
+    /// How many columns there are.
+    pub(super) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The first word of a column, and its type.
+    pub(super) fn place(&self, column: usize) -> Option<(usize, &DataType)> {
+        self.columns.get(column).map(|found| (found.at, found.field.data_type()))
+    }
+
+    /// The word and the bit that say that a column is NULL, if one may be.
+    pub(super) fn null_of(&self, column: usize) -> Option<(usize, u64)> {
+        (self.null_words > 0).then_some((column / 64, 1 << (column % 64)))
     }
 
     /// The words of a row of NULLs, and zeros where NULL cannot be.

@@ -29,6 +29,7 @@ impl ResidentTable {
                     None => self.push(head, header, &[sequence], &encoded, row)?,
                     Some(time) => self.push(head, header, &[time as u64, sequence], &encoded, row)?,
                 };
+                self.note_row(head, slot)?;
                 self.mark_dirty(slot)?;
             }
         }
@@ -51,6 +52,7 @@ impl ResidentTable {
                 slot => {
                     self.put_back(head, slot)?;
                     self.overwrite_row(slot, header, &values, row)?;
+                    self.sort_in(head, slot);
                     slot
                 }
             };
@@ -208,7 +210,7 @@ impl ResidentTable {
     }
 
     /// Marks a head as asked for. The header of a new row of it.
-    fn touched_header(&mut self, head: Slot) -> Result<u64> {
+    pub(super) fn touched_header(&mut self, head: Slot) -> Result<u64> {
         let header = self.heads.word_mut(head, 0).ok_or_else(lost)?;
         *header = used(*header);
         Ok((*header & GROUP_MASK << GROUP_SHIFT) | u64::from(self.bucket))

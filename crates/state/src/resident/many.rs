@@ -1,11 +1,13 @@
 //! Keys with very many rows: against plain maps, and that nobody goes through all rows of a key to find one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Int64Type};
-use ruslo_core::keyed::{KeyedTable, Rows};
+use ruslo_core::keyed::{End, KeyedTable, Rows};
 use ruslo_core::rng::Rng;
 
 use super::ResidentTable;
@@ -45,7 +47,9 @@ fn place_at(key: i64, columns: &[ArrayRef], row: usize) -> Place {
 
 fn schema() -> TableSchema {
     let sub_key = vec![field("n", DataType::Int64), field("s", DataType::Utf8)];
+    let falling = SortOptions { descending: true, nulls_first: false };
     TableSchema::map(vec![field("k", DataType::Int64)], sub_key, vec![field("v", DataType::Int64)])
+        .with_order(Some(vec![(0, falling)]))
 }
 
 /// Every row of a key, and the handles to them.
@@ -63,15 +67,30 @@ fn scan(table: &mut ResidentTable, key: i64, rows_max: usize) -> (BTreeMap<Place
     (found, handles)
 }
 
+/// The first or last places of a key: by falling number, NULL behind, then by rising text, NULL in front.
+fn ends(model: &BTreeMap<Place, i64>, key: i64, end: End, most: usize) -> Vec<Place> {
+    let mut of_key: Vec<Place> = model.keys().filter(|place| place.0 == key).cloned().collect();
+    of_key.sort_by_key(|place| (Reverse(place.1), place.2.clone()));
+    if end == End::Last {
+        of_key.reverse();
+    }
+    of_key.truncate(most);
+    of_key
+}
+
 /// That the indexes have the rows of keys that have many, and no others.
 fn check_index(table: &ResidentTable) {
     let indexed = (0..table.chains.end()).filter(|row| {
         let header = table.chains.word(*row, 0);
-        header & super::FREE == 0 && table.is_indexed(table.chains.word(*row, super::chain::OWNER_AT) as u32)
+        let is_left = table.schema.by_value && header & super::DELETED != 0;
+        !is_left
+            && header & super::FREE == 0
+            && table.is_indexed(table.chains.word(*row, super::chain::OWNER_AT) as u32)
     });
     assert_eq!(indexed.count(), table.groups.iter().map(|group| group.rows.len()).sum::<usize>());
     let bytes: u64 = table.groups.iter().map(|group| group.rows.bytes() + group.index.bytes()).sum();
     assert_eq!(bytes, table.index_bytes, "bytes of indexes");
+    assert!(table.sorted_rows() <= table.chains.len());
 }
 
 fn check(seed: u64, mut bench: Bench, keys: usize, universe: usize) -> bool {
@@ -81,7 +100,7 @@ fn check(seed: u64, mut bench: Bench, keys: usize, universe: usize) -> bool {
         let places = places(&mut rng, keys, universe);
         let (key_columns, sub_keys) = columns(&places);
         let table = &mut bench.table;
-        match rng.below(9) {
+        match rng.below(10) {
             0..=2 => {
                 let values: Vec<i64> = (0..places.len()).map(|_| rng.below(1000) as i64).collect();
                 table.put(&key_columns, &sub_keys, &[Arc::new(Int64Array::from(values.clone()))]).unwrap();
@@ -104,6 +123,25 @@ fn check(seed: u64, mut bench: Bench, keys: usize, universe: usize) -> bool {
                 model.retain(|place, _| place.0 != key);
             }
             6 => bench.barrier(&mut rng),
+            8 => {
+                let wanted: Vec<i64> = (0..3).map(|n| (places[0].0 + n) % keys as i64).collect();
+                let end = if rng.one_in(2) { End::First } else { End::Last };
+                let most: Vec<u32> = wanted.iter().map(|_| rng.below(9) as u32).collect();
+                let piece = table.ends(&[Arc::new(Int64Array::from(wanted.clone()))], end, &most).unwrap();
+                let expected = wanted.iter().zip(&most).flat_map(|(key, most)| ends(&model, *key, end, *most as usize));
+                let found = piece.requests.values().iter().enumerate();
+                let found = found.map(|(row, n)| place_at(wanted[*n as usize], &piece.columns, row));
+                assert!(found.eq(expected), "seed {seed}: {end:?} {most:?} of {wanted:?}");
+                if rng.one_in(2) {
+                    let gone: Vec<_> = wanted
+                        .iter()
+                        .zip(&most)
+                        .flat_map(|(key, most)| ends(&model, *key, end, *most as usize))
+                        .collect();
+                    table.remove_rows(&piece.rows).unwrap();
+                    model.retain(|place, _| !gone.contains(place));
+                }
+            }
             7 => {
                 let key = rng.below(keys) as i64;
                 let (found, handles) = scan(table, key, 1 + rng.below(100));
@@ -191,6 +229,83 @@ fn a_row_is_found_among_very_many_of_its_key() {
         }
     }
     assert_eq!(scan(&mut bench.table, 7, 1000).0.len(), 20_000);
+}
+
+/// Rows of a list by their values: equal ones from the last on.
+fn check_equal(seed: u64, limit_bytes: Option<u64>) -> bool {
+    let mut rng = Rng::seeded(seed);
+    let values = vec![field("n", DataType::Int64), field("s", DataType::Utf8)];
+    let list = TableSchema::list(vec![field("k", DataType::Int64)], values).found_by_value();
+    let mut bench = Bench::new(list, limit_bytes);
+    let keys = if limit_bytes.is_some() { 200 } else { 4 };
+    let mut model: BTreeMap<i64, Vec<Place>> = BTreeMap::new();
+    for _ in 0..120 {
+        let places = places(&mut rng, keys, [20, 300][seed as usize % 2]);
+        let (key_columns, values) = columns(&places);
+        match rng.below(5) {
+            0 | 1 => {
+                bench.table.append(&key_columns, &values).unwrap();
+                places.into_iter().for_each(|place| model.entry(place.0).or_default().push(place));
+            }
+            2 => {
+                let found = bench.table.load_equal(&key_columns, &values).unwrap();
+                bench.table.remove_rows(&found).unwrap();
+                for (row, place) in places.iter().enumerate() {
+                    let of_key = model.entry(place.0).or_default();
+                    let last = of_key.iter().rposition(|other| other == place);
+                    assert_eq!(found.is_present(row), last.is_some(), "seed {seed}: {place:?}");
+                    last.into_iter().for_each(|last| drop(of_key.remove(last)));
+                }
+            }
+            3 => bench.barrier(&mut rng),
+            _ => {
+                let end = if rng.one_in(2) { End::First } else { End::Last };
+                let piece = bench.table.ends(&[key_columns[0].slice(0, 1)], end, &[5]).unwrap();
+                let mut expected = model.get(&places[0].0).cloned().unwrap_or_default();
+                if end == End::Last {
+                    expected.reverse();
+                }
+                expected.truncate(5);
+                let found = (0..piece.requests.len()).map(|row| place_at(places[0].0, &piece.columns[1..], row));
+                assert!(found.eq(expected), "seed {seed}: {end:?}");
+            }
+        }
+        check_index(&bench.table);
+    }
+    bench.table.has_evicted()
+}
+
+#[test]
+fn a_row_of_a_list_is_found_by_its_values() {
+    (0..20).for_each(|seed| assert!(!check_equal(seed, None)));
+    assert!((0..20).filter(|seed| check_equal(*seed, Some(300 << 10))).count() >= 5, "memory was not short");
+}
+
+/// The first and the last row of a key with very many are found one after the other as they go.
+#[test]
+fn the_next_of_very_many_rows_is_found_without_reading_them() {
+    const ROWS: usize = 20_000;
+    let mut bench = Bench::new(schema(), Some(1 << 26));
+    let key = [Arc::new(Int64Array::from_value(7, ROWS)) as ArrayRef];
+    let value: ArrayRef = Arc::new(Int64Array::from_value(1, ROWS));
+    bench.table.put(&key, &numbered(0, ROWS), &[value]).unwrap();
+    let one = [key[0].slice(0, 1)];
+    let number = |table: &mut ResidentTable, end| {
+        let piece = table.ends(&one, end, &[1]).unwrap();
+        table.remove_rows(&piece.rows).unwrap();
+        piece.columns[0].as_primitive::<Int64Type>().value(0)
+    };
+    let steps = steps(&mut bench.table, |table| {
+        for n in 0..ROWS as i64 / 2 {
+            assert_eq!(number(table, End::First), ROWS as i64 - 1 - n);
+            assert_eq!(number(table, End::Last), n);
+            if n % 1000 == 0 {
+                table.seal().unwrap();
+            }
+        }
+    });
+    assert!(steps <= 10 * ROWS as u64, "{steps}");
+    assert_eq!(bench.table.ends(&one, End::First, &[1]).unwrap().rows.slots().len(), 0);
 }
 
 /// What was removed is not gone through again before a barrier comes.

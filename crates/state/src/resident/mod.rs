@@ -27,12 +27,15 @@ mod lower;
 mod many;
 #[cfg(test)]
 mod model;
+mod order;
 mod seal;
 mod slab;
+mod sorted;
 mod sub_index;
 mod value;
 mod verbs;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, new_empty_array};
@@ -45,8 +48,10 @@ use self::blobs::Blobs;
 use self::index::{Index, tag_of};
 use self::layout::{Encoded, INLINE_MAX, Part, length_of};
 pub use self::lower::{Lower, LowerRows};
+use self::order::Order;
 pub use self::seal::Sealed;
 use self::slab::{ABSENT, Slab, Slot, lost};
+use self::sorted::Sorted;
 use crate::runs::{Kind, TableSchema};
 
 /// The words of a header: flags above, the time bucket of the last write below.
@@ -102,6 +107,10 @@ pub struct ResidentTable {
     heads: Slab,
     chains: Slab,
     blobs: Blobs,
+    /// How the rows of a key are ordered in a map, and the keys whose rows stand so.
+    order: Option<Order>,
+    sorted: HashMap<Slot, Sorted>,
+    sorted_bytes: u64,
     /// The bucket of what is written now, and the oldest that is alive.
     bucket: u32,
     oldest: u32,
@@ -158,6 +167,9 @@ impl ResidentTable {
             heads: Slab::new(KEY_AT + key.words() + in_head),
             chains: Slab::new(chain::SUB_KEY_AT + sub_key.words() + value.words()),
             unwritten: value.default_words(),
+            order: schema.order.as_ref().and_then(|first| Order::new(&sub_key, first)),
+            sorted: HashMap::new(),
+            sorted_bytes: 0,
             key,
             sub_key,
             value,
@@ -212,7 +224,12 @@ impl ResidentTable {
     /// Bytes allocated.
     pub fn bytes(&self) -> u64 {
         let dirty: usize = self.groups.iter().map(|group| group.dirty.capacity() * size_of::<Slot>()).sum();
-        self.heads.bytes() + self.chains.bytes() + self.blobs.bytes() + self.index_bytes + dirty as u64
+        self.heads.bytes()
+            + self.chains.bytes()
+            + self.blobs.bytes()
+            + self.index_bytes
+            + self.sorted_bytes
+            + dirty as u64
     }
 
     fn keys(&self, columns: &[ArrayRef]) -> Result<Keys> {
@@ -338,6 +355,7 @@ impl ResidentTable {
 
     /// Takes a key out of the table, but does not give its head's place back yet.
     fn unname(&mut self, slot: Slot, hash: u64) {
+        self.unsort(slot);
         let Some(group) = self.groups.get_mut(group_of(hash)) else { return };
         group.index.remove(tag_of(hash), slot);
         if let Some(head) = self.heads.row(slot) {

@@ -1,13 +1,19 @@
-//! Finding one row among those of its key: by what tells it apart, the sub-key of a `map`.
+//! Finding one row among those of its key: by what tells it apart, the sub-key of a `map`; or by its values, in a `list`
+//! that wants it.
 //!
-//! A few rows are gone through. Once a key has more of them, all are in the index of their key group besides: from the
+//! A few rows of a `map` are gone through. Once a key has more of them, all are in the index of their key group besides: from the
 //! hash of the head's slot and the sub-key to the row. The word of a head that has the sequence number in other kinds has
 //! the number of its rows, and whether they are in the index.
 //!
-//! A row that was removed stays in the index until that is sealed, so that the same sub-key is one row all the time.
+//! There a row that was removed stays in the index until that is sealed, so that the same sub-key is one row all the time.
+//! Of a `list` by value all rows are in the index, and equal ones among them; they leave it when they are removed.
 
-use ruslo_core::error::Result;
+use std::collections::HashSet;
+
+use arrow::array::ArrayRef;
+use ruslo_core::error::{Error, Result};
 use ruslo_core::key_group::hash_bytes;
+use ruslo_core::keyed::Rows;
 
 use super::chain::{HEAD_WORDS, OWNER_AT, SUB_KEY_AT};
 use super::index::{Index, tag_of};
@@ -58,32 +64,49 @@ impl ResidentTable {
     /// Whether the rows of a key are in the index of their group.
     #[inline]
     pub(super) fn is_indexed(&self, head: Slot) -> bool {
-        self.schema.kind == Kind::Map && self.count_word(head) & INDEXED != 0
+        match self.schema.kind {
+            Kind::Map => self.count_word(head) & INDEXED != 0,
+            _ => self.schema.by_value,
+        }
+    }
+
+    /// How many rows of a map's key are in memory.
+    pub(super) fn rows_of_head(&self, head: Slot) -> usize {
+        (self.count_word(head) & !INDEXED) as usize
     }
 
     fn group_of_head(&self, head: Slot) -> usize {
         ((self.heads.word(head, 0) >> GROUP_SHIFT) & GROUP_MASK) as usize
     }
 
-    fn sub_key_of(&self, row: Slot) -> Option<&[u64]> {
-        self.chains.row(row).and_then(|words| words.get(SUB_KEY_AT..SUB_KEY_AT + self.sub_key.words()))
+    /// What rows are found by.
+    fn identity(&self) -> &Part {
+        if self.schema.kind == Kind::Map { &self.sub_key } else { &self.value }
+    }
+
+    fn identity_of(&self, row: Slot) -> Option<&[u64]> {
+        let from = if self.schema.kind == Kind::Map { SUB_KEY_AT } else { SUB_KEY_AT + self.sub_key.words() };
+        self.chains.row(row).and_then(|words| words.get(from..from + self.identity().words()))
     }
 
     fn tag_of_row(&self, head: Slot, row: Slot) -> u32 {
-        let words = self.sub_key_of(row).unwrap_or_default();
-        tag(&self.sub_key, head, words, |_, word| self.blobs.get(word as u32, length_of(word)))
+        let words = self.identity_of(row).unwrap_or_default();
+        tag(self.identity(), head, words, |_, word| self.blobs.get(word as u32, length_of(word)))
+    }
+
+    fn tag_of_wanted(&self, head: Slot, wanted: &Encoded, row: usize) -> u32 {
+        let string = |number: usize, _| wanted.strings.get(number).map(|strings| strings.get(row)).unwrap_or_default();
+        tag(self.identity(), head, wanted.row(row), string)
     }
 
     /// The row of a key with a sub-key, dead or alive.
     pub(super) fn find_in_chain(&self, head: Slot, sub_keys: &Encoded, row: usize) -> Slot {
         let is_it = |slot: Slot| {
             self.step_counted();
-            self.sub_key_of(slot).is_some_and(|found| self.is_same(&self.sub_key, found, sub_keys, row))
+            self.identity_of(slot).is_some_and(|found| self.is_same(&self.sub_key, found, sub_keys, row))
         };
         if self.is_indexed(head) {
-            let string =
-                |number: usize, _| sub_keys.strings.get(number).map(|strings| strings.get(row)).unwrap_or_default();
-            let tag = tag(&self.sub_key, head, sub_keys.row(row), string);
+            let tag = self.tag_of_wanted(head, sub_keys, row);
             let of_head = |slot: Slot| self.chains.word(slot, OWNER_AT) as Slot == head && is_it(slot);
             let group = self.groups.get(self.group_of_head(head));
             return group.map_or(ABSENT, |group| group.rows.find(tag, of_head));
@@ -95,8 +118,48 @@ impl ResidentTable {
         slot
     }
 
-    /// Counts a new row of a key, whose sub-key is in place; and indexes it, or all of them once they are many.
+    /// Of each of `keys` the last row with these values, of a pair that comes several times as many of the last ones.
+    pub(super) fn find_equal(&mut self, keys: &[ArrayRef], values: &[ArrayRef]) -> Result<Rows> {
+        if self.schema.kind != Kind::List || !self.schema.by_value {
+            return Err(Error::internal(format!("rows of '{}' are not found by their values", self.name)));
+        }
+        let keys = self.keys(keys)?;
+        let values = self.value.encode(values, keys.len())?;
+        let mut slots = self.resident(&keys, 0, 0)?;
+        let mut taken = HashSet::new();
+        for (row, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| **slot != ABSENT) {
+            self.touched_header(*slot)?;
+            *slot = self.last_equal(*slot, &values, row, &taken);
+            taken.insert(*slot);
+        }
+        Ok(Rows::new(slots, self.generation))
+    }
+
+    fn last_equal(&self, head: Slot, values: &Encoded, row: usize, taken: &HashSet<Slot>) -> Slot {
+        let mut last = (0, ABSENT);
+        let tag = self.tag_of_wanted(head, values, row);
+        let group = self.groups.get(self.group_of_head(head));
+        group.map(|group| &group.rows).into_iter().for_each(|rows| {
+            rows.find(tag, |slot| {
+                self.step_counted();
+                let is_it = self.chains.word(slot, OWNER_AT) as Slot == head
+                    && self.is_alive(self.chains.word(slot, 0))
+                    && self.identity_of(slot).is_some_and(|found| self.is_same(&self.value, found, values, row));
+                let sequence = self.chains.word(slot, SUB_KEY_AT);
+                if is_it && (last.1 == ABSENT || sequence > last.0) && !taken.contains(&slot) {
+                    last = (sequence, slot);
+                }
+                false
+            });
+        });
+        last.1
+    }
+
+    /// Counts a new row of a key, whose words are in place; and indexes it, or all of them once they are many.
     pub(super) fn note_row(&mut self, head: Slot, row: Slot) -> Result<()> {
+        if self.schema.by_value {
+            self.index_row(head, row);
+        }
         if self.schema.kind != Kind::Map {
             return Ok(());
         }
@@ -105,6 +168,7 @@ impl ResidentTable {
         *word += 1;
         if *word & INDEXED != 0 {
             self.index_row(head, row);
+            self.sort_in(head, row);
         } else if *word > WALKED_MAX {
             *word |= INDEXED;
             let mut row = self.first_row(head);
@@ -124,22 +188,21 @@ impl ResidentTable {
 
     /// Counts a row that leaves its key, while its words are still there.
     pub(super) fn unnote_row(&mut self, head: Slot, row: Slot) {
-        if self.schema.kind != Kind::Map {
-            return;
-        }
         if self.is_indexed(head) {
             let tag = self.tag_of_row(head, row);
             let group = self.group_of_head(head);
             self.change_index(group, |index| index.remove(tag, row));
         }
-        if let Some(word) = self.heads.word_mut(head, self.key.words() + COUNT_AT) {
+        if self.schema.kind == Kind::Map
+            && let Some(word) = self.heads.word_mut(head, self.key.words() + COUNT_AT)
+        {
             *word -= 1;
         }
     }
 
     /// Gives back what the indexes of rows do not need any more.
     pub(super) fn shrink_index(&mut self, group: usize) {
-        if self.schema.kind == Kind::Map {
+        if self.schema.kind != Kind::Value {
             self.change_index(group, Index::shrink);
         }
     }
@@ -154,7 +217,7 @@ impl ResidentTable {
 
     /// Bytes that indexes of rows may grow by while `rows` are added, all of one key or of many.
     pub(super) fn index_growth_bytes(&self, rows: usize, each: usize) -> u64 {
-        if self.schema.kind != Kind::Map || rows == 0 {
+        if self.schema.kind == Kind::Value || rows == 0 {
             return 0;
         }
         let grown = |rows: usize| {

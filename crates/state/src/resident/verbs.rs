@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, Int64Array};
 use ruslo_core::error::Result;
 use ruslo_core::key_group::KeyGroup;
-use ruslo_core::keyed::{Cursor, KeyedTable, Kind, Piece, Rows, TableSchema};
+use ruslo_core::keyed::{Cursor, End, KeyedTable, Kind, Piece, Rows, TableSchema};
 use ruslo_core::time::Timestamp;
 
 use super::ResidentTable;
@@ -81,6 +81,14 @@ impl KeyedTable for ResidentTable {
 
     fn next(&self, cursor: &mut Cursor, rows_max: usize) -> Result<Option<Piece>> {
         self.next_rows(cursor, rows_max)
+    }
+
+    fn load_equal(&mut self, keys: &[ArrayRef], values: &[ArrayRef]) -> Result<Rows> {
+        self.find_equal(keys, values)
+    }
+
+    fn ends(&mut self, keys: &[ArrayRef], end: End, rows_max: &[u32]) -> Result<Piece> {
+        self.ends_of(keys, end, rows_max)
     }
 
     fn add_to_rows(&mut self, rows: &Rows, column: usize, deltas: &Int64Array) -> Result<()> {

@@ -58,7 +58,15 @@ pub(crate) fn table_of(stored: &Schema) -> Option<TableSchema> {
     let (key, rest) = fields.split_at_checked(number("ruslo.keys")?)?;
     let (sub_key, value) = rest.split_at_checked(number("ruslo.sub-keys")?)?;
     let ttl = unit_ms.map(|unit_ms| Ttl { units: u32::MAX, unit_ms: unit_ms as u64 });
-    Some(TableSchema { kind, key: key.to_vec(), sub_key: sub_key.to_vec(), value: value.to_vec(), ttl })
+    Some(TableSchema {
+        kind,
+        key: key.to_vec(),
+        sub_key: sub_key.to_vec(),
+        value: value.to_vec(),
+        ttl,
+        order: None,
+        by_value: false,
+    })
 }
 
 /// Deleted rows may have NULL anywhere.
