@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use crate::dead_letter::OnError;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::lookup::LookupSource;
 use crate::sink::{Guarantee, Sink};
 use crate::source::Source;
 
@@ -159,6 +160,21 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// `Usage`, if the connector cannot be written, or an option's value doesn't fit.
     fn sink(&self, table: &TableDefinition, environment: &Environment) -> Result<Arc<dyn Sink>>;
+
+    /// Asks a table for rows by the columns `keys` (indexes into its schema). None, if it can only be read whole: then it
+    /// is, and its rows are kept in memory by key.
+    ///
+    /// # Errors
+    /// `Usage`, if these columns cannot be keys, or an option's value doesn't fit.
+    fn lookup(
+        &self,
+        table: &TableDefinition,
+        keys: &[usize],
+        environment: &Environment,
+    ) -> Result<Option<Arc<dyn LookupSource>>> {
+        let _ = (table, keys, environment);
+        Ok(None)
+    }
 }
 
 /// The connectors of this build.

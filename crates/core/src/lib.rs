@@ -5,6 +5,7 @@
 //! | [`element`], [`time`], [`epoch`] | what flows through an edge, and its grammar |
 //! | [`schema`], [`changelog`], [`key_group`] | hidden columns; what a row of a changing table says; which subtask a row belongs to |
 //! | [`operator`], [`source`], [`sink`], [`connector`], [`state`] | the traits that operators and connectors implement |
+//! | [`io`], [`lookup`] | requests to the world outside, and tables that are asked by key |
 //! | [`dead_letter`], [`sift`] | records that cannot become rows, and how they are found |
 //! | [`graph`] | the physical graph: what the planner hands to the runtime |
 //! | [`keyed`], [`timers`], [`operator_rows`] | state and timers by key, and rows that belong to no key |
@@ -22,8 +23,10 @@ pub mod epoch;
 pub mod equation;
 pub mod error;
 pub mod graph;
+pub mod io;
 pub mod key_group;
 pub mod keyed;
+pub mod lookup;
 pub mod memory;
 pub mod metrics;
 pub mod operator;

@@ -18,6 +18,7 @@ use crate::environment::Environment;
 use crate::epoch::Epoch;
 use crate::equation::Equation;
 use crate::error::Result;
+use crate::io::{IoRequest, IoResult};
 use crate::key_group::KeyGroupRange;
 use crate::memory::Reservation;
 use crate::metrics::OperatorMetrics;
@@ -50,6 +51,8 @@ pub enum Progress {
     Done,
     /// A bounded piece; call [`Operator::resume`].
     More,
+    /// All that can be done before a request is answered: give no input until [`Operator::on_io`] was called.
+    Waiting,
 }
 
 /// Which of an operator's subtasks.
@@ -86,6 +89,8 @@ pub struct OperatorContext<'a> {
     pub environment: &'a Environment,
     /// What a sink has to commit once the checkpoint is durable; taken in [`Operator::snapshot`].
     pub committables: &'a mut Vec<Committable>,
+    /// What it wants to know of the world outside: see [`OperatorContext::submit_io`].
+    pub requests: &'a mut Vec<IoRequest>,
 }
 
 impl OperatorContext<'_> {
@@ -97,6 +102,12 @@ impl OperatorContext<'_> {
     /// The timers of this subtask, by columns like `key`: see [`OperatorState::timers`].
     pub fn timers(&mut self, key: &[FieldRef]) -> Result<&mut dyn Timers> {
         self.state.timers(key)
+    }
+
+    /// Asks the world outside; [`Operator::on_io`] is called with the answer. Whoever asks bounds how much it asks at a
+    /// time, by [`Progress::Waiting`], and keeps what it needs to ask again after a restore.
+    pub fn submit_io(&mut self, request: IoRequest) {
+        self.requests.push(request);
     }
 }
 
@@ -178,6 +189,17 @@ pub trait Operator: Send {
         out: &mut Output,
     ) -> Result<Progress> {
         Ok(Progress::Done)
+    }
+
+    /// A request was answered. Called only between elements, never in the middle of some work.
+    fn on_io(&mut self, done: IoResult, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    /// Whether rows that came in wait for answers. The end of the input, the end of time and idleness go on behind them
+    /// only; of earlier watermarks [`Operator::output_watermark`] says how far they may.
+    fn holds_rows(&self) -> bool {
+        false
     }
 
     /// Moves what is held outside of `ctx.state` into it: the barrier of `epoch` has come on every input. What it

@@ -94,6 +94,7 @@ impl<'a> Small<'a> {
             metrics: &self.metrics,
             environment: &self.environment,
             committables: &mut Vec::new(),
+            requests: &mut Vec::new(),
         };
         let progress = work(self.operator.as_mut(), &mut ctx, &mut self.out).unwrap();
         self.made.extend(self.out.take().into_iter().map(|(_, batch)| batch));

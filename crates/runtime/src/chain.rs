@@ -2,7 +2,8 @@
 //!
 //! Every member has an inbox. The most downstream member with work is served first, so inboxes hold at most what one
 //! call upstream has emitted. A member that is in the middle of some work ([`Progress::More`]) still lets a barrier
-//! pass if that is next in its inbox: its state is complete after every call.
+//! pass if that is next in its inbox: its state is complete after every call. So does one that waits for an answer
+//! ([`Progress::Waiting`]); nobody before it works on while something else is next there.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use ruslo_core::environment::Environment;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result, ResultExt};
 use ruslo_core::graph::NodeIndex;
+use ruslo_core::io::{IoRequest, IoResult};
 use ruslo_core::memory::Reservation;
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
 use ruslo_core::operator::{Operator, OperatorContext, Output, Port, Progress, Subtask};
@@ -83,9 +85,33 @@ struct Member {
     inbox: VecDeque<Event>,
     /// In the middle of some work: `resume` before anything but a barrier.
     busy: bool,
+    /// Nothing but barriers until a request is answered.
+    waiting: bool,
     /// What goes downstream once that work is done.
     then: Option<Event>,
+    /// The watermark that went downstream last.
+    given: Timestamp,
     ended: bool,
+}
+
+impl Member {
+    fn is_barrier_next(&self) -> bool {
+        matches!(self.inbox.front(), Some(Event::Barrier(_)))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.busy || (!self.inbox.is_empty() && (!self.waiting || self.is_barrier_next()))
+    }
+
+    /// Whether `then` has to stay behind rows that wait for answers.
+    fn holds(&self) -> bool {
+        let is_last = match &self.then {
+            Some(Event::Watermark(at)) => *at == Timestamp::MAX,
+            Some(Event::End(_, EndReason::Drain) | Event::Idle) => true,
+            _ => false,
+        };
+        is_last && self.spec.operator.holds_rows()
+    }
 }
 
 /// The operators of one task, in order.
@@ -94,6 +120,8 @@ pub struct Chain {
     environment: Environment,
     batch_rows: usize,
     leaving: VecDeque<Leaving>,
+    /// What operators want to know of the world outside, by member.
+    requests: Vec<(usize, IoRequest)>,
     /// Of the barrier or end that is on its way through the chain.
     snapshots: Vec<MemberSnapshot>,
     /// The last epoch whose barrier came in.
@@ -113,6 +141,8 @@ impl Chain {
             busy: spec.watermark > Timestamp::MIN || epoch > Epoch::ZERO,
             spec,
             inbox: VecDeque::new(),
+            waiting: false,
+            given: Timestamp::MIN,
             ended: false,
         });
         let mut chain = Self {
@@ -120,6 +150,7 @@ impl Chain {
             environment,
             batch_rows,
             leaving: VecDeque::new(),
+            requests: Vec::new(),
             snapshots: Vec::new(),
             epoch,
             born: Instant::ZERO,
@@ -189,12 +220,55 @@ impl Chain {
 
     /// Whether some operator has something to do.
     pub fn has_work(&self) -> bool {
-        self.members.iter().any(|member| member.busy || !member.inbox.is_empty())
+        self.next_member().is_some()
+    }
+
+    /// The most downstream operator with something to do, if nobody behind it waits with a full inbox.
+    fn next_member(&self) -> Option<usize> {
+        let blocks = |member: &Member| member.waiting && !member.inbox.is_empty();
+        let last = self.members.iter().rposition(|member| member.is_ready() || blocks(member))?;
+        self.members.get(last).is_some_and(Member::is_ready).then_some(last)
     }
 
     /// Whether the first operator is in the middle of some work, but would let a barrier pass.
     pub fn is_head_busy(&self) -> bool {
         self.members.first().is_some_and(|member| member.busy && member.inbox.is_empty())
+    }
+
+    /// Whether some operator waits for an answer before it takes anything but a barrier.
+    pub fn is_waiting(&self) -> bool {
+        self.members.iter().any(|member| member.waiting)
+    }
+
+    /// Takes what operators want to know, by member.
+    pub fn take_requests(&mut self) -> Vec<(usize, IoRequest)> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Gives the operator of `member` the answer to a request. Only for a chain that has no work.
+    pub fn answer(&mut self, member: usize, done: IoResult) -> Result<()> {
+        if self.members.get(member).is_none_or(|member| member.ended) {
+            return Ok(());
+        }
+        let answered = self.give_answer(member, done);
+        answered.map_err(|error| self.in_operator(member, error))
+    }
+
+    fn give_answer(&mut self, index: usize, done: IoResult) -> Result<()> {
+        let progress = self.call_emitting(index, |operator, ctx, out| operator.on_io(done, ctx, out))?;
+        self.after(index, progress, None)?;
+        let Some(member) = self.members.get(index).filter(|member| member.then.is_none() && !member.ended) else {
+            return Ok(());
+        };
+        // Rows that held a watermark back may have left.
+        let at = member.spec.operator.output_watermark(member.spec.watermark);
+        if at > member.given && at < Timestamp::MAX { self.give_watermark(index, at) } else { Ok(()) }
+    }
+
+    fn give_watermark(&mut self, index: usize, at: Timestamp) -> Result<()> {
+        self.members.get_mut(index).into_iter().for_each(|member| member.given = at);
+        self.pass_on(index + 1, Event::Watermark(at));
+        Ok(())
     }
 
     /// The earliest time at which an operator wants to be called.
@@ -234,15 +308,13 @@ impl Chain {
 
     /// Does one bounded piece of work: of the most downstream operator that has any.
     pub fn step(&mut self) -> Result<()> {
-        let has_work = |member: &Member| member.busy || !member.inbox.is_empty();
-        let Some(index) = self.members.iter().rposition(has_work) else { return Ok(()) };
+        let Some(index) = self.next_member() else { return Ok(()) };
         self.serve(index).map_err(|error| self.in_operator(index, error))
     }
 
     fn serve(&mut self, index: usize) -> Result<()> {
         let Some(member) = self.members.get_mut(index) else { return Ok(()) };
-        let barrier_next = matches!(member.inbox.front(), Some(Event::Barrier(_)));
-        if member.busy && !barrier_next {
+        if member.busy && !member.is_barrier_next() {
             let progress = self.call_emitting(index, |operator, ctx, out| operator.resume(ctx, out))?;
             return self.after(index, progress, None);
         }
@@ -274,10 +346,7 @@ impl Chain {
                     self.call_emitting(index, |operator, ctx, out| operator.on_end(input, reason, ctx, out))?;
                 self.after(index, progress, Some(Event::End(0, reason)))
             }
-            Event::Idle => {
-                self.pass_on(index + 1, Event::Idle);
-                Ok(())
-            }
+            Event::Idle => self.after(index, Progress::Done, Some(Event::Idle)),
         }
     }
 
@@ -329,15 +398,15 @@ impl Chain {
             member.then = then;
         }
         member.busy = progress == Progress::More;
-        if member.busy {
+        member.waiting = progress == Progress::Waiting || (!member.busy && member.holds());
+        if member.busy || member.waiting {
             return Ok(());
         }
         match member.then.take() {
             Some(Event::End(input, reason)) => self.end(index, input, reason),
             Some(Event::Watermark(at)) => {
                 let at = member.spec.operator.output_watermark(at);
-                self.pass_on(index + 1, Event::Watermark(at));
-                Ok(())
+                self.give_watermark(index, at)
             }
             Some(event) => {
                 self.pass_on(index + 1, event);
@@ -383,6 +452,7 @@ impl Chain {
             return Err(Error::internal("something followed the end")).context(|| member.spec.name.clone());
         }
         let spec = &mut member.spec;
+        let mut requests = Vec::new();
         let mut ctx = OperatorContext {
             subtask: spec.subtask,
             watermark: spec.watermark,
@@ -392,9 +462,11 @@ impl Chain {
             metrics: &spec.metrics,
             environment: &self.environment,
             committables,
+            requests: &mut requests,
         };
         let mut out = Output::default();
         let progress = work(spec.operator.as_mut(), &mut ctx, &mut out)?;
+        self.requests.extend(requests.into_iter().map(|request| (index, request)));
         Ok((progress, out))
     }
 
@@ -568,6 +640,133 @@ mod tests {
         let expected = [aside(4, 3), aside(7, 1), Leaving::Batch(Outlet::Main, batch(1)), Leaving::Control(barrier(1))];
         assert_eq!(run(&mut chain), expected);
         assert_eq!(metrics.rows_out.get(), 1, "what is given aside is counted by its own name");
+    }
+
+    /// Asks for each batch and emits it when the answer has come, in order; takes two at a time. What waits is forgotten by a
+    /// snapshot, which is of no matter here.
+    #[derive(Default)]
+    struct Ask {
+        waiting: VecDeque<(u64, Timestamp, RecordBatch, bool)>,
+        asked: u64,
+    }
+
+    impl Ask {
+        fn progress(&self) -> Progress {
+            if self.waiting.len() < 2 { Progress::Done } else { Progress::Waiting }
+        }
+    }
+
+    impl Operator for Ask {
+        fn on_batch(
+            &mut self,
+            _: InputId,
+            batch: RecordBatch,
+            ctx: &mut OperatorContext<'_>,
+            _: &mut Output,
+        ) -> Result<Progress> {
+            self.asked += 1;
+            self.waiting.push_back((self.asked, ctx.watermark, batch.clone(), false));
+            let (delay, timeout) = Default::default();
+            let work = Box::new(|| Box::pin(async { Ok(batch) }) as _);
+            ctx.submit_io(IoRequest { id: self.asked, work, delay, timeout });
+            Ok(self.progress())
+        }
+
+        fn on_io(&mut self, done: IoResult, _: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+            let of_id = self.waiting.iter_mut().filter(|(id, ..)| *id == done.id);
+            of_id.for_each(|(.., is_answered)| *is_answered = true);
+            while let Some((.., batch, _)) = self.waiting.pop_front_if(|(.., is_answered)| *is_answered) {
+                out.emit(batch);
+            }
+            Ok(self.progress())
+        }
+
+        fn holds_rows(&self) -> bool {
+            !self.waiting.is_empty()
+        }
+
+        fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+            self.waiting.front().map_or(watermark, |(_, before, ..)| *before)
+        }
+    }
+
+    /// A chain of a drip and one that asks, whose requests are answered by `answer`.
+    struct Asking(Chain);
+
+    impl Asking {
+        fn new() -> Self {
+            let ask = MemberSpec { operator: Box::new(Ask::default()), ..spec(1, i64::MIN) };
+            Self(chain(vec![spec(0, i64::MIN), ask]))
+        }
+
+        fn push(&mut self, event: Event) -> Vec<Leaving> {
+            self.0.push(event, Instant::ZERO);
+            run(&mut self.0)
+        }
+
+        fn answer(&mut self, id: u64) -> Vec<Leaving> {
+            self.0.answer(1, IoResult { id, answer: Ok(batch(0)) }).unwrap();
+            run(&mut self.0)
+        }
+    }
+
+    fn at(millis: i64) -> Leaving {
+        Leaving::Control(Event::Watermark(Timestamp(millis)))
+    }
+
+    fn row() -> Leaving {
+        Leaving::Batch(Outlet::Main, batch(1))
+    }
+
+    #[test]
+    fn a_watermark_does_not_pass_rows_that_wait_for_an_answer() {
+        let mut asking = Asking::new();
+        assert_eq!(asking.push(Event::Watermark(Timestamp(3))), [at(3)]);
+        assert_eq!(asking.push(Event::Batch(0, batch(1))), []);
+        assert_eq!(asking.push(Event::Watermark(Timestamp(5))), [at(3)]);
+        assert_eq!(asking.0.take_requests().len(), 1);
+        assert_eq!(asking.push(barrier(1)), [Leaving::Control(barrier(1))]);
+        assert_eq!(asking.answer(1), [row(), at(5)]);
+        assert!(!asking.0.is_waiting());
+    }
+
+    #[test]
+    fn nothing_but_a_barrier_goes_into_an_operator_that_waits_and_the_one_before_it_waits_with_it() {
+        let mut asking = Asking::new();
+        assert_eq!(asking.push(Event::Batch(0, batch(2))), []);
+        assert!(asking.0.is_waiting() && !asking.0.has_work());
+        assert_eq!(asking.push(barrier(1)), [Leaving::Control(barrier(1))], "nothing is between");
+        // The drip makes one row a call: the first of these fills the inbox, the others stay where they are.
+        assert_eq!(asking.push(Event::Batch(0, batch(3))), []);
+        assert_eq!(asking.0.members[1].inbox.len(), 1);
+        assert_eq!(asking.push(barrier(2)), [], "rows stand before it");
+        assert_eq!(asking.answer(2), [], "the first one is missing");
+        assert_eq!(asking.answer(1), [row(), row(), Leaving::Control(barrier(2))]);
+        assert_eq!([3, 4, 5].map(|id| asking.answer(id)), [[row()], [row()], [row()]]);
+        assert!(!asking.0.has_work() && !asking.0.is_waiting());
+    }
+
+    #[test]
+    fn the_end_and_idleness_wait_for_the_last_answer() {
+        let mut asking = Asking::new();
+        assert_eq!(asking.push(Event::Batch(0, batch(1))), []);
+        assert_eq!(asking.push(Event::Idle), []);
+        assert_eq!(asking.answer(1), [row(), Leaving::Control(Event::Idle)]);
+        assert_eq!(asking.push(Event::Batch(0, batch(1))), []);
+        assert_eq!(asking.push(Event::Watermark(Timestamp::MAX)), []);
+        assert_eq!(asking.push(Event::End(0, EndReason::Drain)), []);
+        let end = Leaving::Control(Event::End(0, EndReason::Drain));
+        assert_eq!(asking.answer(2), [row(), at(i64::MAX), end]);
+        assert_eq!(asking.0.take_snapshots().len(), 2);
+        assert_eq!(asking.answer(3), [], "nobody is there any more");
+    }
+
+    #[test]
+    fn a_stop_waits_for_nobody() {
+        let mut asking = Asking::new();
+        assert_eq!(asking.push(Event::Batch(0, batch(1))), []);
+        let end = Event::End(0, EndReason::Stop);
+        assert_eq!(asking.push(end.clone()), [Leaving::Control(end)]);
     }
 
     #[test]

@@ -353,7 +353,8 @@ impl<'a> Builder<'a> {
         let mut tasks = Vec::new();
         for chain in self.layout.chains.clone() {
             for index in 0..chain.parallelism {
-                tasks.push(self.task(&chain, index, gates.remove(&(chain.first_task + index)), &mut routes)?);
+                let inputs = gates.remove(&(chain.first_task + index));
+                tasks.push(self.task(&chain, index, inputs, &mut routes, &io)?);
             }
         }
         let status = self.status();
@@ -584,7 +585,14 @@ impl<'a> Builder<'a> {
         self.spec.graph.edges.iter().enumerate().map(status).collect()
     }
 
-    fn task(&mut self, chain: &ChainLayout, index: usize, inputs: Option<Inputs>, routes: &mut Routes) -> Result<Task> {
+    fn task(
+        &mut self,
+        chain: &ChainLayout,
+        index: usize,
+        inputs: Option<Inputs>,
+        routes: &mut Routes,
+        io: &Arc<dyn IoPool>,
+    ) -> Result<Task> {
         let task = chain.first_task + index;
         let subtask = Subtask { index, parallelism: chain.parallelism };
         let nodes = chain.nodes.iter().filter_map(|node| Some((*node, self.spec.graph.nodes.get(*node)?)));
@@ -619,7 +627,20 @@ impl<'a> Builder<'a> {
         let chain = chain.with_inside(inside);
         let coordinator = Arc::clone(&self.mailbox);
         let alignment = self.spec.config.alignment;
-        Ok(Task::new(TaskSpec { index: task, name, head, chain, outputs, clock, coordinator, status, alignment }))
+        let (scheduler, io) = (Arc::clone(&self.scheduler), Arc::clone(io));
+        Ok(Task::new(TaskSpec {
+            index: task,
+            name,
+            head,
+            chain,
+            outputs,
+            clock,
+            coordinator,
+            status,
+            alignment,
+            scheduler,
+            io,
+        }))
     }
 
     fn metrics(&self, node: NodeIndex, index: usize) -> Arc<OperatorMetrics> {

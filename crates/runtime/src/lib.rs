@@ -27,6 +27,7 @@ pub mod held;
 mod idleness;
 pub mod in_flight;
 pub mod input;
+mod io;
 pub mod job;
 pub mod latency;
 pub mod layout;

@@ -43,7 +43,7 @@ impl Operator for SinkOperator {
                 self.written += batch.num_rows();
                 Ok(Progress::Done)
             }
-            Progress::More => Err(Error::internal("a sink left a batch half written")),
+            _ => Err(Error::internal("a sink left a batch half written")),
         }
     }
 

@@ -18,11 +18,12 @@ use ruslo_core::time::Timestamp;
 use crate::activity::{Activity, Doing};
 use crate::alignment::Alignment;
 use crate::chain::{Chain, Leaving, MemberSnapshot};
-use crate::coordinator::{Ack, Mailbox, Message};
+use crate::coordinator::{Ack, IoPool, Mailbox, Message};
 use crate::exchange::{Outlet, Outputs, watermark};
 use crate::in_flight::InFlight;
 use crate::input::{Accept, Event, Inputs};
-use crate::scheduler::TaskIndex;
+use crate::io::TaskIo;
+use crate::scheduler::{Scheduler, TaskIndex};
 use crate::source::{SourceHead, SourcePoll, SourceSnapshot};
 
 /// Where a task stands. It only moves downwards.
@@ -143,6 +144,10 @@ pub struct Task {
     born: Instant,
     /// Timers have fired last: then what comes in has its turn.
     has_fired: bool,
+    /// What operators want to know of the world outside.
+    io: TaskIo,
+    /// The end has come in: nothing comes behind it.
+    has_end: bool,
 }
 
 /// So long at most a task that has timers waits before it looks at the calendar again, which may jump.
@@ -168,6 +173,10 @@ pub struct TaskSpec {
     pub status: Arc<TaskStatus>,
     /// What it does about barriers.
     pub alignment: Alignment,
+    /// Who wakes it when a request of its operators is answered.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// Who does what its operators ask for.
+    pub io: Arc<dyn IoPool>,
 }
 
 /// How long to wait at `wall` for a timer.
@@ -179,7 +188,7 @@ fn until_timer(at: Timestamp, wall: Timestamp) -> Duration {
 impl Task {
     /// A task that has done nothing yet.
     pub fn new(spec: TaskSpec) -> Self {
-        let TaskSpec { index, name, head, chain, outputs, clock, coordinator, status, alignment } = spec;
+        let TaskSpec { index, name, head, chain, outputs, clock, coordinator, status, alignment, scheduler, io } = spec;
         Self {
             index,
             name,
@@ -196,6 +205,8 @@ impl Task {
             in_flight: Vec::new(),
             born: Instant::ZERO,
             has_fired: false,
+            io: TaskIo::new(index, scheduler, io),
+            has_end: false,
         }
     }
 
@@ -252,13 +263,20 @@ impl Task {
         if self.chain.has_work() {
             return self.work();
         }
+        if self.answer(now)? {
+            return self.deliver();
+        }
         let timer = self.chain.next_timer().map(|at| (at, self.clock.wall()));
-        let is_due = timer.is_some_and(|(at, wall)| at <= wall);
+        // An operator that waits for an answer is in the middle of some work.
+        let is_due = timer.is_some_and(|(at, wall)| at <= wall) && !self.chain.is_waiting();
         if is_due && !self.has_fired {
             return self.fire(now);
         }
         self.has_fired = false;
-        match self.poll_head(now, Accept::All)? {
+        let accept = if self.chain.is_waiting() { Accept::Barriers } else { Accept::All };
+        let is_at_barrier = self.has_barrier && self.chain.is_waiting();
+        let polled = if is_at_barrier { SourcePoll::Blocked(None) } else { self.poll_head(now, accept)? };
+        match polled {
             SourcePoll::Event(event) => {
                 self.take_in(event);
                 self.work()
@@ -266,8 +284,8 @@ impl Task {
             SourcePoll::Worked => Ok(Step::Worked),
             SourcePoll::Blocked(_) if is_due => self.fire(now),
             SourcePoll::Blocked(until) => {
-                let timer = timer.map(|(at, wall)| now + until_timer(at, wall));
-                self.wait(until.into_iter().chain(timer).min())
+                let timer = timer.filter(|_| accept == Accept::All).map(|(at, wall)| now + until_timer(at, wall));
+                self.wait(until.into_iter().chain(timer).chain(self.io.deadline()).min())
             }
         }
     }
@@ -278,6 +296,13 @@ impl Task {
         self.born = now;
         self.chain.fire_timers(self.clock.wall())?;
         self.deliver()
+    }
+
+    /// Gives an operator the next answer, if there is one.
+    fn answer(&mut self, now: Instant) -> Result<bool> {
+        let Some((member, done)) = self.io.next(now) else { return Ok(false) };
+        self.born = now;
+        self.chain.answer(member, done).map(|()| true)
     }
 
     /// Before a full receiver a task does nothing but let a barrier pass, if it may.
@@ -321,11 +346,17 @@ impl Task {
         while let Some(leaving) = self.chain.pop() {
             self.dispatch(leaving)?;
         }
+        for (member, request) in self.chain.take_requests() {
+            self.io.submit(member, request, self.clock.now());
+        }
         self.send()?;
         Ok(Step::Worked)
     }
 
     fn poll_head(&mut self, now: Instant, accept: Accept) -> Result<SourcePoll> {
+        if self.has_end {
+            return Ok(SourcePoll::Blocked(None));
+        }
         match &mut self.head {
             Head::Source { head, node, .. } => {
                 let polled = head.poll(now, accept == Accept::Barriers)?;
@@ -356,6 +387,7 @@ impl Task {
             // At this very point of the stream, not when the barrier has found its way through the chain.
             self.source_snapshot = Some(head.snapshot());
         }
+        self.has_end |= matches!(event, Event::End(..));
         self.chain.push(event, self.born);
     }
 

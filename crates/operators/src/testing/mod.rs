@@ -10,6 +10,7 @@ use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::{Error, Result};
+use ruslo_core::io::IoRequest;
 use ruslo_core::key_group::{KEY_GROUPS, KeyGroup, KeyGroupRange};
 use ruslo_core::keyed::{KeyedTable, TableSchema};
 use ruslo_core::memory::{MemoryPool, Reservation, batch_bytes};
@@ -39,7 +40,10 @@ pub struct TestContext {
     pub memory: Reservation,
     /// What it counts.
     pub metrics: OperatorMetrics,
-    environment: Environment,
+    /// The world outside.
+    pub environment: Environment,
+    /// What the operator has asked of it.
+    pub requests: Vec<IoRequest>,
     committables: Vec<Committable>,
     /// What fills the pool.
     others: Option<Reservation>,
@@ -64,6 +68,7 @@ impl TestContext {
             pool,
             metrics: OperatorMetrics::default(),
             environment: Environment::local(),
+            requests: Vec::new(),
             committables: Vec::new(),
             others: None,
         }
@@ -93,6 +98,7 @@ impl TestContext {
             metrics: &self.metrics,
             environment: &self.environment,
             committables: &mut self.committables,
+            requests: &mut self.requests,
         }
     }
 }
