@@ -130,6 +130,11 @@ impl Output {
         }
     }
 
+    /// How many rows were emitted and not taken yet, to all ports.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(|(_, batch)| batch.num_rows()).sum()
+    }
+
     /// Takes what was emitted, in order.
     pub fn take(&mut self) -> Vec<(Port, RecordBatch)> {
         std::mem::take(&mut self.batches)

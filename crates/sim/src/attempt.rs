@@ -141,9 +141,9 @@ pub fn ends(
     environment: &Environment,
     rng: &mut Rng,
 ) -> Result<Ends> {
-    let source = |data: &Arc<_>| {
+    let source = |(data, changes): (&Arc<_>, bool)| {
         let rng = Rng::seeded(rng.next_u64());
-        let source = SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng);
+        let source = SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng).changing(changes);
         Arc::new(source.rejecting(setup.shape.bad_records != BadRecords::None)) as _
     };
     let sink = |number| {
@@ -156,12 +156,13 @@ pub fn ends(
             permanence: setup.permanence,
             buffered: setup.buffered,
             delay: setup.slow_sink.map(|row| (Arc::clone(&world.clock), row)),
+            changes: setup.shape.changelog(number).is_some(),
             process: Arc::clone(process),
             trace: world.trace.clone(),
         }) as _)
     };
     Ok(Ends {
-        sources: setup.data.iter().map(source).collect(),
+        sources: setup.data.iter().zip(setup.shape.changing).map(source).collect(),
         sinks: (0..setup.shape.sinks()).map(sink).collect::<Result<_>>()?,
         rows_per_second: setup.rows_per_second,
     })

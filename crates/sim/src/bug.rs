@@ -55,11 +55,45 @@ pub enum OperatorBug {
     KeepPartialGroups,
     /// A row that is late for some of its windows goes aside.
     PartlyLateGoAside,
+    /// After a restore, rows of a join by time that have not seen all of the other side see no more of it.
+    ForgetUnseen,
+    /// After a restore, rows of a join by time that have found a partner have none.
+    ForgetPartners,
+    /// A join by time forgets rows before the watermark has passed their last partner.
+    JoinRunsAhead,
+    /// Rows come out of a join by time behind the watermark.
+    NotHeldBack,
+    /// Late rows join those that are still there.
+    LateAreJoined,
+    /// A window's rows are forgotten when it has half passed.
+    WindowJoinRunsAhead,
+    /// After a restore, what a join has not joined yet of a batch is gone.
+    ForgetUnjoined,
+    /// What a join was told to take back it adds.
+    TakenBackIsAdded,
+    /// Changes go to the sink's subtasks in turn, not by key.
+    ChangesGoInTurn,
+    /// GROUP BY is not told what was before an update.
+    BeforeIsLost,
+    /// `+U` goes out before `-U`.
+    AfterBeforeBefore,
+    /// Of equal rows in one batch a Top-N counts one.
+    EqualRowsAreOne,
+    /// A Top-N keeps what was taken back.
+    TakenBackIsRanked,
+    /// After a restore, the last rows of each key are gone.
+    ForgetLastRows,
+    /// A row that is written by another's key stays when it goes.
+    GoneStands,
+    /// One half of a transfer goes out a batch late.
+    HalfIsLate,
+    /// What is taken from accounts is not told to who adds them up.
+    TakenIsLost,
 }
 
 impl OperatorBug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 32] = [
         Self::ForgetOlderSessions,
         Self::ForgetFiredSessions,
         Self::SessionEndsAtLastRow,
@@ -75,6 +109,23 @@ impl OperatorBug {
         Self::ForgetSortedRows,
         Self::KeepPartialGroups,
         Self::PartlyLateGoAside,
+        Self::ForgetUnseen,
+        Self::ForgetPartners,
+        Self::JoinRunsAhead,
+        Self::NotHeldBack,
+        Self::LateAreJoined,
+        Self::WindowJoinRunsAhead,
+        Self::ForgetUnjoined,
+        Self::TakenBackIsAdded,
+        Self::ChangesGoInTurn,
+        Self::BeforeIsLost,
+        Self::AfterBeforeBefore,
+        Self::EqualRowsAreOne,
+        Self::TakenBackIsRanked,
+        Self::ForgetLastRows,
+        Self::GoneStands,
+        Self::HalfIsLate,
+        Self::TakenIsLost,
     ];
 
     /// The scenario that has such an operator.
@@ -90,6 +141,15 @@ impl OperatorBug {
             Self::SortRunsAhead | Self::ForgetSortedRows => Scenario::Sorted,
             Self::KeepPartialGroups => Scenario::TwoPhases,
             Self::PartlyLateGoAside => Scenario::Aside,
+            Self::ForgetUnseen | Self::ForgetPartners | Self::JoinRunsAhead | Self::NotHeldBack => {
+                Scenario::IntervalJoin
+            }
+            Self::LateAreJoined | Self::WindowJoinRunsAhead => Scenario::WindowJoin,
+            Self::ForgetUnjoined | Self::TakenBackIsAdded | Self::ChangesGoInTurn => Scenario::RegularJoin,
+            Self::BeforeIsLost | Self::AfterBeforeBefore => Scenario::GroupBy,
+            Self::EqualRowsAreOne | Self::TakenBackIsRanked => Scenario::UpdatingTopN,
+            Self::ForgetLastRows | Self::GoneStands => Scenario::LastRows,
+            Self::HalfIsLate | Self::TakenIsLost => Scenario::Transfers,
         }
     }
 }
@@ -111,7 +171,7 @@ impl Bug {
     pub fn scenarios(self) -> Vec<Scenario> {
         match self {
             // Each of these shows elsewhere, and sooner.
-            Self::Runtime(_) => Scenario::ALL.into_iter().filter(|scenario| *scenario != Scenario::Keyed).collect(),
+            Self::Runtime(_) => Scenario::ALL.into_iter().filter(|scenario| *scenario < Scenario::Keyed).collect(),
             Self::State(_) => vec![Scenario::Keyed],
             Self::Operator(bug) => vec![bug.scenario()],
         }

@@ -13,7 +13,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`dataset`], [`source`], [`operators`], [`tally`], [`sink`], [`files`] | what flows, and the ends and middles made for it |
-//! | [`shape`], [`nodes`] | the graph, how it is built at some parallelism, and which operators of the product it has |
+//! | [`shape`], [`nodes`], [`joined`], [`changing`] | the graph, how it is built at some parallelism, and which operators of the product it has |
+//! | [`changes`], [`changelog`] | tables that change: as they are read, and what comes out of them |
 //! | [`process`], [`disk`], [`faults`] | what can break, and the plan that breaks it |
 //! | [`oracle`] | what must come out |
 //! | [`scenario`], [`attempt`], [`run`], [`damage`] | one run from seed to verdict |
@@ -32,12 +33,16 @@
 
 pub mod attempt;
 pub mod bug;
+pub mod changelog;
+pub mod changes;
+pub mod changing;
 pub mod damage;
 pub mod dataset;
 pub mod disk;
 pub mod faults;
 pub mod files;
 pub mod hunt;
+pub mod joined;
 #[cfg(test)]
 mod named;
 pub mod nodes;

@@ -45,8 +45,14 @@ fn value() -> Arc<dyn PhysicalExpr> {
     col("value", &schema()).unwrap()
 }
 
-fn aggregate(function: Arc<AggregateUDF>, argument: Arc<dyn PhysicalExpr>, name: &str) -> AggregateCall {
-    let built = AggregateExprBuilder::new(function, vec![argument]).schema(schema()).alias(name).build();
+/// `function(argument) AS name` over these columns.
+pub fn aggregate(
+    function: Arc<AggregateUDF>,
+    argument: Arc<dyn PhysicalExpr>,
+    name: &str,
+    input: &SchemaRef,
+) -> AggregateCall {
+    let built = AggregateExprBuilder::new(function, vec![argument]).schema(Arc::clone(input)).alias(name).build();
     AggregateCall::new(Arc::new(built.unwrap()))
 }
 
@@ -74,10 +80,10 @@ fn whole(windows: Windows, length_ms: i64) -> WindowAggregateSpec {
 
 fn grouped() -> (Vec<NamedExpr>, Vec<AggregateCall>) {
     let aggregates = vec![
-        aggregate(count_udaf(), lit(1i64), "n"),
-        aggregate(sum_udaf(), value(), "total"),
-        aggregate(min_udaf(), value(), "least"),
-        aggregate(max_udaf(), value(), "most"),
+        aggregate(count_udaf(), lit(1i64), "n", &schema()),
+        aggregate(sum_udaf(), value(), "total", &schema()),
+        aggregate(min_udaf(), value(), "least", &schema()),
+        aggregate(max_udaf(), value(), "most", &schema()),
     ];
     let keys = vec![NamedExpr::new(col("key", &schema()).unwrap(), "key", &schema()).unwrap()];
     (keys, aggregates)

@@ -12,6 +12,8 @@ pub enum FailureKind {
     WrongRows,
     /// The rows are right, but not in their order.
     WrongOrder,
+    /// A sink shows a change that does not fit the table before it, or a table that should never be.
+    WrongChanges,
     /// Rows read or late rows were counted wrongly.
     WrongCounts,
     /// Nothing happens any more.

@@ -6,21 +6,26 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, Int64Array, new_null_array};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, new_null_array};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use arrow::record_batch::RecordBatch;
+use ruslo_core::changelog::{RowKind, adds, row_kinds};
 use ruslo_core::element::EndReason;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::Result;
 use ruslo_core::key_group::key_groups;
+use ruslo_core::keyed::TableSchema;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
 use ruslo_core::schema::{split_watermarks, visible, with_split_watermarks};
 use ruslo_core::state::OperatorState;
 use ruslo_core::time::Timestamp;
 
 use crate::bug::{OperatorBug, planted_in_operators};
+use crate::changes::changes_of;
+use crate::changing::Changing;
 use crate::dataset::column;
+use crate::joined::Timed;
 use crate::nodes::Windows;
 use crate::oracle::windows_of;
 use crate::shape::Kind;
@@ -39,6 +44,19 @@ fn concerns(bug: OperatorBug, kind: Kind) -> bool {
         Kind::Local(_) => bug == B::KeepPartialGroups,
         Kind::Late(_) => bug == B::PartlyLateGoAside,
         Kind::Sort => matches!(bug, B::SortRunsAhead | B::ForgetSortedRows),
+        Kind::Timed(Timed { bounds: Some(_), .. }) => {
+            matches!(bug, B::ForgetUnseen | B::ForgetPartners | B::JoinRunsAhead | B::NotHeldBack)
+        }
+        Kind::Timed(Timed { bounds: None, .. }) => matches!(bug, B::LateAreJoined | B::WindowJoinRunsAhead),
+        Kind::Changing(changing) => match changing {
+            Changing::Join { .. } => matches!(bug, B::ForgetUnjoined | B::TakenBackIsAdded),
+            Changing::Group { key: None, .. } if bug == B::TakenIsLost => true,
+            Changing::Group { .. } => matches!(bug, B::BeforeIsLost | B::AfterBeforeBefore),
+            Changing::Ranked { .. } => matches!(bug, B::EqualRowsAreOne | B::TakenBackIsRanked),
+            Changing::Last(_) => bug == B::ForgetLastRows,
+            Changing::Materialize(_) => bug == B::GoneStands,
+            Changing::Half(takes) => takes && bug == B::HalfIsLate,
+        },
         _ => false,
     }
 }
@@ -46,7 +64,7 @@ fn concerns(bug: OperatorBug, kind: Kind) -> bool {
 /// The operators of `factory`, with the planted bug if it is one of theirs.
 pub fn sabotaged(factory: SharedFactory, kind: Kind, length_ms: i64) -> SharedFactory {
     match planted_in_operators().filter(|bug| concerns(*bug, kind)) {
-        Some(bug) => Arc::new(move || Ok(Saboteur { inner: factory.create()?, bug, kind, length_ms })),
+        Some(bug) => Arc::new(move || Ok(Saboteur { inner: factory.create()?, bug, kind, length_ms, held: None })),
         None => factory,
     }
 }
@@ -56,11 +74,51 @@ struct Saboteur {
     bug: OperatorBug,
     kind: Kind,
     length_ms: i64,
+    /// What [`OperatorBug::HalfIsLate`] has not given out.
+    held: Option<RecordBatch>,
+}
+
+/// Whether changes between these go to any subtask.
+pub fn goes_in_turn(from: Kind, to: Kind) -> bool {
+    let is_planted = planted_in_operators() == Some(OperatorBug::ChangesGoInTurn);
+    is_planted && matches!((from, to), (Kind::Changing(_), Kind::Sink(_)))
 }
 
 fn forget(state: &mut dyn OperatorState, table: &'static str) {
     let table = state.buckets(table);
     table.buckets().into_iter().for_each(|bucket| table.expire(bucket));
+}
+
+/// All rows of a keyed table, which is open.
+fn forget_keyed(ctx: &mut OperatorContext<'_>, name: &'static str) -> Result<()> {
+    let table = ctx.state.keyed(name, &TableSchema::value(Vec::new(), Vec::new()))?;
+    for group in ctx.subtask.key_groups() {
+        let keys = table.keys(group)?;
+        if keys.first().is_some_and(|column| !column.is_empty()) {
+            table.remove(&keys)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of changes those of which `keep` says so, by their kinds.
+fn kinds_that(batch: &RecordBatch, keep: impl Fn(i8) -> bool) -> Result<RecordBatch> {
+    let Some(kinds) = row_kinds(batch) else { return Ok(batch.clone()) };
+    let keep: BooleanArray = kinds.values().iter().map(|kind| Some(keep(*kind))).collect();
+    Ok(filter_record_batch(batch, &keep)?)
+}
+
+/// Each row that no row before it equals, kinds and all.
+fn each_once(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut seen = BTreeSet::new();
+    let keep: BooleanArray = changes_of(batch).into_iter().map(|row| Some(seen.insert(row))).collect();
+    Ok(filter_record_batch(batch, &keep)?)
+}
+
+/// What is there before what is not.
+fn additions_first(batch: &RecordBatch) -> Result<RecordBatch> {
+    let parts = [kinds_that(batch, adds)?, kinds_that(batch, |kind| !adds(kind))?];
+    if row_kinds(batch).is_none() { Ok(batch.clone()) } else { Ok(concat_batches(&batch.schema(), &parts)?) }
 }
 
 /// Of each key group's sessions, only what the newest bucket has stays.
@@ -116,6 +174,15 @@ impl Saboteur {
             OperatorBug::ForgetOlderSessions => forget_older(state, "sessions"),
             OperatorBug::ForgetFiredSessions | OperatorBug::ForgetFiredWindows => forget(state, "fired"),
             OperatorBug::ForgetSortedRows => forget(state, "sort_firing"),
+            OperatorBug::ForgetUnseen => {
+                ["left_pending", "right_pending"].into_iter().for_each(|table| forget(state, table))
+            }
+            OperatorBug::ForgetPartners => {
+                ["left_matched", "right_matched"].into_iter().for_each(|table| forget(state, table))
+            }
+            OperatorBug::ForgetUnjoined => {
+                ["join_left_rest", "join_right_rest"].into_iter().for_each(|table| forget(state, table))
+            }
             OperatorBug::ForgetRanks => forget_ranks(state)?,
             OperatorBug::ForgetOlderRows => forget_older_rows(state)?,
             _ => {}
@@ -126,6 +193,13 @@ impl Saboteur {
     fn input(&self, batch: RecordBatch) -> Result<RecordBatch> {
         match self.bug {
             OperatorBug::TiesAreOne => without_ties(&batch),
+            OperatorBug::LateAreJoined => Self::marked(&batch, |_, _| i64::MIN),
+            OperatorBug::TakenBackIsAdded => Ok(visible(&batch)),
+            OperatorBug::BeforeIsLost => kinds_that(&batch, |kind| kind != RowKind::UpdateBefore.number()),
+            OperatorBug::TakenBackIsRanked | OperatorBug::GoneStands | OperatorBug::TakenIsLost => {
+                kinds_that(&batch, adds)
+            }
+            OperatorBug::EqualRowsAreOne => each_once(&batch),
             OperatorBug::EqualIsLate => Self::marked(&batch, |_, mark| mark.saturating_add(1)),
             OperatorBug::PartlyLateForAll => self.partly_late(&batch, i64::MIN),
             OperatorBug::PartlyLateForNone | OperatorBug::PartlyLateGoAside => self.partly_late(&batch, i64::MAX),
@@ -156,6 +230,8 @@ impl Saboteur {
         let ahead = match self.bug {
             OperatorBug::SessionEndsAtLastRow => self.length_ms,
             OperatorBug::SortRunsAhead => 40,
+            OperatorBug::JoinRunsAhead => 1_500,
+            OperatorBug::WindowJoinRunsAhead => self.length_ms / 2 + 1,
             _ => 0,
         };
         if watermark == Timestamp::MIN { watermark } else { Timestamp(watermark.millis().saturating_add(ahead)) }
@@ -183,7 +259,12 @@ impl Saboteur {
 impl Operator for Saboteur {
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
         self.restored(ctx.state)?;
-        self.call(ctx, |inner, ctx| inner.open(ctx).map(|()| Progress::More)).map(drop)
+        let _ = self.call(ctx, |inner, ctx| inner.open(ctx).map(|()| Progress::More))?;
+        match (self.bug, self.kind) {
+            (OperatorBug::ForgetLastRows, Kind::Changing(Changing::Last(None))) => forget_keyed(ctx, "last_counts"),
+            (OperatorBug::ForgetLastRows, _) => forget_keyed(ctx, "last_rows"),
+            _ => Ok(()),
+        }
     }
 
     fn on_batch(
@@ -194,6 +275,18 @@ impl Operator for Saboteur {
         out: &mut Output,
     ) -> Result<Progress> {
         let batch = self.input(batch)?;
+        if self.bug == OperatorBug::HalfIsLate {
+            return match self.held.replace(batch) {
+                Some(held) => self.call(ctx, |inner, ctx| inner.on_batch(input, held, ctx, out)),
+                None => Ok(Progress::Done),
+            };
+        }
+        if self.bug == OperatorBug::AfterBeforeBefore {
+            let mut made = Output::default();
+            let progress = self.call(ctx, |inner, ctx| inner.on_batch(input, batch, ctx, &mut made))?;
+            made.take().into_iter().try_for_each(|(_, batch)| additions_first(&batch).map(|batch| out.emit(batch)))?;
+            return Ok(progress);
+        }
         self.call(ctx, |inner, ctx| inner.on_batch(input, batch, ctx, out))
     }
 
@@ -208,7 +301,7 @@ impl Operator for Saboteur {
     }
 
     fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
-        self.inner.output_watermark(watermark)
+        if self.bug == OperatorBug::NotHeldBack { watermark } else { self.inner.output_watermark(watermark) }
     }
 
     fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
@@ -229,6 +322,9 @@ impl Operator for Saboteur {
         ctx: &mut OperatorContext<'_>,
         out: &mut Output,
     ) -> Result<Progress> {
+        if let (Some(held), EndReason::Drain) = (self.held.take(), reason) {
+            let _ = self.call(ctx, |inner, ctx| inner.on_batch(input, held, ctx, out))?;
+        }
         self.call(ctx, |inner, ctx| inner.on_end(input, reason, ctx, out))
     }
 }

@@ -8,8 +8,11 @@ use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::channel::Credit;
 use ruslo_runtime::job::JobConfig;
 
+use crate::changes::changing;
+use crate::changing::{final_shape, group_shape, regular_join_shape, transfers_shape, updating_top_n_shape};
 use crate::dataset::{DataSpec, Dataset};
 use crate::faults::{Fault, KILLS, Plan};
+use crate::joined::{interval_shape, window_join_shape};
 use crate::nodes::Windows;
 use crate::oracle::{Expected, expect};
 use crate::shape::{
@@ -69,6 +72,20 @@ pub enum Scenario {
     /// Keyed tables, in and out of memory: deduplication and rows that are written over and removed; as
     /// [`Scenario::Session`].
     Keyed,
+    /// Rows of two tables whose times are near each other, as [`Scenario::Session`].
+    IntervalJoin,
+    /// Rows of two tables in one window, as [`Scenario::Session`].
+    WindowJoin,
+    /// Two tables that change, joined, as [`Scenario::Keyed`].
+    RegularJoin,
+    /// Groups without windows, and groups of groups, as [`Scenario::Keyed`].
+    GroupBy,
+    /// The first rows of tables that change, as [`Scenario::Keyed`].
+    UpdatingTopN,
+    /// Tables that change, written by another key than theirs, or once at the end, as [`Scenario::Keyed`].
+    LastRows,
+    /// Money moved between accounts: no checkpoint shows any of it gone.
+    Transfers,
 }
 
 /// All that follows from a scenario and a seed before the first attempt.
@@ -110,7 +127,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 30] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -134,6 +151,13 @@ impl Scenario {
         Self::AtLeastOnce,
         Self::Savepoint,
         Self::Keyed,
+        Self::IntervalJoin,
+        Self::WindowJoin,
+        Self::RegularJoin,
+        Self::GroupBy,
+        Self::UpdatingTopN,
+        Self::LastRows,
+        Self::Transfers,
     ];
 
     /// As it is written on the command line.
@@ -162,6 +186,13 @@ impl Scenario {
             Self::AtLeastOnce => "at_least_once",
             Self::Savepoint => "savepoint",
             Self::Keyed => "keyed",
+            Self::IntervalJoin => "interval_join",
+            Self::WindowJoin => "window_join",
+            Self::RegularJoin => "regular_join",
+            Self::GroupBy => "group_by",
+            Self::UpdatingTopN => "updating_top_n",
+            Self::LastRows => "last_rows",
+            Self::Transfers => "transfers",
         }
     }
 
@@ -204,11 +235,25 @@ impl Scenario {
     fn is_of_one_operator(self) -> bool {
         use Scenario as S;
         matches!(self, S::Session | S::Hop | S::TwoPhases | S::TopN | S::Sorted | S::Aside | S::Idle | S::Keyed)
+            || matches!(self, S::IntervalJoin | S::WindowJoin)
+            || self.is_of_changes()
+    }
+
+    /// Whether its tables change. There is no event time then.
+    fn is_of_changes(self) -> bool {
+        use Scenario as S;
+        matches!(self, S::RegularJoin | S::GroupBy | S::UpdatingTopN | S::LastRows | S::Transfers)
+    }
+
+    /// Whether what it keeps is in keyed tables.
+    pub fn is_keyed(self) -> bool {
+        self == Self::Keyed || self.is_of_changes()
     }
 
     /// Whether its operator's results should be half out when barriers come.
     fn is_half_out(self) -> bool {
-        matches!(self, Self::TopN | Self::Sorted)
+        use Scenario as S;
+        matches!(self, S::TopN | S::Sorted | S::IntervalJoin | S::WindowJoin | S::RegularJoin | S::LastRows)
     }
 
     fn event_time(self, rng: &mut Rng) -> EventTime {
@@ -245,6 +290,13 @@ impl Scenario {
             Self::TopN => top_n_shape(event_time, rng),
             Self::Sorted => sorted_shape(event_time, rng),
             Self::Keyed => keyed_shape(event_time, rng),
+            Self::IntervalJoin => interval_shape(event_time, rng),
+            Self::WindowJoin => window_join_shape(event_time, rng),
+            Self::RegularJoin => regular_join_shape(rng),
+            Self::GroupBy => group_shape(rng),
+            Self::UpdatingTopN => updating_top_n_shape(rng),
+            Self::LastRows => final_shape(rng),
+            Self::Transfers => transfers_shape(rng),
             Self::Aside => {
                 let windows = [Windows::Tumble, Windows::Hop(3), Windows::Session];
                 aside_shape(windows[rng.below(3)], event_time, rng)
@@ -266,21 +318,43 @@ impl Scenario {
 
     fn data(self, shape: &Shape, rng: &mut Rng) -> Vec<Arc<Dataset>> {
         let sources = shape.nodes.iter().filter(|node| matches!(node.kind, Kind::Source(_))).count();
+        let disorder_ms = if self == Self::IntervalJoin { [60, 900][rng.below(2)] } else { 60 };
         let spec = DataSpec {
             lineages_max: if sources > 1 { 2 } else { 4 },
-            rows_max: if self.is_of_one_operator() && self != Self::Keyed { 120 } else { 200 },
+            rows_max: match self {
+                // Their pairs are many.
+                Self::RegularJoin => 60,
+                scenario if scenario.is_of_changes() => 80,
+                scenario if scenario.is_of_one_operator() && !scenario.is_keyed() => 120,
+                _ => 200,
+            },
             keys: match self {
                 Self::LongWork => 40,
                 Self::Session => 3 + rng.below(8),
-                Self::Keyed => [20, 100, 300][rng.below(3)],
+                scenario if scenario.is_keyed() => {
+                    [3, 20, 100, 300][1 - usize::from(self != Self::Keyed) + rng.below(3)]
+                }
+                Self::IntervalJoin | Self::WindowJoin => [1, 3, 10][rng.below(3)],
                 _ => 1 + rng.below(8),
             },
-            values: if matches!(self, Self::TopN | Self::Sorted) { 5 } else { 2001 },
-            disorder_ms: 60,
-            // Sorted rows wait in state by the minute: some runs have several.
-            pace_max: if self == Self::Sorted { [20, 3000][rng.below(2)] } else { 20 },
+            values: if self.is_half_out() || self.is_of_changes() {
+                [5, 40][usize::from(self.is_of_changes() && rng.one_in(2))]
+            } else {
+                2001
+            },
+            disorder_ms,
+            // Sorted rows wait in state by the minute, those of joins by the second: some runs have several.
+            pace_max: match self {
+                Self::Sorted => [20, 3000][rng.below(2)],
+                Self::IntervalJoin => disorder_ms / 3,
+                _ => 20,
+            },
         };
-        (0..sources).map(|source| Arc::new(spec.make(100 * source as i64, rng))).collect()
+        let data = (0..sources).zip(shape.changing).map(|(source, is_changing)| {
+            let data = spec.make(100 * source as i64, rng);
+            Arc::new(if is_changing { changing(data, rng) } else { data })
+        });
+        data.collect()
     }
 
     fn permanence(self, damage: bool, rng: &mut Rng) -> Permanence {
@@ -298,14 +372,14 @@ impl Scenario {
         let rows_max = match self {
             Self::RandomGraph => 1,
             // What waits counts against the memory limit, too.
-            Self::Keyed => [1, 8][rng.below(2)],
+            scenario if scenario.is_keyed() => [1, 8][rng.below(2)],
             _ => [1, 8, 10_000][rng.below(3)],
         };
         let is_long = matches!(self, Self::LongWork | Self::AtLeastOnce)
             || self.is_half_out()
             || (self.is_of_one_operator() && rng.one_in(2));
         let batch_rows =
-            if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(if self == Self::Keyed { 2 } else { 3 })] };
+            if is_long { 1 + rng.below(3) } else { [1, 7, 64][rng.below(if self.is_keyed() { 2 } else { 3 })] };
         let is_frequent = self.is_of_one_operator() || self == Self::AtLeastOnce;
         let interval_max = if is_frequent { 60 } else { 200 };
         JobConfig {
@@ -320,7 +394,7 @@ impl Scenario {
     }
 
     fn memory_limit_bytes(self, shape: &Shape, rng: &mut Rng) -> u64 {
-        if self != Self::Keyed || rng.one_in(3) {
+        if !self.is_keyed() || rng.one_in(3) {
             return u64::MAX;
         }
         shape.tight_memory_bytes()
@@ -333,6 +407,8 @@ impl Scenario {
             Self::SlowSink => Alignment::Overtaking { after: after * 4 },
             // What is in flight where inputs fall idle fixes the parallelism, which is changed there at every restart.
             Self::Idle => Alignment::Aligned,
+            // What barriers have overtaken is not in what checkpoints show.
+            Self::Transfers => Alignment::Aligned,
             _ if rng.one_in(3) => Alignment::Aligned,
             _ => Alignment::Overtaking { after },
         }
@@ -396,7 +472,8 @@ mod tests {
                 expected.map(|expected| (expected.counted.late > 0, expected.sinks[0].len() > 10)).unzip();
             let count = |which: Vec<bool>| which.into_iter().filter(|is| *is).count();
             let counts = (count(late), count(shown));
-            assert!(counts.0 >= 8 && counts.1 >= 28, "{}: {counts:?} of 40", scenario.name());
+            let late = if scenario.is_of_changes() { 0 } else { 8 };
+            assert!(counts.0 >= late && counts.1 >= 28, "{}: {counts:?} of 40", scenario.name());
         }
     }
 }

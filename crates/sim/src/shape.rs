@@ -1,5 +1,6 @@
 //! The graph of a run, apart from parallelism: what is connected to what, and how a [`Graph`] is made of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -14,10 +15,13 @@ use ruslo_core::sink::Sink;
 use ruslo_core::source::{RowTime, Source};
 use ruslo_operators::{RowTimeAssigner, WatermarkSpec};
 
+use crate::changelog::{Always, Changelog};
+use crate::changing::Changing;
 use crate::dataset::{column, schema};
+use crate::joined::{self, Timed};
 use crate::nodes::{self, Windows};
 use crate::operators::pass;
-use crate::sabotage::sabotaged;
+use crate::sabotage::{goes_in_turn, sabotaged};
 use crate::tally::{Table, tally};
 
 /// The way of a row that has come by `way` and passes the node numbered `mark`.
@@ -50,8 +54,29 @@ pub enum Kind {
     FirstToCome,
     /// The rows of each key, numbered up to that and then from 1 again; and how many bytes a row of the table has besides.
     Tally(Table, i64, usize),
+    /// Rows of two sides whose times are near each other, or in one window.
+    Timed(Timed),
+    /// The columns of one side of such a join, left 0 or right 1.
+    Side(usize),
+    /// Over a table that changes.
+    Changing(Changing),
     /// Brings rows out; the number of the sink.
     Sink(usize),
+}
+
+/// Which subtask gets a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// That of the same number, or any in turn where the parallelism differs.
+    Task,
+    /// That of the key.
+    Key,
+    /// That of the value of this column.
+    Column(usize),
+    /// That of all its columns.
+    All,
+    /// One gets all of them.
+    Nothing,
 }
 
 /// Where a node's rows come from.
@@ -59,8 +84,8 @@ pub enum Kind {
 pub struct Link {
     /// The node.
     pub from: usize,
-    /// Whether by key; otherwise forward, or in turn where the parallelism differs.
-    pub keyed: bool,
+    /// To which subtask.
+    pub by: By,
     /// Which of the node's outputs.
     pub port: Port,
 }
@@ -105,6 +130,10 @@ pub struct Shape {
     pub bad_records: BadRecords,
     /// Sources fall idle: which rows are late is chance then.
     pub falls_idle: bool,
+    /// Which datasets have rows that take back others.
+    pub changing: [bool; 2],
+    /// What is true of a sink's table after every checkpoint.
+    pub always: BTreeMap<usize, Always>,
 }
 
 /// The two ends of a graph, made anew for each process.
@@ -120,7 +149,14 @@ pub struct Ends {
 impl Shape {
     /// An empty shape.
     pub fn new(event_time: Option<EventTime>) -> Self {
-        Self { nodes: Vec::new(), event_time, bad_records: BadRecords::None, falls_idle: false }
+        Self {
+            nodes: Vec::new(),
+            event_time,
+            bad_records: BadRecords::None,
+            falls_idle: false,
+            changing: [false; 2],
+            always: BTreeMap::new(),
+        }
     }
 
     /// Adds a node behind others; its place.
@@ -136,11 +172,39 @@ impl Shape {
 
     /// The columns of a sink.
     pub fn sink_schema(&self, number: usize) -> SchemaRef {
-        let sink = self.nodes.iter().find(|node| node.kind == Kind::Sink(number)).unwrap();
-        self.operator(self.nodes[sink.inputs[0].from].kind).map_or_else(schema, |(schema, _)| schema)
+        self.schema_of(self.behind(number))
+    }
+
+    /// The node that a sink shows.
+    pub fn behind(&self, number: usize) -> usize {
+        self.nodes.iter().find(|node| node.kind == Kind::Sink(number)).unwrap().inputs[0].from
+    }
+
+    /// What comes to a sink that takes changes; none, if it takes rows only.
+    pub fn changelog(&self, number: usize) -> Option<Changelog> {
+        let Kind::Changing(changing) = self.nodes[self.behind(number)].kind else { return None };
+        let changelog = changing.changelog(self.sink_schema(number).fields().len())?;
+        Some(Changelog { always: self.always.get(&number).copied(), ..changelog })
+    }
+
+    /// The columns of a node's rows.
+    pub fn schema_of(&self, node: usize) -> SchemaRef {
+        self.operator_at(node).map_or_else(schema, |(schema, _)| schema)
     }
 
     /// The product's operator that a node is, if it is one.
+    fn operator_at(&self, node: usize) -> Option<(SchemaRef, SharedFactory)> {
+        let node = &self.nodes[node];
+        let inputs = || node.inputs.iter().map(|link| self.schema_of(link.from)).collect::<Vec<_>>();
+        match node.kind {
+            Kind::Timed(timed) => Some(timed.operator(&inputs())),
+            Kind::Side(side) => Some(joined::side(&inputs()[0], side)),
+            Kind::Changing(changing) => Some(changing.operator(&inputs())),
+            kind => self.operator(kind),
+        }
+    }
+
+    /// The same of kinds whose columns do not follow from their inputs'.
     fn operator(&self, kind: Kind) -> Option<(SchemaRef, SharedFactory)> {
         let length = || self.event_time.unwrap().window_ms;
         Some(match kind {
@@ -156,7 +220,9 @@ impl Shape {
             Kind::FirstToCome => nodes::firsts(true),
             Kind::Tally(table, limit, padding) => (schema(), tally(table, limit, padding)),
             Kind::Late(windows) => nodes::late(windows, length()),
-            Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) => return None,
+            Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) | Kind::Timed(_) | Kind::Side(_) | Kind::Changing(_) => {
+                return None;
+            }
         })
     }
 
@@ -171,15 +237,19 @@ impl Shape {
             Kind::Tally(_, _, 0) => 56 << 10,
             Kind::Tally(..) => 768 << 10,
             Kind::First | Kind::FirstToCome => 28 << 10,
+            Kind::Changing(changing) => changing.tight_memory_bytes(),
             _ => 0,
         };
         self.nodes.iter().map(of_kind).sum()
     }
 
-    /// Whether a node has one subtask only: one sorts all rows, and one brings them out in order.
+    /// Whether a node has one subtask only: one sorts all rows, and one brings them out in order; one has those of no key.
     fn is_single(&self, node: &NodeShape) -> bool {
         let is_sorted = |link: &Link| self.nodes[link.from].kind == Kind::Sort;
-        node.kind == Kind::Sort || (matches!(node.kind, Kind::Sink(_)) && node.inputs.iter().any(is_sorted))
+        let is_of_nothing = |link: &Link| link.by == By::Nothing;
+        node.kind == Kind::Sort
+            || node.inputs.iter().any(is_of_nothing)
+            || (matches!(node.kind, Kind::Sink(_)) && node.inputs.iter().any(is_sorted))
     }
 
     /// Whether windows are what a sink brings out.
@@ -196,7 +266,8 @@ impl Shape {
         self.nodes[node].inputs.iter().flat_map(|link| self.ways_behind(link.from)).collect()
     }
 
-    fn ways_behind(&self, node: usize) -> Vec<(usize, i64)> {
+    /// Every path by which rows leave a node.
+    pub fn ways_behind(&self, node: usize) -> Vec<(usize, i64)> {
         let mark = |way| if let Kind::Pass(_) = self.nodes[node].kind { via(way, node as i64) } else { way };
         self.ways_to(node).into_iter().map(|(dataset, way)| (dataset, mark(way))).collect()
     }
@@ -211,24 +282,35 @@ impl Shape {
             .collect();
         let mut graph = Graph::default();
         for (index, shape) in self.nodes.iter().enumerate() {
-            let (schema, kind) = self.node(shape, ends);
+            let (schema, kind) = self.node(index, ends);
             let name = format!("{:?} {index}", shape.kind);
             let id = OperatorId(0x51_0000 + index as u64);
             let node = graph.add(Node { id, name, parallelism: parallelism[index], schema, kind });
             for (input, link) in shape.inputs.iter().enumerate() {
-                let partitioning = match (link.keyed, parallelism[link.from] == parallelism[index]) {
-                    (true, _) if self.merges(shape) => Partitioning::KeyGroup(vec![0]),
-                    (true, _) => Partitioning::KeyGroup(vec![column::KEY]),
-                    (false, true) => Partitioning::Forward,
-                    (false, false) => Partitioning::Rebalance,
-                };
+                let is_forward = parallelism[link.from] == parallelism[index];
+                let partitioning = self.partitioning(shape, *link, is_forward);
                 graph.edges.push(Edge { from: link.from, port: link.port, to: node, input, partitioning });
             }
         }
         graph
     }
 
-    fn node(&self, shape: &NodeShape, ends: &Ends) -> (SchemaRef, NodeKind) {
+    fn partitioning(&self, to: &NodeShape, link: Link, is_forward: bool) -> Partitioning {
+        let columns = match link.by {
+            By::Task if is_forward => return Partitioning::Forward,
+            By::Task => return Partitioning::Rebalance,
+            _ if goes_in_turn(self.nodes[link.from].kind, to.kind) => return Partitioning::Rebalance,
+            By::Key if self.merges(to) => vec![0],
+            By::Key => vec![column::KEY],
+            By::Column(at) => vec![at],
+            By::All => (0..self.schema_of(link.from).fields().len()).collect(),
+            By::Nothing => Vec::new(),
+        };
+        Partitioning::KeyGroup(columns)
+    }
+
+    fn node(&self, index: usize, ends: &Ends) -> (SchemaRef, NodeKind) {
+        let shape = &self.nodes[index];
         match shape.kind {
             Kind::Source(dataset) => {
                 let row_time = self.event_time.map(row_time);
@@ -241,30 +323,19 @@ impl Shape {
                 let node = SourceNode { source, row_time, rows_per_second: ends.rows_per_second, on_error };
                 (schema(), NodeKind::Source(node))
             }
-            Kind::Pass(drip) => {
-                let mark = self.nodes.iter().position(|node| std::ptr::eq(node, shape)).unwrap();
-                (schema(), NodeKind::Operator(pass(mark as i64, drip)))
-            }
-            Kind::Window(_)
-            | Kind::Local(_)
-            | Kind::Late(_)
-            | Kind::Assign(_)
-            | Kind::TopN(_)
-            | Kind::Sort
-            | Kind::First
-            | Kind::FirstToCome
-            | Kind::Tally(..) => {
+            Kind::Pass(drip) => (schema(), NodeKind::Operator(pass(index as i64, drip))),
+            Kind::Sink(number) => (schema(), NodeKind::Sink(Arc::clone(&ends.sinks[number]))),
+            _ => {
                 let length = self.event_time.map_or(0, |event_time| event_time.window_ms);
                 let (schema, factory) = match shape.kind {
                     Kind::Window(windows) if self.merges(shape) => {
                         let [_, global] = nodes::in_two_phases(windows, length);
                         global
                     }
-                    kind => self.operator(kind).unwrap(),
+                    _ => self.operator_at(index).unwrap(),
                 };
                 (schema, NodeKind::Operator(sabotaged(factory, shape.kind, length)))
             }
-            Kind::Sink(number) => (schema(), NodeKind::Sink(Arc::clone(&ends.sinks[number]))),
         }
     }
 }
@@ -278,17 +349,22 @@ fn row_time(event_time: EventTime) -> Arc<dyn RowTime> {
 
 /// By key.
 pub fn keyed(from: usize) -> Link {
-    Link { from, keyed: true, port: Port::MAIN }
+    by(from, By::Key)
+}
+
+/// To the subtasks that `by` says.
+pub fn by(from: usize, by: By) -> Link {
+    Link { from, by, port: Port::MAIN }
 }
 
 /// Not by key.
 pub fn plain(from: usize) -> Link {
-    Link { from, keyed: false, port: Port::MAIN }
+    by(from, By::Task)
 }
 
 /// What a node gives aside.
 pub fn aside(from: usize, port: Port) -> Link {
-    Link { from, keyed: false, port }
+    Link { from, by: By::Task, port }
 }
 
 /// Source, perhaps a pass, windows, one or two sinks.
@@ -420,6 +496,8 @@ pub fn random_shape(event_time: EventTime, rng: &mut Rng) -> Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changing::{final_shape, group_shape, regular_join_shape, updating_top_n_shape};
+    use crate::joined::{interval_shape, window_join_shape};
 
     const EVENT_TIME: EventTime = EventTime { delay_ms: 5, window_ms: 10 };
 
@@ -435,7 +513,7 @@ mod tests {
         let data = Arc::new(crate::dataset::Dataset { lineages: Vec::new() });
         for seed in 0..200 {
             let mut rng = Rng::seeded(seed);
-            let shape = match seed % 10 {
+            let shape = match seed % 16 {
                 0 => window_shape(Windows::Tumble, EVENT_TIME, &mut rng),
                 1 => diamond_shape(Some(EVENT_TIME), &mut rng),
                 2 => window_shape(Windows::Cumulate(3), EVENT_TIME, &mut rng),
@@ -445,6 +523,12 @@ mod tests {
                 6 => aside_shape(Windows::Hop(2), EVENT_TIME, &mut rng),
                 7 => idle_shape(EVENT_TIME, &mut rng),
                 8 => keyed_shape(EVENT_TIME, &mut rng),
+                9 => interval_shape(EVENT_TIME, &mut rng),
+                10 => window_join_shape(EVENT_TIME, &mut rng),
+                11 => regular_join_shape(&mut rng),
+                12 => group_shape(&mut rng),
+                13 => updating_top_n_shape(&mut rng),
+                14 => final_shape(&mut rng),
                 _ => random_shape(EVENT_TIME, &mut rng),
             };
             let source = || {
@@ -463,6 +547,7 @@ mod tests {
                     permanence,
                     buffered: false,
                     delay: None,
+                    changes: false,
                     process,
                     trace,
                 }) as _

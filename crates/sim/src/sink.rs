@@ -15,9 +15,10 @@ use ruslo_core::clock::VirtualClock;
 use ruslo_core::epoch::Epoch;
 use ruslo_core::error::{Error, Result};
 use ruslo_core::operator::{Progress, Subtask};
-use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter};
+use ruslo_core::sink::{Committable, Committer, Guarantee, Sink, SinkContext, SinkWriter, Takes};
 use serde_json::json;
 
+use crate::changes::changes_of;
 use crate::process::{Point, Process, Verdict};
 use crate::trace::Trace;
 
@@ -82,6 +83,15 @@ impl Outside {
         parcels.flat_map(|parcel| parcel.rows.iter().cloned()).collect()
     }
 
+    /// What a sink shows by checkpoint, in the order in which it was written.
+    pub fn by_epoch(&self, sink: usize) -> Vec<(Epoch, Vec<OutRow>)> {
+        let mut epochs = BTreeMap::<Epoch, Vec<OutRow>>::new();
+        for parcel in self.store().visible.values().filter(|parcel| parcel.sink == sink) {
+            epochs.entry(parcel.epoch.unwrap_or(Epoch::ZERO)).or_default().extend(parcel.rows.iter().cloned());
+        }
+        epochs.into_iter().collect()
+    }
+
     /// How many rows are staged or visible.
     pub fn rows(&self) -> usize {
         let store = self.store();
@@ -117,6 +127,8 @@ pub struct SimSink {
     pub buffered: bool,
     /// How long it takes for a row, and the clock that goes on meanwhile.
     pub delay: Option<(Arc<VirtualClock>, Duration)>,
+    /// Whether rows have a kind: the last column of what it shows.
+    pub changes: bool,
     /// Whose sink it is.
     pub process: Arc<Process>,
     /// Where calls are noted.
@@ -151,6 +163,10 @@ impl Sink for SimSink {
             Permanence::AtOnce => Guarantee::AtLeastOnce,
             Permanence::Final | Permanence::Retractable => Guarantee::ExactlyOnce,
         }
+    }
+
+    fn changelog(&self) -> Takes {
+        if self.changes { Takes::Retract } else { Takes::Append }
     }
 
     fn is_two_phase(&self) -> bool {
@@ -244,11 +260,13 @@ impl SinkWriter for SimWriter {
         if self.sink.process.is_dead() {
             return Err(killed());
         }
-        let rows = rows_of(batch);
+        let rows = if self.sink.changes { changes_of(batch) } else { rows_of(batch) };
         if let Some((clock, row)) = &self.sink.delay {
             clock.advance(*row * rows.len() as u32);
         }
-        let first = rows.first().map_or(0, |row| row.iter().fold(0, |sum, value| sum * 31 + *value as u64 % 1000));
+        let first = rows.first().map_or(0, |row| {
+            row.iter().fold(0u64, |sum, value| sum.wrapping_mul(31).wrapping_add(*value as u64 % 1000))
+        });
         self.sink.trace.event("write", &[self.sink.number as u64, self.subtask.index as u64, rows.len() as u64, first]);
         if self.sink.permanence == Permanence::AtOnce {
             self.show(rows)?;
@@ -356,6 +374,7 @@ mod tests {
             permanence,
             buffered,
             delay: None,
+            changes: false,
             process,
             trace: Trace::default(),
         }

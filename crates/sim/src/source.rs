@@ -16,6 +16,7 @@ use ruslo_core::rng::Rng;
 use ruslo_core::source::{Budget, Polled, Position, Sifted, Source, SourceReader, Split, SplitId};
 use serde_json::json;
 
+use crate::changes::marked;
 use crate::dataset::{self, Dataset, Lineage};
 use crate::trace::Trace;
 
@@ -44,12 +45,19 @@ pub struct SimSource {
     rng: Mutex<Rng>,
     readers: AtomicU64,
     rejects: bool,
+    changes: bool,
 }
 
 impl SimSource {
     /// A source of `data`, whose readers' whims follow from `rng`.
     pub fn new(data: Arc<Dataset>, manners: Manners, trace: Trace, rng: Rng) -> Self {
-        Self { data, manners, trace, rng: Mutex::new(rng), readers: AtomicU64::new(0), rejects: false }
+        Self { data, manners, trace, rng: Mutex::new(rng), readers: AtomicU64::new(0), rejects: false, changes: false }
+    }
+
+    /// Rows may take back others if it `changes`: see [`crate::changes`].
+    #[must_use]
+    pub fn changing(self, changes: bool) -> Self {
+        Self { changes, ..self }
     }
 
     /// Bad records are rejected if it `rejects`; otherwise they are rows as all others.
@@ -79,6 +87,7 @@ impl Source for SimSource {
             read: 0,
             reading: None,
             rejects: self.rejects,
+            changes: self.changes,
         }))
     }
 }
@@ -100,6 +109,7 @@ struct SimReader {
     read: usize,
     reading: Option<Reading>,
     rejects: bool,
+    changes: bool,
 }
 
 /// Of `batch`, the rows `from..` of a lineage, the bad ones are rejected.
@@ -162,6 +172,7 @@ impl SourceReader for SimReader {
             let (batch, rejected) = sifted(lineage, from, &batch)?;
             return Ok(Polled::Sifted(Sifted { split, batch, position, rejected, origins: None }));
         }
+        let batch = if self.changes { marked(&batch) } else { batch };
         Ok(Polled::Batch { split, batch, position })
     }
 }

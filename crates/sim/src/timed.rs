@@ -169,6 +169,7 @@ impl Theatre {
             permanence: Permanence::Final,
             buffered: false,
             delay: None,
+            changes: false,
             process: Arc::clone(process),
             trace: self.world.trace.clone(),
         };

@@ -3,17 +3,22 @@
 //! Written without a look at the engine: windows are filled row by row from the whole input, and a row is late by the
 //! rule of the design, applied to its lineage in its own order.
 
+mod joins;
 mod rows;
+mod tables;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ruslo_core::operator::Port;
 
+use self::joins::{joined, of_side};
 use self::rows::{first_rows, firsts, in_order, numbered};
+use self::tables::table_behind;
 pub use self::windows::windows_of;
 use self::windows::{sessions, window_rows};
 use crate::attempt::Counted;
+use crate::changing::Changing;
 use crate::dataset::{Dataset, Row, column, position};
 use crate::nodes::Windows;
 use crate::shape::{BadRecords, Kind, Link, Shape};
@@ -26,8 +31,8 @@ pub struct Expected {
     pub sinks: Vec<BTreeMap<OutRow, i64>>,
     /// What the sinks behind a sort show, in order.
     pub orders: BTreeMap<usize, Vec<OutRow>>,
-    /// Of what the sink shows, one of each key, whichever came first.
-    pub one_of_each: BTreeSet<usize>,
+    /// Of what the sink shows, one of each key, whichever came first or last; and the key's column.
+    pub one_of_each: BTreeMap<usize, usize>,
     /// What the job counts.
     pub counted: Counted,
 }
@@ -41,8 +46,8 @@ pub fn expect(shape: &Shape, data: &[impl AsRef<Dataset>]) -> Expected {
             Kind::Window(_) if matches!(shape.nodes[node.inputs[0].from].kind, Kind::Late(_)) => {}
             Kind::Sink(number) => {
                 expected.sinks[number] = rows_at(shape, index, data);
-                if shape.nodes[node.inputs[0].from].kind == Kind::FirstToCome {
-                    expected.one_of_each.insert(number);
+                if let Some(key) = one_of_each(shape, node.inputs[0].from) {
+                    expected.one_of_each.insert(number, key);
                 }
                 if shape.nodes[node.inputs[0].from].kind == Kind::Sort {
                     let order = in_order(expected.sinks[number].keys());
@@ -53,6 +58,16 @@ pub fn expect(shape: &Shape, data: &[impl AsRef<Dataset>]) -> Expected {
         }
     }
     expected
+}
+
+/// The column of the key of which chance picks one row, if it does.
+fn one_of_each(shape: &Shape, node: usize) -> Option<usize> {
+    match shape.nodes[node].kind {
+        Kind::FirstToCome => Some(column::KEY),
+        Kind::Changing(Changing::Materialize(key)) => Some(key),
+        Kind::Changing(Changing::Last(_)) => one_of_each(shape, shape.nodes[node].inputs[0].from),
+        _ => None,
+    }
 }
 
 /// What becomes of what one source reads.
@@ -76,6 +91,9 @@ fn bad_positions(data: &Dataset) -> impl Iterator<Item = i64> {
 
 /// How many rows a node drops, or gives aside, because they are late; of a Top-N, one for each window.
 fn late_at(shape: &Shape, index: usize, kind: Kind, data: &[impl AsRef<Dataset>]) -> u64 {
+    if let Kind::Timed(_) = kind {
+        return joins::late(shape, index, data);
+    }
     let late = |at: &At| match kind {
         Kind::Window(_) | Kind::Late(_) => u64::from(at.is_late(kind, shape)),
         Kind::TopN(_) => {
@@ -92,6 +110,11 @@ fn rows_at(shape: &Shape, sink: usize, data: &[impl AsRef<Dataset>]) -> BTreeMap
     let Link { from, port, .. } = shape.nodes[sink].inputs[0];
     if let (Port::DEAD_LETTER, Kind::Source(dataset)) = (port, shape.nodes[from].kind) {
         return once(bad_positions(data[dataset].as_ref()).map(|position| vec![position]));
+    }
+    match shape.nodes[from].kind {
+        Kind::Changing(_) => return table_behind(shape, from, data),
+        Kind::Timed(timed) => return once(joined(shape, from, timed, data)),
+        _ => {}
     }
     let rows = rows_to(shape, from, data);
     if port == Port::LATE {
@@ -166,7 +189,20 @@ impl At {
 
 /// Every row that comes to a node, once for every way.
 fn rows_to(shape: &Shape, node: usize, data: &[impl AsRef<Dataset>]) -> Vec<At> {
-    let ways = shape.ways_to(node);
+    if let [Link { from, .. }] = shape.nodes[node].inputs.as_slice()
+        && let Kind::Side(side) = shape.nodes[*from].kind
+    {
+        return of_side(shape, shape.nodes[*from].inputs[0].from, side, data);
+    }
+    rows_by(shape, &shape.ways_to(node), data)
+}
+
+/// Every row that comes out of a source, or a node that changes nothing but its way.
+fn rows_behind(shape: &Shape, node: usize, data: &[impl AsRef<Dataset>]) -> Vec<At> {
+    rows_by(shape, &shape.ways_behind(node), data)
+}
+
+fn rows_by(shape: &Shape, ways: &[(usize, i64)], data: &[impl AsRef<Dataset>]) -> Vec<At> {
     // Where lateness is chance, all that could come out if no row were late.
     let event_time = shape.event_time.filter(|_| !shape.falls_idle);
     let delay = event_time.map(|event_time| event_time.delay_ms);
@@ -207,17 +243,17 @@ pub fn imbalance(found: &BTreeMap<OutRow, i64>, most: &BTreeMap<OutRow, i64>, la
 }
 
 /// What is wrong with `found`, which must be one of the `possible` rows of each key; `None` if nothing is.
-pub fn not_one_of_each(found: &BTreeMap<OutRow, i64>, possible: &BTreeMap<OutRow, i64>) -> Option<String> {
+pub fn not_one_of_each(found: &BTreeMap<OutRow, i64>, possible: &BTreeMap<OutRow, i64>, key: usize) -> Option<String> {
     let mut seen = BTreeSet::new();
     for (row, times) in found {
-        if *times != 1 || !seen.insert(row[column::KEY]) {
+        if *times != 1 || !seen.insert(row[key]) {
             return Some(format!("the key of {row:?} came again"));
         }
         if !possible.contains_key(row) {
             return Some(format!("{row:?} is nothing that was read"));
         }
     }
-    let missing = possible.keys().find(|row| !seen.contains(&row[column::KEY]))?;
+    let missing = possible.keys().find(|row| !seen.contains(&row[key]))?;
     Some(format!("nothing is there of the key of {missing:?}"))
 }
 
@@ -346,7 +382,7 @@ mod tests {
         let possible = once([vec![4, 0, 1, 5, 5, 0], vec![4, 1, 1, 6, 6, 0], vec![4, 2, 7, 6, 6, 0]]);
         let is_wrong = |rows: &[usize]| {
             let found = once(rows.iter().map(|row| possible.keys().nth(*row).unwrap().clone()));
-            not_one_of_each(&found, &possible).is_some()
+            not_one_of_each(&found, &possible, column::KEY).is_some()
         };
         assert_eq!(
             [is_wrong(&[0, 2]), is_wrong(&[1, 2]), is_wrong(&[0, 1, 2]), is_wrong(&[0])],

@@ -17,7 +17,7 @@ use super::side::{LEFT, RIGHT};
 use super::spec::{RegularJoinKind, RegularJoinSpec};
 use super::work::{Work, directions, restore, store, stretches};
 
-/// Batches that go out of a slice, about; a slice that gives more is made smaller.
+/// Batches that go out of a slice, or of a call, about; a slice that gives more is made smaller.
 const BATCHES_MAX: usize = 4;
 
 /// A [`RegularJoinSpec`] at work.
@@ -58,6 +58,19 @@ impl RegularJoin {
             self.work.extend(stretches(side, rows, adds)?);
         }
         Ok(())
+    }
+
+    /// Goes on until the work is done, or much has gone out for the `rows` that came, or a key is hot: so that, but for
+    /// that, a barrier comes before or after all that a batch changes.
+    fn advance(&mut self, rows: usize, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        let rows_max = out.rows() + BATCHES_MAX * ctx.batch_rows.max(rows).max(1);
+        loop {
+            let progress = self.go_on(ctx, out)?;
+            let is_hot = self.work.front().is_some_and(|work| work.hot.is_some());
+            if progress == Progress::Done || is_hot || out.rows() >= rows_max {
+                return Ok(progress);
+            }
+        }
     }
 
     /// One piece of the work.
@@ -206,11 +219,11 @@ impl Operator for RegularJoin {
         // What was left comes first: it must not see this batch.
         while self.go_on(ctx, out)? == Progress::More {}
         self.take_in(input, &batch, ctx, out)?;
-        self.go_on(ctx, out)
+        self.advance(batch.num_rows(), ctx, out)
     }
 
     fn resume(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
-        self.go_on(ctx, out)
+        self.advance(0, ctx, out)
     }
 
     fn snapshot(&mut self, _: Epoch, ctx: &mut OperatorContext<'_>, _: &mut Output) -> Result<()> {

@@ -290,7 +290,7 @@ fn equal_rows_are_kept_once_and_joined_as_often_as_they_are_there() {
             let mut progress = operator.on_batch(side, rows, &mut test.context(), &mut out).unwrap();
             loop {
                 let made: Vec<RecordBatch> = out.take().into_iter().map(|(_, batch)| batch).collect();
-                assert!(made.iter().map(RecordBatch::num_rows).sum::<usize>() <= 16 * 9);
+                assert!(made.iter().map(RecordBatch::num_rows).sum::<usize>() <= 9 * change.len().max(16));
                 table.apply(&made);
                 if progress == Progress::Done {
                     break;
@@ -309,6 +309,29 @@ fn equal_rows_are_kept_once_and_joined_as_often_as_they_are_there() {
             assert_eq!(table.rows(), nested_loops(kind, &left, &right, false, false), "{kind:?}");
         }
     }
+}
+
+/// So that a checkpoint shows all of a change, or nothing.
+#[test]
+fn a_batch_is_joined_in_one_call_where_keys_have_few_rows() {
+    let inputs = [Way::One.input("l"), Way::One.input("r")];
+    let factory = RegularJoinSpec::new(Kind::Left, inputs, &[false], None).unwrap().factory();
+    let mut test = TestContext::new();
+    test.batch_rows = 1;
+    let mut operator = factory.create().unwrap();
+    operator.open(&mut test.context()).unwrap();
+    let (old, new) = (|key| row(key, 1), |key| row(key, 2));
+    let came: Vec<_> = (1..40).map(|key| (true, old(key))).collect();
+    let changed: Vec<_> = (1..40).flat_map(|key| [(false, old(key)), (true, new(key))]).collect();
+    let mut table = Table::default();
+    for (side, batch) in [(0, changes("l", &came)), (1, changes("r", &came)), (0, changes("l", &changed))] {
+        let mut out = Output::default();
+        let progress = operator.on_batch(side, batch, &mut test.context(), &mut out).unwrap();
+        assert_eq!(progress, Progress::Done);
+        table.apply(&out.take().into_iter().map(|(_, batch)| batch).collect::<Vec<_>>());
+    }
+    let [left, right]: [Vec<Row>; 2] = [(1..40).map(new).collect(), (1..40).map(old).collect()];
+    assert_eq!(table.rows(), nested_loops(Kind::Left, &left, &right, false, false));
 }
 
 #[test]

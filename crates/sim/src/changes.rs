@@ -1,0 +1,102 @@
+//! Sources of tables that change: rows that take back one that came before them.
+//!
+//! Such a row has a negative key: see [`Row::takes_back`]. Of a table that changes only the lineage, the key and the value
+//! of a row are told, so that many rows are equal.
+
+use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, TimestampMillisecondArray};
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
+use ruslo_core::changelog::{RowKind, row_kinds, with_row_kinds};
+use ruslo_core::rng::Rng;
+use ruslo_core::schema::visible;
+use std::sync::Arc;
+
+use crate::dataset::{Dataset, Lineage, Row, column};
+use crate::sink::{OutRow, rows_of};
+
+impl Row {
+    /// The row that this one takes back, if it does that.
+    pub fn takes_back(&self) -> Option<Self> {
+        (self.key < 0).then(|| Self { key: -1 - self.key, ..*self })
+    }
+}
+
+/// The same where a third of the rows take back an earlier one of their lineage. A lineage is one split, so that a row comes
+/// after that which it takes back.
+pub fn changing(data: Dataset, rng: &mut Rng) -> Dataset {
+    let changing = |lineage: Lineage| {
+        let mut there: Vec<Row> = Vec::new();
+        let rows: Vec<_> = lineage
+            .rows
+            .into_iter()
+            .map(|row| {
+                if !there.is_empty() && rng.one_in(3) {
+                    let gone = there.swap_remove(rng.below(there.len()));
+                    return Row { key: -1 - gone.key, ..gone };
+                }
+                let row = Row { time: 0, ..row };
+                there.push(row);
+                row
+            })
+            .collect();
+        Lineage { cuts: vec![0, rows.len()], rows, ..lineage }
+    };
+    Dataset { lineages: data.lineages.into_iter().map(changing).collect() }
+}
+
+/// The rows of a table that changes, with their kinds.
+pub fn marked(batch: &RecordBatch) -> RecordBatch {
+    let integers = |at: usize| batch.column(at).as_primitive::<Int64Type>().values();
+    let (keys, values) = (integers(column::KEY), integers(column::VALUE));
+    let kinds = keys.iter().zip(values).map(|(key, value)| match (*key < 0, value.rem_euclid(2)) {
+        (true, 0) => RowKind::Delete,
+        (true, _) => RowKind::UpdateBefore,
+        (false, 0) => RowKind::Insert,
+        (false, _) => RowKind::UpdateAfter,
+    });
+    let kinds = Int8Array::from_iter_values(kinds.map(RowKind::number));
+    let mut columns = batch.columns().to_vec();
+    let keys = keys.iter().map(|key| if *key < 0 { -1 - key } else { *key });
+    columns[column::KEY] = Arc::new(Int64Array::from_iter_values(keys)) as ArrayRef;
+    columns[column::OFFSET] = Arc::new(Int64Array::from(vec![0; batch.num_rows()]));
+    columns[column::TIME] = Arc::new(TimestampMillisecondArray::from(vec![0; batch.num_rows()]));
+    with_row_kinds(&RecordBatch::try_new(batch.schema(), columns).unwrap(), kinds).unwrap()
+}
+
+/// The rows of a batch, with their kinds as a last column.
+pub fn changes_of(batch: &RecordBatch) -> Vec<OutRow> {
+    let kinds = row_kinds(batch).map(|kinds| kinds.values().to_vec());
+    let mut rows = rows_of(&visible(batch));
+    for (place, row) in rows.iter_mut().enumerate() {
+        row.push(i64::from(kinds.as_ref().map_or(RowKind::Insert.number(), |kinds| kinds[place])));
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{DataSpec, batch};
+
+    #[test]
+    fn what_is_taken_back_was_there_and_has_its_kind() {
+        let spec = DataSpec { lineages_max: 2, rows_max: 60, keys: 3, values: 4, disorder_ms: 5, pace_max: 5 };
+        let mut taken = 0;
+        for seed in 0..20 {
+            let mut rng = Rng::seeded(seed);
+            let data = changing(spec.make(0, &mut rng), &mut rng);
+            for lineage in &data.lineages {
+                let mut there = std::collections::BTreeMap::<OutRow, i64>::new();
+                for mut row in changes_of(&marked(&batch(lineage, 0, lineage.rows.len()))) {
+                    let kind = row.pop().unwrap();
+                    assert!(row[column::KEY] >= 0 && row[column::TIME] == 0);
+                    let count = there.entry(row).or_default();
+                    *count += if kind % 2 == 0 { 1 } else { -1 };
+                    assert!(*count >= 0);
+                    taken += kind % 2;
+                }
+            }
+        }
+        assert!(taken > 100);
+    }
+}
