@@ -72,6 +72,7 @@ pub use ruslo_core::connector::{Connector, Registry};
 pub use ruslo_core::environment::Environment;
 pub use ruslo_core::epoch::Epoch;
 pub use ruslo_core::error::{Error, ErrorKind, Result};
+pub use ruslo_core::lookup::{Found, LookupConnector, LookupSource};
 pub use ruslo_core::sink::Guarantee;
 pub use ruslo_core::upgrade::Upgrade;
 pub use ruslo_formats as formats;

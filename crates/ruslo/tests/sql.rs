@@ -20,6 +20,8 @@
 
 #[path = "sql/case.rs"]
 mod case;
+#[path = "sql/directory.rs"]
+mod directory;
 #[path = "sql/docs.rs"]
 mod docs;
 #[path = "flink/mod.rs"]

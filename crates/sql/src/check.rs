@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     GroupByExpr, Interval, Join, JoinConstraint, JoinOperator, NullTreatment, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, Value, Visit, Visitor, WindowType,
+    SetOperator, SetQuantifier, Spanned, TableFactor, TableVersion, Value, Visit, Visitor, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -203,7 +203,8 @@ impl Check<'_> {
                 Err(SqlError::not_yet(format!("table functions such as '{name}'"), at))
             }
             TableFactor::Table { version, sample, with_hints, index_hints, partitions, json_path, .. } => {
-                self.refuse(version.is_some(), "FOR SYSTEM_TIME AS OF joins", "FOR")?;
+                let is_other = version.as_ref().is_some_and(|of| !matches!(of, TableVersion::ForSystemTimeAsOf(_)));
+                self.refuse(is_other, "table versions but FOR SYSTEM_TIME AS OF", "AS")?;
                 self.refuse(sample.is_some(), "TABLESAMPLE clauses", "TABLESAMPLE")?;
                 let hints = !with_hints.is_empty() || !index_hints.is_empty() || !partitions.is_empty();
                 self.refuse(hints || json_path.is_some(), "table hints", "FROM")

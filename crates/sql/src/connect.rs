@@ -8,6 +8,7 @@ use ruslo_core::connector::{Bound, Connector, MetadataColumn, Registry, TableDef
 use ruslo_core::dead_letter::OnError;
 use ruslo_core::environment::Environment;
 use ruslo_core::error::Error;
+use ruslo_core::lookup::LookupSource;
 use ruslo_core::sink::Sink;
 use ruslo_core::source::Source;
 
@@ -16,6 +17,7 @@ use crate::catalog::{Column, Table};
 use crate::cursor::At;
 use crate::ddl::{ColumnKind, TableDdl};
 use crate::diagnostic::{Position, Sql, SqlError};
+use crate::lookup_options;
 
 const CONNECTOR: &str = "connector";
 const RATE: &str = "source.rows-per-second";
@@ -42,10 +44,10 @@ impl Connections<'_> {
             .collect();
         let specs = connector.options(&given).map_err(|error| at_option(error, options, name.at))?;
         Care::of(options)?;
-        for (key, _) in options.iter().filter(|(key, _)| key.value != CONNECTOR && !care::is_care(&key.value)) {
+        for (key, _) in options.iter().filter(|(key, _)| key.value != CONNECTOR && !is_common(&key.value)) {
             if !specs.iter().any(|spec| spec.is_for(&key.value)) {
                 let sentence = format!("the connector '{}' has no option '{}'", connector_name.value, key.value);
-                let keys = specs.iter().chain(&care::SPECS).map(|spec| spec.key);
+                let keys = specs.iter().chain(&care::SPECS).chain(&lookup_options::SPECS).map(|spec| spec.key);
                 return Err(SqlError::new(sentence).at(key.at).near(&key.value, keys));
             }
         }
@@ -111,6 +113,30 @@ impl Connections<'_> {
         source.map_err(|error| at_option(error, &table.options, table.name.at))
     }
 
+    /// Asks `table` by its columns at `keys`; none, if its connector can only read it whole.
+    pub(crate) fn lookup(&self, table: &Table, keys: &[usize]) -> Sql<Option<Arc<dyn LookupSource>>> {
+        let physical = table.physical_schema();
+        let name = |place: &usize| table.columns.get(*place).map(|column| column.field.name().as_str());
+        let places = keys.iter().map(|key| physical.index_of(name(key).unwrap_or_default()).ok());
+        let Some(places) = places.collect::<Option<Vec<usize>>>() else { return Ok(None) };
+        let source = self.of(table)?.lookup(&definition(table, physical.clone()), &places, self.environment);
+        let source = source.map_err(|error| at_option(error, &table.options, table.name.at))?;
+        let Some(source) = source else { return Ok(None) };
+        if physical.fields().len() != table.columns.len() {
+            let what = "computed columns of a table that is asked by key";
+            return Err(SqlError::not_yet(what, table.name.at));
+        }
+        let types =
+            |schema: &SchemaRef| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        match types(&source.schema()) == types(&physical) {
+            true => Ok(Some(source)),
+            false => {
+                let sentence = format!("the table '{}' is asked for other columns than it declares", table.name.value);
+                Err(SqlError::new(sentence).at(table.name.at))
+            }
+        }
+    }
+
     /// Writes `table`, with rows that change or only come.
     pub(crate) fn sink(&self, table: &Table, is_updating: bool) -> Sql<Arc<dyn Sink>> {
         let definition = TableDefinition { is_updating, ..definition(table, table.sink_schema()) };
@@ -131,6 +157,11 @@ pub(crate) fn rows_per_second(table: &Table, source: &dyn Source) -> Sql<Option<
     }
 }
 
+/// Whether `key` is an option of every table, whatever its connector.
+fn is_common(key: &str) -> bool {
+    care::is_care(key) || lookup_options::is_lookup(key)
+}
+
 /// What a person calls the connector of `table`.
 pub(crate) fn connector_name(table: &Table) -> &str {
     table.option(CONNECTOR).map_or("?", |name| &name.value)
@@ -138,7 +169,7 @@ pub(crate) fn connector_name(table: &Table) -> &str {
 
 fn definition(table: &Table, schema: SchemaRef) -> TableDefinition {
     let mut options = table.option_map();
-    options.retain(|key, _| key != CONNECTOR && !care::is_care(key));
+    options.retain(|key, _| key != CONNECTOR && !is_common(key));
     TableDefinition {
         primary_key: table.primary_key.clone(),
         partition_keys: table.ddl.partition_keys.iter().map(|key| key.value.clone()).collect(),

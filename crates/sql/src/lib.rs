@@ -58,6 +58,8 @@ mod last_rows;
 mod late_rows;
 mod like;
 mod logical;
+mod lookup_options;
+
 mod nested;
 mod nodes;
 mod parallelism;

@@ -30,8 +30,9 @@ use crate::errors::from_datafusion;
 use crate::explain::{Detail, column_names, shown_expr};
 use crate::group_by::GroupBy;
 use crate::ids::operator_id;
-use crate::join::StreamJoin;
+use crate::join::{LookupJoin, StreamJoin};
 use crate::late_rows::LateRows;
+use crate::lookup_options::AsyncLookup;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
 use crate::processing_time::driven_tables;
 use crate::properties::Properties;
@@ -52,6 +53,8 @@ pub(crate) struct Physical<'a> {
     pub(crate) phases: AggregatePhases,
     /// How long what an updating operator keeps lives after it was written; for ever, if none.
     pub(crate) state_ttl: Option<Duration>,
+    /// How tables are asked by lookup joins.
+    pub(crate) async_lookup: AsyncLookup,
     /// Whether a source may fall idle.
     pub(crate) has_idleness: bool,
     /// Whether some operator waits for event time, so that sources must make watermarks.
@@ -126,6 +129,7 @@ fn planned<'a>(
     let mut physical = Physical::new(connections, catalog, parallelism);
     physical.phases = settings.aggregate_phases;
     physical.state_ttl = settings.state_ttl;
+    physical.async_lookup = settings.async_lookup.clone();
     physical.has_idleness = settings.source_idle_timeout.is_some();
     physical.needs_time = flows.iter().any(|(plan, _)| waits_for_time(plan));
     physical.driven_by_clock = driven_tables(flows.iter().map(|(plan, _)| *plan))?;
@@ -185,6 +189,7 @@ impl<'a> Physical<'a> {
             parallelism,
             phases: AggregatePhases::default(),
             state_ttl: None,
+            async_lookup: AsyncLookup::default(),
             has_idleness: false,
             needs_time: false,
             driven_by_clock,
@@ -235,6 +240,8 @@ impl<'a> Physical<'a> {
                     self.updating_top_n(top, plan)
                 } else if let Some(join) = as_node::<StreamJoin>(plan) {
                     self.join(join)
+                } else if let Some(join) = as_node::<LookupJoin>(plan) {
+                    self.lookup_join(join)
                 } else if let Some(group) = as_node::<GroupBy>(plan) {
                     self.group_by(group, plan)
                 } else if let Some(late) = as_node::<LateRows>(plan) {

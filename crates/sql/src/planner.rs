@@ -31,7 +31,7 @@ use crate::diagnostic::{Position, Sql, SqlError};
 use crate::dialect::FlinkDialect;
 use crate::errors::{carried, from_datafusion, from_parser};
 use crate::functions::Functions;
-use crate::join::with_subqueries;
+use crate::join::{as_of, with_subqueries};
 use crate::settings::RuntimeMode;
 use crate::statement::QueryText;
 use crate::tvf::{self, WindowCall, WindowInput};
@@ -165,12 +165,14 @@ fn give_meaning(query: &mut Query, calls: &mut Vec<WindowCall>) -> Sql<Vec<Unnes
             flink::rewrite_query(subquery);
         }
     }
+    as_of::mark(query)?;
     group_window::rewrite(query, calls)?;
     nested::rewrite(query)?;
     let mut unnests = Vec::new();
     unnest::extract(query, &mut unnests)?;
     for call in calls {
         if let WindowInput::Relation(relation) = &mut call.input {
+            as_of::mark(relation.as_mut())?;
             nested::rewrite(relation.as_mut())?;
             unnest::extract(relation.as_mut(), &mut unnests)?;
         }
@@ -240,6 +242,9 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == as_of::MARK {
+            return Some(as_of::mark_function());
+        }
         self.planner.functions.scalar(name).cloned()
     }
 

@@ -7,6 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use ruslo_core::sink::Guarantee;
 
 use crate::diagnostic::{Sql, SqlError, nearest};
+use crate::lookup_options::AsyncLookup;
 use crate::parallelism::PREFIX;
 use crate::restart::{self, RestartSettings, thousandths};
 
@@ -71,6 +72,8 @@ pub struct Settings {
     pub channel_bytes: Option<u64>,
     /// `restart-strategy.*`.
     pub restart: RestartSettings,
+    /// `table.exec.async-lookup.*`.
+    pub async_lookup: AsyncLookup,
     /// `table.exec.source.idle-timeout`; none is never.
     pub source_idle_timeout: Option<Duration>,
     /// `table.exec.state.ttl`; none is for ever.
@@ -242,6 +245,25 @@ pub const SETTINGS: &[SettingSpec] = &[
         reset: |settings| settings.restart.kind = RestartSettings::default().kind,
     },
     SettingSpec {
+        key: "table.exec.async-lookup.buffer-capacity",
+        doc: "batches of each subtask of a lookup join that wait for their answers at a time; default: 100",
+        apply: |settings, value| number(value, 1, 1 << 20).map(|most| settings.async_lookup.requests_max = most),
+        reset: |settings| settings.async_lookup.requests_max = AsyncLookup::default().requests_max,
+    },
+    SettingSpec {
+        key: "table.exec.async-lookup.output-mode",
+        doc: "whether rows leave a lookup join as they came ('ORDERED') or as they are answered, but never past a \
+              watermark ('ALLOW_UNORDERED'); default: 'ORDERED'",
+        apply: |settings, value| is_ordered(value).map(|is_ordered| settings.async_lookup.is_ordered = is_ordered),
+        reset: |settings| settings.async_lookup.is_ordered = AsyncLookup::default().is_ordered,
+    },
+    SettingSpec {
+        key: "table.exec.async-lookup.timeout",
+        doc: "how long a table may take to answer a lookup join before it is asked again ('30 s'); default: '3 min'",
+        apply: |settings, value| positive(value).map(|timeout| settings.async_lookup.timeout = timeout),
+        reset: |settings| settings.async_lookup.timeout = AsyncLookup::default().timeout,
+    },
+    SettingSpec {
         key: "table.exec.source.idle-timeout",
         doc: "a file, partition or generator that brings no row for so long ('5 s') does not hold the watermark; default: \
               '0', all are waited for",
@@ -361,6 +383,14 @@ fn one_of<T>(what: &str, value: &str, names: [&str; 3], all: [T; 3]) -> Result<T
     found.map(|(_, found)| found).ok_or_else(unknown)
 }
 
+fn is_ordered(value: &str) -> Result<bool, String> {
+    match value.trim().to_ascii_uppercase().as_str() {
+        "ORDERED" => Ok(true),
+        "ALLOW_UNORDERED" => Ok(false),
+        _ => Err(format!("'{value}' is no output mode; there are 'ORDERED' and 'ALLOW_UNORDERED'")),
+    }
+}
+
 fn alignment_timeout(value: &str) -> Result<AlignmentTimeout, String> {
     match value.to_ascii_lowercase().as_str() {
         "never" => Ok(AlignmentTimeout::Never),
@@ -467,6 +497,9 @@ mod tests {
             ("execution.batch-rows", "7"),
             ("execution.channel.rows", "1"),
             ("execution.channel.bytes", "64 kb"),
+            ("table.exec.async-lookup.buffer-capacity", "5"),
+            ("table.exec.async-lookup.output-mode", "allow_unordered"),
+            ("table.exec.async-lookup.timeout", "7 s"),
             ("restart-strategy.type", "Fixed-Delay"),
             ("restart-strategy.fixed-delay.attempts", "3"),
             ("restart-strategy.fixed-delay.delay", "0"),
@@ -492,6 +525,7 @@ mod tests {
             batch_rows: Some(7),
             channel_rows: Some(1),
             channel_bytes: Some(64 << 10),
+            async_lookup: AsyncLookup { is_ordered: false, requests_max: 5, timeout: Duration::from_secs(7) },
             source_idle_timeout: Some(Duration::from_secs(5)),
             state_ttl: Some(Duration::from_secs(86_400)),
             time_zone: Tz::Europe__Berlin,

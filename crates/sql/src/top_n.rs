@@ -20,7 +20,7 @@ use crate::deduplicate::{Deduplicate, deduplicate};
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 use crate::explain::Detail;
-use crate::join::StreamJoin;
+use crate::join::{LookupJoin, StreamJoin};
 use crate::late_rows::{self, LateRows};
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::stream;
@@ -222,6 +222,9 @@ pub(crate) fn window_column(plan: &LogicalPlan, index: usize) -> Option<WindowCo
                 let (input, place) = join.time_column(index)?;
                 return window_column(input, place);
             }
+            if let Some(join) = as_node::<LookupJoin>(plan) {
+                return (index < join.input_columns()).then(|| window_column(&join.input, index)).flatten();
+            }
             let before = match (as_node::<WindowAssign>(plan), as_node::<WindowAggregate>(plan)) {
                 (Some(assign), _) => assign.input_columns(),
                 (_, Some(aggregate)) => aggregate.keys.len() + aggregate.aggregates.len(),
@@ -262,6 +265,9 @@ fn inputs(plan: &LogicalPlan) -> Vec<String> {
         return vec![first.lineage().to_owned()];
     }
     if let Some(join) = as_node::<StreamJoin>(plan) {
+        return vec![join.lineage.clone()];
+    }
+    if let Some(join) = as_node::<LookupJoin>(plan) {
         return vec![join.lineage.clone()];
     }
     let own = match plan {

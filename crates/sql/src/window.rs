@@ -13,7 +13,7 @@ use crate::deduplicate::{Deduplicate, is_first_by_time};
 use crate::diagnostic::SqlError;
 use crate::errors::carried;
 use crate::group_by::GroupBy;
-use crate::join::{JoinKind, StreamJoin};
+use crate::join::{JoinKind, LookupJoin, StreamJoin};
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
 use crate::processing_time::has_processing_time;
@@ -220,6 +220,9 @@ fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
             None => Some(Origin::Computed),
         };
     }
+    if let Some(join) = as_node::<LookupJoin>(plan) {
+        return if index < join.input_columns() { origin(&join.input, index) } else { Some(Origin::Computed) };
+    }
     if let Some(top) = as_node::<WindowTopN>(plan) {
         return if index < top.input_columns() { origin(&top.input, index) } else { Some(Origin::Computed) };
     }
@@ -267,6 +270,9 @@ pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
         return vec![group.lineage().to_owned()];
     }
     if let Some(join) = as_node::<StreamJoin>(plan) {
+        return vec![join.lineage.clone()];
+    }
+    if let Some(join) = as_node::<LookupJoin>(plan) {
         return vec![join.lineage.clone()];
     }
     let own = match plan {
@@ -341,6 +347,10 @@ pub(crate) fn with_window(plan: &LogicalPlan) -> Option<Windowed> {
             }
             if let Some(join) = as_node::<StreamJoin>(plan) {
                 return windowed_join(join);
+            }
+            if let Some(join) = as_node::<LookupJoin>(plan) {
+                // The stream's columns come first; rows may be there several times.
+                return Some(Windowed { computed_with: true, ..with_window(&join.input)? });
             }
             let assign = as_node::<WindowAssign>(plan)?;
             let columns = (assign.input_columns()..).zip(WindowColumn::ALL).collect();
@@ -418,6 +428,9 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
             if let Some(join) = as_node::<StreamJoin>(plan) {
                 let (side, input) = join.window_side()?;
                 return Some(join.place_of(side, window_time_column(input)?));
+            }
+            if let Some(join) = as_node::<LookupJoin>(plan) {
+                return window_time_column(&join.input);
             }
             if let Some(unnest) = as_node::<Unnest>(plan) {
                 let below = window_time_column(&unnest.input)?;

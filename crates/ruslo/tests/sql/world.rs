@@ -155,7 +155,7 @@ impl World {
         overrides.extend(shape.batch_rows.map(|rows| ("execution.batch-rows".to_owned(), rows.to_string())));
         let strategy = shape.phases.strategy(attempt);
         overrides.extend(strategy.map(|name| ("table.optimizer.agg-phase-strategy".to_owned(), name.to_owned())));
-        let registry = ruslo_connectors::registry();
+        let registry = ruslo_connectors::registry().with(crate::directory::directory());
         let registry = if self.prints { registry.with(Printed) } else { registry };
         let planning = Planning { registry: &registry, environment, overrides: &overrides, default_parallelism: 1 };
         ruslo_sql::plan(Script { name: &self.name, text: &self.text }, &planning)

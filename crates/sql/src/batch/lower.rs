@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, StreamTable, Table};
 use crate::connect::Connections;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::carried;
+use crate::join;
 use crate::nodes::{WindowAssign, as_node};
 use crate::side;
 use crate::unnest::Unnest;
@@ -34,7 +35,14 @@ impl<'a> Lowering<'a> {
 
     /// `plan` without nodes of ours.
     pub(super) fn lower(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
-        let lowered = plan.transform_up_with_subqueries(|node| match &node {
+        // Which time a join is as of, its tables say as long as they are there.
+        let plan = plan.transform_up_with_subqueries(|node| match &node {
+            LogicalPlan::Join(join) => {
+                Ok(join::in_batch(join)?.map_or_else(|| Transformed::no(node), Transformed::yes))
+            }
+            _ => Ok(Transformed::no(node)),
+        });
+        let lowered = plan?.data.transform_up_with_subqueries(|node| match &node {
             LogicalPlan::TableScan(scan) => self.scan(scan).map(Transformed::yes),
             LogicalPlan::Extension(extension) => match (as_node::<WindowAssign>(&node), as_node::<Unnest>(&node)) {
                 (Some(assign), _) => window::lower(assign).map(Transformed::yes),

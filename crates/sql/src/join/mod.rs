@@ -15,7 +15,9 @@
 //!
 //! [`tree`] brings conditions to their joins first. A join's operator is planned in the file of its kind.
 
+pub(crate) mod as_of;
 mod bounds;
+mod lookup;
 mod node;
 mod regular;
 mod subquery;
@@ -43,12 +45,19 @@ use crate::window::{bare_column, inputs, is_event_time, lineage, table_column, w
 use crate::window_spec::WindowSpec;
 
 use bounds::Times;
+pub(crate) use lookup::LookupJoin;
 pub(crate) use node::{JoinKind, JoinParts, StreamJoin};
 pub(crate) use subquery::{with_subqueries, without_subqueries};
 pub(crate) use tree::with_keys;
 
 /// The streaming node of `join`, which stands at `at`.
 pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
+    if let Some(mark) = as_of::mark_of(join) {
+        return match lookup::is_lookup(join, &mark) {
+            true => lookup::lookup_join(join, mark, at),
+            false => Err(carried(not_processing_time(mark.at.unwrap_or(at)))),
+        };
+    }
     check_type(join, at).map_err(carried)?;
     let (mut parts, computed) = parts_of(join)?;
     let kind = kind_of(&mut parts, at).map_err(carried)?;
@@ -66,6 +75,23 @@ pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<Log
     }
     let own = join.schema.columns().into_iter().map(Expr::Column);
     Projection::try_new(own.collect(), Arc::new(node)).map(LogicalPlan::Projection)
+}
+
+/// `join` in batch mode.
+///
+/// # Errors
+/// If it is as of a time that is none.
+pub(crate) fn in_batch(join: &Join) -> DfResult<Option<LogicalPlan>> {
+    let Some(mark) = as_of::mark_of(join) else { return Ok(None) };
+    match lookup::is_lookup(join, &mark) {
+        true => lookup::in_batch(join, mark).map(Some),
+        false => Err(carried(not_processing_time(mark.at))),
+    }
+}
+
+fn not_processing_time(at: impl Into<Option<Position>>) -> SqlError {
+    let error = SqlError::not_yet("FOR SYSTEM_TIME AS OF anything but a processing time", at);
+    error.help("for a lookup join name a column of the left table that is declared AS PROCTIME()")
 }
 
 /// Refuses, at `at`, windows of what is no time behind a join.

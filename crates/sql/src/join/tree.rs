@@ -17,6 +17,7 @@ use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
+use super::as_of::is_marked;
 use crate::nodes::as_node;
 
 /// `plan` with the keys and conditions of each join where the join has them.
@@ -33,7 +34,8 @@ pub(crate) fn with_keys(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 /// Whether `plan` is a join, or what a query writes around one.
 fn is_tree(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::Join(_) => true,
+        // What the condition of a marked join says is not what it means.
+        LogicalPlan::Join(join) => !is_marked(join),
         LogicalPlan::Filter(filter) => is_tree(&filter.input),
         LogicalPlan::Projection(projection) => is_tree(&projection.input),
         LogicalPlan::SubqueryAlias(alias) => is_tree(&alias.input),

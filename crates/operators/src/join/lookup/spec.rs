@@ -107,6 +107,18 @@ impl LookupJoinSpec {
         Arc::clone(&self.schema)
     }
 
+    /// The same with other names and metadata of the columns that come out.
+    ///
+    /// # Errors
+    /// `Internal`, if they are others.
+    pub fn with_schema(self, schema: SchemaRef) -> Result<Self> {
+        let types = |schema: &Schema| schema.fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
+        if types(&schema) != types(&self.schema) {
+            return Err(Error::internal("a lookup join gives other columns than it was planned with"));
+        }
+        Ok(Self { schema, ..self })
+    }
+
     /// The table of its state whose columns follow from the plan.
     pub fn state_table(&self) -> crate::StateTable {
         let own = super::waiting::own_fields();
