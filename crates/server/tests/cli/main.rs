@@ -24,5 +24,6 @@ mod resume;
 mod savepoint;
 mod several;
 mod slow_sink;
+mod transfers;
 mod upgrade;
 mod watched;

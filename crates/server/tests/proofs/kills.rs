@@ -54,7 +54,7 @@ pub(crate) struct Rounds {
 
 pub(crate) fn run(options: &Options) {
     let mut results = Results::open(options.folder(), "kills");
-    let (from, count) = (options.number("from", 0), options.number("count", 6));
+    let (from, count) = (options.number("from", 0), options.number("count", KINDS.len() as u64));
     let done = results.done();
     let mut failed = Vec::new();
     for job in (from..from + count).filter(|job| !done.contains(job)) {
