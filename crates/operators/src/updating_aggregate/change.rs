@@ -126,6 +126,9 @@ impl Change {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.steps.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+        if self.steps.iter().all(|step| step.kind == RowKind::Insert) {
+            return Ok(rows);
+        }
         with_row_kinds(&rows, Int8Array::from_iter_values(self.steps.iter().map(|step| step.kind.number())))
     }
 }
