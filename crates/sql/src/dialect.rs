@@ -1,7 +1,9 @@
 //! Flink's lexical rules over sqlparser: backticks quote names, single quotes quote strings, names keep their case.
 
-use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::ast::Expr;
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_IDENTIFIER};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
 /// The dialect of Ruslo's scripts.
 #[derive(Debug, Default, Clone, Copy)]
@@ -55,6 +57,21 @@ impl Dialect for FlinkDialect {
         true
     }
 
+    /// `IS [NOT] DISTINCT FROM` takes an operand, as `=` does: sqlparser gives it all that follows, `AND ..`, too.
+    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let is_same = match () {
+            () if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) => false,
+            () if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) => true,
+            () => return None,
+        };
+        let left = Box::new(expr.clone());
+        let right = parser.parse_subexpr(self.prec_value(Precedence::Eq)).map(Box::new);
+        Some(right.map(|right| match is_same {
+            true => Expr::IsNotDistinctFrom(left, right),
+            false => Expr::IsDistinctFrom(left, right),
+        }))
+    }
+
     // What follows parses so that it can be refused by name, or is Flink's syntax.
 
     fn supports_filter_during_aggregation(&self) -> bool {
@@ -96,6 +113,19 @@ mod tests {
             let parser = Parser::new(&FlinkDialect).with_recursion_limit(1_000);
             assert!(parser.try_with_sql(&text).and_then(|mut parser| parser.parse_statements()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn is_distinct_from_takes_one_operand() {
+        let parsed = |text: &str| {
+            let mut parser = Parser::new(&FlinkDialect).try_with_sql(text).unwrap();
+            parser.parse_expr().unwrap()
+        };
+        let text = "a IS NOT DISTINCT FROM b + 1 AND c IS DISTINCT FROM d OR e IS NOT NULL";
+        assert_eq!(
+            parsed(text),
+            parsed("((a IS NOT DISTINCT FROM (b + 1)) AND (c IS DISTINCT FROM d)) OR (e IS NOT NULL)")
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Union};
 
 use crate::nested::fix_casts;
@@ -53,11 +54,11 @@ pub(crate) fn fix_intervals(plan: LogicalPlan) -> DfResult<LogicalPlan> {
 pub(crate) fn map_exprs(plan: LogicalPlan, map: impl Fn(Expr, &DFSchema) -> DfResult<Expr>) -> DfResult<LogicalPlan> {
     let mapped = plan.transform_up(|plan| {
         let names = NamePreserver::new(&plan);
-        let schema = match (&plan, plan.inputs().first()) {
-            // Its condition is over both sides.
-            (LogicalPlan::Join(join), _) => Arc::new(join.left.schema().join(join.right.schema())?),
-            (_, Some(input)) => input.schema().clone(),
-            (_, None) => plan.schema().clone(),
+        let schema = match plan.inputs().as_slice() {
+            [] => plan.schema().clone(),
+            [input] => input.schema().clone(),
+            // A join's condition is over both sides.
+            inputs => Arc::new(merge_schema(inputs)),
         };
         let changed = plan.map_expressions(|expr| {
             let name = names.save(&expr);
