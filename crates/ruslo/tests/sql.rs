@@ -117,6 +117,12 @@ fn generated_queries_have_the_oracles_rows() {
 }
 
 #[test]
+fn generated_queries_over_changing_tables_have_the_oracles_rows() {
+    let failures = generated::changing::check();
+    assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
 fn no_record_is_lost_among_bad_and_late_ones() {
     let failures = poison::check(1..3);
     assert!(failures.is_empty(), "{} failures\n\n{}", failures.len(), failures.join("\n"));

@@ -12,6 +12,7 @@
 //! | `RUSLO_GENERATED=5000` | how many queries; 200 without it |
 //! | `RUSLO_GENERATED_SEED=17` | only the query of this seed: what a failure prints |
 
+pub(crate) mod changing;
 mod oracle;
 mod query;
 mod row;

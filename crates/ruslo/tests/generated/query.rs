@@ -45,9 +45,9 @@ enum Shape {
 
 /// The same expression or clause in both texts.
 #[derive(Debug, Clone)]
-struct Both {
-    ours: String,
-    oracle: String,
+pub(super) struct Both {
+    pub(super) ours: String,
+    pub(super) oracle: String,
 }
 
 /// A column that a relation has.
@@ -319,16 +319,19 @@ fn numbers(count: i64) -> String {
     format!("(VALUES {}) AS n (i)", rows.join(", "))
 }
 
-fn both(text: &str) -> Both {
+/// The same text in both.
+pub(super) fn both(text: &str) -> Both {
     Both { ours: text.to_owned(), oracle: text.to_owned() }
 }
 
 impl Both {
-    fn map(&self, change: impl Fn(&str) -> String) -> Self {
+    /// Each changed.
+    pub(super) fn map(&self, change: impl Fn(&str) -> String) -> Self {
         Self { ours: change(&self.ours), oracle: change(&self.oracle) }
     }
 
-    fn with(&self, more: &Self) -> Self {
+    /// Each with more behind it.
+    pub(super) fn with(&self, more: &Self) -> Self {
         Self { ours: format!("{}{}", self.ours, more.ours), oracle: format!("{}{}", self.oracle, more.oracle) }
     }
 }

@@ -86,7 +86,8 @@ impl Record {
         Self { k, g, v: number(rng, 5), w: number(rng, 1_000), d: number(rng, 99_999), ts }
     }
 
-    fn json(&self) -> String {
+    /// The record as a line of JSON.
+    pub(super) fn json(&self) -> String {
         let number = |value: Option<i64>| value.map_or("null".to_owned(), |value| value.to_string());
         let money = |hundredths: i64| {
             let sign = if hundredths < 0 { "-" } else { "" };
