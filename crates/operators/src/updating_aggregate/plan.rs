@@ -184,7 +184,7 @@ fn accumulate(
     let sum = |function: Function, argument: DataType| -> Box<dyn Accumulate> {
         match is_exact(&argument) {
             true => Box::new(ExactSum { function, argument }),
-            false => Box::new(FloatSum { function, argument }),
+            false => Box::new(FloatSum { function, argument, takes_back }),
         }
     };
     let pick = |which| Box::new(Pick { which, argument: argument.clone() });

@@ -104,12 +104,14 @@ impl Accumulate for ExactSum {
 }
 
 /// SUM and AVG of FLOAT and DOUBLE. State: the total, what was lost by rounding it (Neumaier, "Rundungsfehleranalyse einiger
-/// Verfahren zur Summation endlicher Summen", 1974), and how many values there are. So what is taken away again leaves
-/// next to nothing behind.
+/// Verfahren zur Summation endlicher Summen", 1974), and how many values there are; if rows are taken back, how many of
+/// them are infinite, minus infinite, and NaN, which are no part of the total. So what is taken away again leaves next to
+/// nothing behind.
 #[derive(Debug)]
 pub(super) struct FloatSum {
     pub(super) function: Function,
     pub(super) argument: DataType,
+    pub(super) takes_back: bool,
 }
 
 /// A sum and its rounding error.
@@ -117,7 +119,12 @@ pub(super) struct FloatSum {
 struct Compensated {
     total: f64,
     lost: f64,
+    /// How many infinite, minus infinite and NaN values are not in the total.
+    beside: [i64; BESIDE],
 }
+
+/// How many kinds of values there are that nothing takes away from a sum again.
+const BESIDE: usize = 3;
 
 impl Compensated {
     fn add(&mut self, value: f64) {
@@ -131,7 +138,46 @@ impl Compensated {
     }
 }
 
+impl Compensated {
+    /// Counts a value that is not finite.
+    fn count_beside(&mut self, value: f64, sign: i8) {
+        let [infinite, minus_infinite, nan] = &mut self.beside;
+        let count = if value.is_nan() {
+            nan
+        } else if value > 0.0 {
+            infinite
+        } else {
+            minus_infinite
+        };
+        *count += i64::from(sign);
+    }
+
+    fn result(&self) -> f64 {
+        match self.beside.map(|count| count > 0) {
+            [false, false, false] => self.total + self.lost,
+            [true, false, false] => f64::INFINITY,
+            [false, true, false] => f64::NEG_INFINITY,
+            _ => f64::NAN,
+        }
+    }
+}
+
 impl FloatSum {
+    /// The sums in the first columns of a state.
+    fn sums(&self, states: &[ArrayRef]) -> Result<Vec<Compensated>> {
+        let (totals, lost) = (numbers::<Float64Type>(states, 0)?, numbers::<Float64Type>(states, 1)?);
+        let sums =
+            totals.into_iter().zip(lost).map(|(total, lost)| Compensated { total, lost, ..Compensated::default() });
+        let mut sums: Vec<_> = sums.collect();
+        for kind in 0..if self.takes_back { BESIDE } else { 0 } {
+            let counts = numbers::<Int64Type>(states, 3 + kind)?;
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                sum.beside.get_mut(kind).into_iter().for_each(|kept| *kept = count);
+            }
+        }
+        Ok(sums)
+    }
+
     fn add<T: ArrowPrimitiveType>(&self, sums: &mut [Compensated], counts: &mut [i64], rows: &Rows<'_>) -> Result<()>
     where
         T::Native: Into<f64>,
@@ -141,7 +187,10 @@ impl FloatSum {
         rows.for_each_valid(Some(column), |group, sign, row| {
             if let (Some(sum), Some(count)) = (sums.get_mut(group), counts.get_mut(group)) {
                 let value: f64 = values.value(row).into();
-                sum.add(if sign < 0 { -value } else { value });
+                match self.takes_back && !value.is_finite() {
+                    true => sum.count_beside(value, sign),
+                    false => sum.add(if sign < 0 { -value } else { value }),
+                }
                 *count += i64::from(sign);
                 if *count == 0 {
                     *sum = Compensated::default();
@@ -154,12 +203,13 @@ impl FloatSum {
 
 impl Accumulate for FloatSum {
     fn state(&self) -> Vec<(DataType, bool)> {
-        vec![(DataType::Float64, false), (DataType::Float64, false), (DataType::Int64, false)]
+        let beside = if self.takes_back { BESIDE } else { 0 };
+        let counts = std::iter::repeat_n((DataType::Int64, false), 1 + beside);
+        [(DataType::Float64, false), (DataType::Float64, false)].into_iter().chain(counts).collect()
     }
 
     fn update(&self, states: &[ArrayRef], rows: &Rows<'_>) -> Result<Vec<ArrayRef>> {
-        let (totals, lost) = (numbers::<Float64Type>(states, 0)?, numbers::<Float64Type>(states, 1)?);
-        let mut sums: Vec<_> = totals.into_iter().zip(lost).map(|(total, lost)| Compensated { total, lost }).collect();
+        let mut sums = self.sums(states)?;
         let mut counts = numbers::<Int64Type>(states, 2)?;
         match self.argument {
             DataType::Float32 => self.add::<Float32Type>(&mut sums, &mut counts, rows)?,
@@ -168,13 +218,17 @@ impl Accumulate for FloatSum {
         }
         let totals = Float64Array::from_iter_values(sums.iter().map(|sum| sum.total));
         let lost = Float64Array::from_iter_values(sums.iter().map(|sum| sum.lost));
-        Ok(vec![Arc::new(totals), Arc::new(lost), Arc::new(Int64Array::from(counts))])
+        let mut made: Vec<ArrayRef> = vec![Arc::new(totals), Arc::new(lost), Arc::new(Int64Array::from(counts))];
+        for kind in 0..if self.takes_back { BESIDE } else { 0 } {
+            let counts = sums.iter().filter_map(|sum| sum.beside.get(kind).copied());
+            made.push(Arc::new(Int64Array::from_iter_values(counts)));
+        }
+        Ok(made)
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {
-        let (totals, lost) = (numbers::<Float64Type>(states, 0)?, numbers::<Float64Type>(states, 1)?);
-        let groups = totals.into_iter().zip(lost).zip(numbers::<Int64Type>(states, 2)?);
-        let groups = groups.map(|((total, lost), count)| (count > 0).then_some((total + lost, count)));
+        let groups = self.sums(states)?.into_iter().zip(numbers::<Int64Type>(states, 2)?);
+        let groups = groups.map(|(sum, count)| (count > 0).then(|| (sum.result(), count)));
         f64::finish(self.function, &self.argument, &groups.collect::<Vec<_>>())
     }
 }

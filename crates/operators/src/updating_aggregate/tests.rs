@@ -170,9 +170,8 @@ struct Table {
 impl Table {
     fn apply(&mut self, batches: &[RecordBatch], keys: usize, says_before: bool) {
         for batch in batches {
-            let kinds = row_kinds(batch).unwrap();
             let shown = visible(batch);
-            for row in 0..batch.num_rows() {
+            for (row, kind) in kinds_of(batch).into_iter().enumerate() {
                 let text = |column: &ArrayRef| match column.data_type() {
                     DataType::Float64 if std::ptr::eq(column, shown.columns().last().unwrap()) => {
                         let value = column.as_primitive::<arrow::datatypes::Float64Type>();
@@ -182,7 +181,7 @@ impl Table {
                 };
                 let mut texts: Vec<String> = shown.columns().iter().map(text).collect();
                 let values = texts.split_off(keys);
-                self.change(RowKind::of(kinds.value(row)).unwrap(), texts.join("|"), values, says_before);
+                self.change(RowKind::of(kind).unwrap(), texts.join("|"), values, says_before);
             }
         }
     }
@@ -275,7 +274,11 @@ fn without_keys_there_is_one_row() {
 }
 
 fn kinds(batches: &[RecordBatch]) -> Vec<i8> {
-    batches.iter().flat_map(|batch| row_kinds(batch).unwrap().values().to_vec()).collect()
+    batches.iter().flat_map(kinds_of).collect()
+}
+
+fn kinds_of(batch: &RecordBatch) -> Vec<i8> {
+    row_kinds(batch).map_or_else(|| vec![0; batch.num_rows()], |kinds| kinds.values().to_vec())
 }
 
 fn row(key: &str, value: i64) -> Row {
