@@ -89,7 +89,7 @@ pub(crate) enum Target<'a> {
 
 impl Target<'_> {
     /// The table.
-    fn table(&self) -> Option<&Table> {
+    pub(crate) fn table(&self) -> Option<&Table> {
         match self {
             Self::Table(table) => Some(table),
             Self::Result => None,
@@ -264,6 +264,7 @@ impl<'a> Physical<'a> {
 
     /// A node that computes `exprs` over the rows of `input`.
     pub(crate) fn add_projection(&mut self, input: NodeIndex, exprs: &[Expr], schema: &DFSchema) -> Sql<NodeIndex> {
+        self.must_repeat(input, exprs)?;
         let columns = exprs.iter().map(|expr| named(expr, schema)).collect::<Sql<Vec<_>>>()?;
         let spec = ProjectSpec::new(columns);
         let shown: Vec<String> = exprs.iter().map(shown_expr).collect();
@@ -278,6 +279,7 @@ impl<'a> Physical<'a> {
 
     fn filter(&mut self, filter: &Filter) -> Sql<NodeIndex> {
         let input = self.node(&filter.input)?;
+        self.must_repeat(input, [&filter.predicate])?;
         let condition = physical_expr(&filter.predicate, filter.input.schema())?;
         let detail = Detail::forward("Filter")
             .line("keeps", shown_expr(&filter.predicate))

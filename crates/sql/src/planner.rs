@@ -38,7 +38,7 @@ use crate::tvf::{self, WindowCall, WindowInput};
 use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
-use crate::{arithmetic, casts, flink, forms, group_window, hint, json, nested, typing, unnest, window};
+use crate::{arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, typing, unnest, window};
 use ruslo_operators::function::World;
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.
@@ -92,7 +92,9 @@ impl Planner {
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
             .and_then(|plan| {
-                with_subqueries(plan, &|plan| typing::narrow_plan(plan).and_then(arithmetic::decimal_plan))
+                with_subqueries(plan, &|plan| {
+                    grouping::with_columns(plan).and_then(typing::narrow_plan).and_then(arithmetic::decimal_plan)
+                })
             })
             .and_then(|plan| TypeCoercion::new().analyze(plan, &self.config))
             .and_then(|plan| {

@@ -40,8 +40,12 @@ pub(crate) fn column(name: &str, tokens: &[TokenWithSpan]) -> Option<Column> {
 
 /// Whether a column is processing time.
 pub(crate) fn is_processing_time(column: &Column) -> bool {
-    let Some(Expr::ScalarFunction(call)) = &column.computed else { return false };
-    call.func.inner().downcast_ref::<Marker>().is_some()
+    column.computed.as_ref().is_some_and(is_marker)
+}
+
+/// Whether `expr` stands for when a row is read.
+pub(crate) fn is_marker(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<Marker>().is_some())
 }
 
 /// Whether the column `name` of `table` is.

@@ -23,6 +23,7 @@ use crate::physical::{Physical, physical_expr};
 use crate::processing_time::is_processing_time;
 use crate::properties::{Properties, Time};
 use crate::pushed;
+use crate::repeat::{changing_function, volatile};
 use crate::side::{self, Aside};
 use crate::types::UTC;
 
@@ -66,6 +67,10 @@ impl Physical<'_> {
         };
         let mut detail = reading.detail()?;
         if tells_changes {
+            let computed = reading.made.iter().filter_map(|place| table.columns.get(*place)?.computed.as_ref());
+            if let Some(function) = computed.into_iter().find_map(changing_function) {
+                return Err(volatile(&function).help("leave the column out of the table whose rows change"));
+            }
             detail.properties = detail.properties.with_changes(reading.primary_key());
         }
         let index = self.add(node, None, detail);

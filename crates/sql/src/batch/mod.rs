@@ -12,6 +12,7 @@
 //! the rows to their sinks. Each query reads its tables by itself (`read`); bad records go to side tables as in a stream.
 
 mod guard;
+mod last;
 mod lower;
 mod order;
 mod read;
@@ -35,6 +36,7 @@ use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionConfig;
 use ruslo_core::graph::{Graph, OperatorId};
 use ruslo_core::metrics::{OperatorMetrics, RowCounts};
+use ruslo_core::sink::Takes;
 use ruslo_operators::function::World;
 
 pub use run::{BatchEnd, BatchLimits, BatchStop};
@@ -140,6 +142,8 @@ pub(crate) fn plan(flows: Vec<(LogicalPlan, Target<'_>)>, planning: BatchPlannin
     let state = session(&config(&shape));
     let (plans, targets): (Vec<_>, Vec<_>) = flows.into_iter().unzip();
     let schemas: Vec<SchemaRef> = plans.iter().map(|plan| plan.schema().inner().clone()).collect();
+    let plans = plans.into_iter().zip(&targets).map(|(plan, target)| last_rows(plan, target, connections));
+    let plans = plans.collect::<Sql<Vec<_>>>()?;
     let optimized = optimized(plans, &lowering, &state).map_err(|error| from_datafusion(&error, &[]))?;
     let physical = optimized.iter().map(|plan| physical_plan(plan, &state)).collect::<DfResult<Vec<_>>>();
     let physical = physical.map_err(|error| from_datafusion(&error, &[]))?;
@@ -155,6 +159,18 @@ pub(crate) fn plan(flows: Vec<(LogicalPlan, Target<'_>)>, planning: BatchPlannin
     let reads = tables.iter().map(|table| TableRead { id: table.id(), metrics: table.metrics() }).collect();
     let query = BatchQuery { flows, config: config(&shape), reads, world };
     Ok(BatchPlanned { query, graph: made.graph, text })
+}
+
+/// `plan` as a sink takes it that has one row of each key.
+fn last_rows(plan: LogicalPlan, target: &Target<'_>, connections: Connections<'_>) -> Sql<LogicalPlan> {
+    let takes = match target.table() {
+        Some(table) => connections.sink(table, true)?.changelog(),
+        None => return Ok(plan),
+    };
+    match takes {
+        Takes::Last { key } => last::one_of_each(plan, &key).map_err(|error| from_datafusion(&error, &[])),
+        _ => Ok(plan),
+    }
 }
 
 /// What EXPLAIN shows.

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use ruslo_core::graph::{Node, NodeIndex, NodeKind};
 use ruslo_operators::{RegularJoinInput, RegularJoinKind, RegularJoinSpec};
 
@@ -21,6 +20,7 @@ use crate::explain::Detail;
 use crate::interval;
 use crate::physical::{Physical, arrow_schema, physical_expr};
 use crate::properties::Properties;
+use crate::repeat::changing_function;
 use crate::text::expr_text;
 use crate::window::bare_column;
 
@@ -174,13 +174,7 @@ fn kind_of(join_type: JoinType) -> Sql<RegularJoinKind> {
 
 /// Refuses what would not be exact.
 pub(super) fn check(parts: &JoinParts) -> Sql<()> {
-    let is_volatile = |expr: &Expr| {
-        expr.exists(|expr| {
-            Ok(matches!(expr, Expr::ScalarFunction(call) if call.func.signature().volatility == Volatility::Volatile))
-        })
-        .unwrap_or(false)
-    };
-    if parts.filter.as_ref().is_some_and(is_volatile) {
+    if parts.filter.as_ref().and_then(changing_function).is_some() {
         let sentence =
             "the condition of this join has another value each time, so what it gave could not be taken back";
         return Err(
