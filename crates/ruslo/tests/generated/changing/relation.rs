@@ -151,6 +151,17 @@ impl Selected {
         Some(format!("x{place}"))
     }
 
+    /// The same with NULL in the columns at `places`, for the oracle.
+    pub(super) fn without_keys(&self, places: impl Iterator<Item = usize>) -> Self {
+        let mut made = self.clone();
+        for place in places {
+            let Column { name, kind, .. } = &self.columns[place];
+            let data_type = if *kind == Kind::Text { "VARCHAR" } else { "BIGINT" };
+            made.text[place] = both(&format!("CAST(NULL AS {data_type}) AS {name}"));
+        }
+        made
+    }
+
     /// With commas between.
     pub(super) fn list(&self) -> Both {
         let joined = |side: fn(&Both) -> &str| self.text.iter().map(side).collect::<Vec<_>>().join(", ");

@@ -25,7 +25,9 @@ pub(super) fn filter(rng: &mut Rng, name: &str, input: &Relation) -> Step {
 /// An aggregate by some keys, or by sets of keys.
 pub(super) fn group_by(rng: &mut Rng, name: &str, input: &Relation) -> Step {
     let is_sets = rng.one_in(3);
-    let mut places: Vec<usize> = (0..input.columns.len()).collect();
+    // There are no sets of windows.
+    let may_be_key = |place: &usize| !is_sets || input.columns[*place].kind != Kind::Time;
+    let mut places: Vec<usize> = (0..input.columns.len()).filter(may_be_key).collect();
     shuffle(rng, &mut places);
     places.truncate(if is_sets { 2 } else { rng.below(3) });
     let mut selected = Selected::default();
@@ -43,19 +45,6 @@ pub(super) fn group_by(rng: &mut Rng, name: &str, input: &Relation) -> Step {
         let (kind, call) = aggregate(rng, input);
         selected.push(call, kind, kind == Kind::Int);
     }
-    let grouped = match (keys.as_slice(), is_sets) {
-        ([], _) => String::new(),
-        ([first, second], true) => {
-            let sets = [
-                format!("GROUPING SETS (({first}), ({second}), ({first}, {second}))"),
-                format!("CUBE ({first}, {second})"),
-                format!("ROLLUP ({first}, {second})"),
-                format!("GROUPING SETS (({first}), ({second}))"),
-            ];
-            format!("\nGROUP BY {}", sets[rng.below(4)])
-        }
-        (keys, _) => format!("\nGROUP BY {}", keys.join(", ")),
-    };
     // Before its first row, a stream has not even the row of no key at all.
     let having = match (is_sets || keys.is_empty(), rng.below(4)) {
         (true, _) => both("\nHAVING COUNT(*) > 0"),
@@ -63,11 +52,44 @@ pub(super) fn group_by(rng: &mut Rng, name: &str, input: &Relation) -> Step {
         (_, 1) => both("\nHAVING ").with(&aggregate(rng, input).1).with(&both(" IS NOT NULL")),
         _ => both(""),
     };
-    let text = selected.query(&both(&format!("FROM {}{grouped}", input.name)).with(&having));
+    let from = format!("FROM {}", input.name);
+    let text = match (keys.as_slice(), is_sets) {
+        ([], _) => selected.query(&both(&from).with(&having)),
+        ([first, second], true) => {
+            let (shown, sets) = sets(rng, first, second);
+            let ours = selected.query(&both(&format!("{from}\nGROUP BY {shown}")).with(&having)).ours;
+            // To the oracle each set is a query of its own: DataFusion takes a key that is constant below the sets for
+            // constant behind them.
+            let of_set = |set: &[usize]| {
+                let keys: Vec<&str> = set.iter().map(|key| keys[*key].as_str()).collect();
+                let by = if keys.is_empty() { String::new() } else { format!("\nGROUP BY {}", keys.join(", ")) };
+                let selected = selected.without_keys(keys_but(set));
+                format!("{}{by}{}", selected.query(&both(&from)).oracle, having.oracle)
+            };
+            let oracle = sets.iter().map(|set| of_set(set)).collect::<Vec<_>>().join("\nUNION ALL\n");
+            Both { ours, oracle }
+        }
+        (keys, _) => selected.query(&both(&format!("{from}\nGROUP BY {}", keys.join(", "))).with(&having)),
+    };
     let kind = if is_sets { "GROUPING SETS" } else { "GROUP BY" };
     let key = if is_sets { Vec::new() } else { key };
     let relation = Relation { name: name.to_owned(), columns: selected.columns, time: None, key, rows: input.rows };
     Step { kind, relation, text }
+}
+
+/// Sets of two keys, and which keys are in each.
+fn sets(rng: &mut Rng, first: &str, second: &str) -> (String, &'static [&'static [usize]]) {
+    match rng.below(4) {
+        0 => (format!("GROUPING SETS (({first}), ({second}), ({first}, {second}))"), &[&[0], &[1], &[0, 1]]),
+        1 => (format!("CUBE ({first}, {second})"), &[&[0, 1], &[0], &[1], &[]]),
+        2 => (format!("ROLLUP ({first}, {second})"), &[&[0, 1], &[0], &[]]),
+        _ => (format!("GROUPING SETS (({first}), ({second}))"), &[&[0], &[1]]),
+    }
+}
+
+/// Those of two keys that are not in `set`.
+fn keys_but(set: &[usize]) -> impl Iterator<Item = usize> {
+    (0..2).filter(|key| !set.contains(key))
 }
 
 /// An aggregate that takes rows back.
