@@ -97,6 +97,7 @@ impl Dialect for FlinkDialect {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::sql::sqlparser::ast::Expr;
     use datafusion::sql::sqlparser::parser::Parser;
 
     use super::FlinkDialect;
