@@ -228,6 +228,14 @@ pub struct Cursor {
     pub generation: u64,
 }
 
+impl Cursor {
+    /// Reads no more rows of the requests that `is_done` says.
+    pub fn leave_out(&mut self, is_done: impl Fn(u32) -> bool) {
+        self.active.retain(|(request, _)| !is_done(*request));
+        self.waiting.retain(|(request, _)| !is_done(*request));
+    }
+}
+
 /// From which end the rows of a key are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -66,6 +66,8 @@ pub struct EventTimeSortSpec {
     time_column: usize,
     /// The columns whose key group a row is kept under; none, if one subtask has all rows.
     partition: Arc<[usize]>,
+    /// The bucket table of whoever takes the rows, where these must not be cut between rows of one time.
+    beside: Option<&'static str>,
 }
 
 impl EventTimeSortSpec {
@@ -83,6 +85,7 @@ impl EventTimeSortSpec {
                 time_column: *column,
                 keys: keys.into(),
                 partition: Arc::default(),
+                beside: None,
             }),
             _ => Err(Error::internal("a stream is sorted by its event time first, ascending")),
         }
@@ -92,6 +95,13 @@ impl EventTimeSortSpec {
     #[must_use]
     pub(crate) fn of_keys(self, partition: Vec<usize>) -> Self {
         Self { partition: partition.into(), ..self }
+    }
+
+    /// The same for somebody who takes all rows of one time together, and has the bucket table `beside`, whose memory
+    /// counts with this one's.
+    #[must_use]
+    pub(crate) fn with_whole_times(self, beside: &'static str) -> Self {
+        Self { beside: Some(beside), ..self }
     }
 
     /// The columns that come out: those that come in.
@@ -224,7 +234,7 @@ impl EventTimeSort {
     /// Emits a piece of what is on its way out; then fires the next bucket that the watermark has come to.
     fn advance(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
         if let Some(firing) = self.firing.take() {
-            let now = firing.num_rows().min(ctx.batch_rows.max(1));
+            let now = self.cut(&firing, firing.num_rows().min(ctx.batch_rows.max(1)))?;
             out.emit(firing.slice(0, now));
             if now < firing.num_rows() {
                 self.firing = Some(firing.slice(now, firing.num_rows() - now));
@@ -238,6 +248,39 @@ impl EventTimeSort {
             }
             None => self.accounted(ctx, Progress::Done),
         }
+    }
+
+    /// How many of the rows in order go out now: `now`, and those of the last one's time.
+    fn cut(&self, firing: &RecordBatch, now: usize) -> Result<usize> {
+        let (total, mut ahead) = (firing.num_rows(), now);
+        if self.spec.beside.is_none() || now == 0 {
+            return Ok(now);
+        }
+        loop {
+            let end = (now + ahead).min(total);
+            let times = self.spec.times(&firing.slice(now - 1, end - now + 1))?;
+            let last = times.first().copied().unwrap_or(i64::MAX);
+            let same = times.partition_point(|time| *time <= last);
+            if same < times.len() || end == total {
+                return Ok(now - 1 + same);
+            }
+            ahead = ahead.saturating_mul(2);
+        }
+    }
+
+    /// The time that the watermark has come to.
+    pub(crate) fn reached(&self) -> i64 {
+        self.target
+    }
+
+    /// Whether all rows up to there are out.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.firing.is_none() && self.next_bucket().is_none()
+    }
+
+    /// Says again how much memory is held.
+    pub(crate) fn recount(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        self.accounted(ctx, Progress::Done).map(drop)
     }
 
     fn accounted(&mut self, ctx: &mut OperatorContext<'_>, progress: Progress) -> Result<Progress> {
@@ -311,7 +354,8 @@ impl EventTimeSort {
 impl Holding for EventTimeSort {
     fn held_bytes(&self, ctx: &mut OperatorContext<'_>) -> usize {
         let firing = self.firing.as_ref().map_or(0, batch_bytes);
-        self.runs_bytes + firing + ctx.state.buckets(TABLE).bytes() + ctx.state.buckets(FIRING).bytes()
+        let beside = self.spec.beside.map_or(0, |table| ctx.state.buckets(table).bytes());
+        self.runs_bytes + firing + ctx.state.buckets(TABLE).bytes() + ctx.state.buckets(FIRING).bytes() + beside
     }
 
     fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {

@@ -5,9 +5,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    GroupByExpr, Interval, Join, JoinConstraint, JoinOperator, NullTreatment, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, TableVersion, Value, Visit, Visitor, WindowType,
+    BinaryOperator, Distinct, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArguments, GroupByExpr, Interval, Join, JoinConstraint, JoinOperator, NamedWindowDefinition,
+    NamedWindowExpr, NullTreatment, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, TableVersion, Value, Visit, Visitor, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 
@@ -128,7 +129,7 @@ impl Check<'_> {
         let on = matches!(&select.distinct, Some(Distinct::On(_)));
         self.refuse(on, "SELECT DISTINCT ON queries", "DISTINCT")?;
         select.from.iter().flat_map(|from| &from.joins).try_for_each(|join| self.join(join))?;
-        self.refuse(!select.named_window.is_empty(), "WINDOW clauses", "WINDOW")?;
+        select.named_window.iter().try_for_each(|window| self.named_window(window))?;
         self.refuse(select.top.is_some(), "TOP clauses", "TOP")?;
         self.refuse(select.into.is_some(), "SELECT INTO statements", "INTO")?;
         self.refuse(!select.lateral_views.is_empty(), "LATERAL VIEW clauses", "LATERAL")?;
@@ -255,7 +256,7 @@ impl Check<'_> {
         let at = Position::of_span(function.name.span());
         let name = function.name.to_string().replace('`', "");
         if let Some(over) = &function.over {
-            return self.over(&name, over, at);
+            return self.over(function, &name, over, at);
         }
         let arguments = match &function.args {
             FunctionArguments::List(list) => list.args.as_slice(),
@@ -269,18 +270,36 @@ impl Check<'_> {
         if self.functions.is_aggregate(&name) { check_aggregate(function, &name, at, self.functions) } else { Ok(()) }
     }
 
-    /// Of the functions over other rows there is ROW_NUMBER().
-    fn over(&self, name: &str, over: &WindowType, at: Option<Position>) -> Result<(), SqlError> {
+    /// Windows of a WINDOW clause say all of themselves.
+    fn named_window(&self, window: &NamedWindowDefinition) -> Result<(), SqlError> {
+        let NamedWindowDefinition(name, NamedWindowExpr::WindowSpec(spec)) = window else {
+            return self.refuse(true, "windows by another window's name", "WINDOW");
+        };
+        self.refuse(spec.window_name.is_some(), "windows that add to another window", "WINDOW")?;
+        if spec.order_by.is_empty() && self.mode != RuntimeMode::Batch {
+            let at = find_keyword(self.tokens, "WINDOW");
+            return Err(SqlError::new(format!("the window '{name}' needs an ORDER BY")).at(at));
+        }
+        Ok(())
+    }
+
+    /// Functions over other rows.
+    fn over(&self, function: &Function, name: &str, over: &WindowType, at: Option<Position>) -> Result<(), SqlError> {
         let upper = name.to_uppercase();
         if matches!(upper.as_str(), "RANK" | "DENSE_RANK") {
             return Err(SqlError::not_yet(format!("{upper}() calls"), at)
                 .help("ROW_NUMBER() numbers equal rows one after the other"));
         }
         let place = find_keyword(self.tokens, "OVER").or(at);
-        if upper != "ROW_NUMBER" {
-            return Err(SqlError::not_yet("OVER windows", place));
+        if upper == "LEAD" {
+            let sentence = "LEAD looks at rows that have not come; LAG looks at those before";
+            return Err(SqlError::new(sentence).at(at));
         }
-        let WindowType::WindowSpec(spec) = over else { return Err(SqlError::not_yet("WINDOW clauses", place)) };
+        let WindowType::WindowSpec(spec) = over else { return check_over(function, &upper, at) };
+        if upper != "ROW_NUMBER" {
+            self.refuse(spec.window_name.is_some(), "windows that add to another window", "OVER")?;
+            return check_over(function, &upper, at);
+        }
         if spec.window_name.is_some() || spec.window_frame.is_some() {
             return Err(SqlError::new("ROW_NUMBER() takes PARTITION BY and ORDER BY, and nothing else").at(place));
         }
@@ -305,6 +324,32 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// Which functions there are over frames, and how they may be called.
+fn check_over(function: &Function, name: &str, at: Option<Position>) -> Result<(), SqlError> {
+    let known = ["ROW_NUMBER", "COUNT", "SUM", "AVG", "MIN", "MAX", "FIRST_VALUE", "LAST_VALUE", "LAG"];
+    if !known.contains(&name) {
+        let help = format!("over a frame there are {}", known.join(", "));
+        return Err(SqlError::not_yet(format!("{name}() calls with OVER"), at).help(help));
+    }
+    let refuse = |what: &str| Err(SqlError::not_yet(format!("{name}() calls with OVER and {what}"), at));
+    if function.filter.is_some() {
+        return refuse("FILTER");
+    }
+    let mut nulls = function.null_treatment;
+    if let FunctionArguments::List(list) = &function.args {
+        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
+            return refuse("DISTINCT");
+        }
+        for clause in &list.clauses {
+            match clause {
+                FunctionArgumentClause::IgnoreOrRespectNulls(treatment) => nulls = Some(*treatment),
+                _ => return refuse("clauses inside"),
+            }
+        }
+    }
+    check_nulls(name, nulls, at)
 }
 
 fn check_aggregate(

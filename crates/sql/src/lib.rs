@@ -63,6 +63,7 @@ mod lookup_options;
 
 mod nested;
 mod nodes;
+mod over;
 mod parallelism;
 mod physical;
 mod planner;

@@ -34,6 +34,7 @@ use crate::join::{LookupJoin, StreamJoin};
 use crate::late_rows::LateRows;
 use crate::lookup_options::AsyncLookup;
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::over::Over;
 use crate::processing_time::driven_tables;
 use crate::properties::Properties;
 use crate::settings::{AggregatePhases, Settings};
@@ -236,6 +237,8 @@ impl<'a> Physical<'a> {
                     self.top_n(top)
                 } else if let Some(first) = as_node::<Deduplicate>(plan) {
                     self.deduplicate(first)
+                } else if let Some(over) = as_node::<Over>(plan) {
+                    self.over(over)
                 } else if let Some(top) = as_node::<UpdatingTopN>(plan) {
                     self.updating_top_n(top, plan)
                 } else if let Some(join) = as_node::<StreamJoin>(plan) {

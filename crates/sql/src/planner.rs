@@ -23,7 +23,6 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use chrono_tz::Tz;
-use ruslo_operators::row_number_udwf;
 
 use crate::catalog::{Catalog, Relation, StreamTable, StreamView};
 use crate::check::{check_expr, check_query};
@@ -38,7 +37,7 @@ use crate::tvf::{self, WindowCall, WindowInput};
 use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
-use crate::{arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, typing, unnest, window};
+use crate::{arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, typing, unnest, window};
 use ruslo_operators::function::World;
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.
@@ -59,7 +58,7 @@ impl Planner {
         let mut config = ConfigOptions::default();
         config.execution.time_zone = Some(crate::types::UTC.to_owned());
         let ours: Arc<dyn ExprPlanner> = Arc::new(typing::AggregatesOverCasts);
-        let expr_planners = [ours, Arc::new(nested::MapAccess)]
+        let expr_planners = [ours, Arc::new(over::OverCalls), Arc::new(nested::MapAccess)]
             .into_iter()
             .chain(SessionStateDefaults::default_expr_planners())
             .collect();
@@ -259,7 +258,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
-        (name == "row_number").then(row_number_udwf)
+        over::window_function(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -283,7 +282,7 @@ impl ContextProvider for Context<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        vec!["row_number".to_owned()]
+        over::WINDOW_FUNCTIONS.map(str::to_owned).to_vec()
     }
 }
 

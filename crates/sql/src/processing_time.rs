@@ -21,6 +21,7 @@ use crate::deduplicate::Deduplicate;
 use crate::diagnostic::{Sql, SqlError};
 use crate::join::{JoinKind, StreamJoin};
 use crate::nodes::{WindowAggregate, WindowAssign, as_node};
+use crate::over::Over;
 use crate::top_n_node::WindowTopN;
 use crate::types::UTC;
 use crate::window::{bare_column, table_column};
@@ -88,6 +89,9 @@ fn waited_for(plan: &LogicalPlan) -> Option<(&Table, String)> {
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return table_column(&first.input, first.event_time()?);
+    }
+    if let Some(over) = as_node::<Over>(plan) {
+        return table_column(&over.input, over.event_time()?);
     }
     let assign = assigned(&as_node::<WindowTopN>(plan)?.input)?;
     table_column(&assign.input, &assign.time)

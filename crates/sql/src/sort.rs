@@ -15,6 +15,7 @@ use crate::explain::Detail;
 use crate::ids::operator_id;
 use crate::late_rows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::over::Over;
 use crate::physical::{Physical, arrow_schema, index_of};
 use crate::window::{bare_column, lineage, zone};
 
@@ -97,7 +98,10 @@ fn is_event_time_column(plan: &LogicalPlan, index: usize) -> bool {
         LogicalPlan::Extension(_) => match as_node::<WindowAssign>(plan) {
             Some(assign) if index < assign.input_columns() => is_event_time_column(&assign.input, index),
             Some(_) => is_end(plan, index),
-            None => as_node::<WindowAggregate>(plan).is_some() && is_end(plan, index),
+            None => match as_node::<Over>(plan) {
+                Some(over) => index < over.input_columns() && is_event_time_column(&over.input, index),
+                None => as_node::<WindowAggregate>(plan).is_some() && is_end(plan, index),
+            },
         },
         _ => false,
     }

@@ -30,6 +30,7 @@ use crate::group_by;
 use crate::join;
 use crate::late_rows;
 use crate::nodes::{WindowAggregate, WindowAggregateParts, WindowAssign, WindowColumn, as_node};
+use crate::over::{only_numbers, over as over_frames};
 use crate::session;
 use crate::text::{bare_text, expr_text};
 use crate::top_n;
@@ -59,11 +60,18 @@ pub(crate) fn streaming(plan: LogicalPlan, places: Places, catalog: &Catalog) ->
             grouped(&Aggregate::try_new(input, columns, Vec::new())?, at, catalog).map(Transformed::yes)
         }
         LogicalPlan::Filter(filter) => top_n::top_n(filter, over, catalog),
+        // A row number may be bounded above.
+        LogicalPlan::Window(window) if !only_numbers(&window) => {
+            over_frames(&window, over, catalog).map(Transformed::yes)
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    let rewritten = rewritten.data.transform_up(|node| match node {
+        LogicalPlan::Window(window) => over_frames(&window, over, catalog).map(Transformed::yes),
         other => Ok(Transformed::no(other)),
     })?;
     session::check_rest(&rewritten.data, at).map_err(carried)?;
     join::check_times(&rewritten.data, join).map_err(carried)?;
-    top_n::check_rest(&rewritten.data, over).map_err(carried)?;
     Ok(rewritten.data)
 }
 

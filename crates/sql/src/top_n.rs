@@ -23,6 +23,7 @@ use crate::explain::Detail;
 use crate::join::{LookupJoin, StreamJoin};
 use crate::late_rows::{self, LateRows};
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::over::{Over, only_numbers};
 use crate::stream;
 use crate::text::expr_text;
 use crate::top_n_node::{WindowTopN, WindowTopNParts};
@@ -63,20 +64,12 @@ pub(crate) fn top_n(filter: Filter, at: Position, catalog: &Catalog) -> DfResult
     }))
 }
 
-/// Refuses, at `at`, a row number that nothing bounds.
-pub(crate) fn check_rest(plan: &LogicalPlan, at: Position) -> Result<(), SqlError> {
-    match plan {
-        LogicalPlan::Window(_) => Err(SqlError::not_yet("ROW_NUMBER() calls without a bound", at).help(
-            "keep the first N rows of each window: SELECT .. FROM (SELECT .. ROW_NUMBER() ..) WHERE rownum <= N",
-        )),
-        _ => plan.inputs().into_iter().try_for_each(|input| check_rest(input, at)),
-    }
-}
-
 /// Whether the `index`th column of `plan` is a row number.
 fn numbers_rows(plan: &LogicalPlan, index: usize) -> Option<()> {
     match plan {
-        LogicalPlan::Window(window) => index.checked_sub(window.input.schema().fields().len()).map(|_| ()),
+        LogicalPlan::Window(window) if only_numbers(window) => {
+            index.checked_sub(window.input.schema().fields().len()).map(|_| ())
+        }
         LogicalPlan::SubqueryAlias(alias) => numbers_rows(&alias.input, index),
         LogicalPlan::Filter(filter) => numbers_rows(&filter.input, index),
         LogicalPlan::Projection(projection) => {
@@ -218,6 +211,9 @@ pub(crate) fn window_column(plan: &LogicalPlan, index: usize) -> Option<WindowCo
             if let Some(first) = as_node::<Deduplicate>(plan) {
                 return window_column(&first.input, index);
             }
+            if let Some(over) = as_node::<Over>(plan) {
+                return (index < over.input_columns()).then(|| window_column(&over.input, index)).flatten();
+            }
             if let Some(join) = as_node::<StreamJoin>(plan) {
                 let (input, place) = join.time_column(index)?;
                 return window_column(input, place);
@@ -263,6 +259,9 @@ fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];
+    }
+    if let Some(over) = as_node::<Over>(plan) {
+        return vec![over.lineage().to_owned()];
     }
     if let Some(join) = as_node::<StreamJoin>(plan) {
         return vec![join.lineage.clone()];

@@ -16,6 +16,7 @@ use crate::group_by::GroupBy;
 use crate::join::{JoinKind, LookupJoin, StreamJoin};
 use crate::late_rows::LateRows;
 use crate::nodes::{WindowAggregate, WindowAssign, WindowColumn, as_node};
+use crate::over::{Over, is_by_event_time};
 use crate::processing_time::has_processing_time;
 use crate::top_n;
 use crate::top_n_node::WindowTopN;
@@ -134,10 +135,12 @@ fn origin(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
         LogicalPlan::Filter(filter) => origin(&filter.input, index),
         LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, index),
         LogicalPlan::Union(union) => union_origin(union, index),
-        LogicalPlan::Window(window) if is_first_by_time(window) => match window.input.schema().fields().get(index) {
-            Some(_) => origin(&window.input, index),
-            None => Some(Origin::Computed),
-        },
+        LogicalPlan::Window(window) if is_first_by_time(window) || is_by_event_time(window) => {
+            match window.input.schema().fields().get(index) {
+                Some(_) => origin(&window.input, index),
+                None => Some(Origin::Computed),
+            }
+        }
         LogicalPlan::Aggregate(aggregate) => {
             let column = aggregate.group_expr.get(index).and_then(bare_column);
             match origin(&aggregate.input, aggregate.input.schema().index_of_column(column?).ok()?) {
@@ -214,6 +217,9 @@ fn origin_in_node(plan: &LogicalPlan, index: usize) -> Option<Origin<'_>> {
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return origin(&first.input, index);
     }
+    if let Some(over) = as_node::<Over>(plan) {
+        return if index < over.input_columns() { origin(&over.input, index) } else { Some(Origin::Computed) };
+    }
     if let Some(join) = as_node::<StreamJoin>(plan) {
         return match join.time_column(index) {
             Some((input, place)) => origin(input, place),
@@ -265,6 +271,9 @@ pub(crate) fn inputs(plan: &LogicalPlan) -> Vec<String> {
     }
     if let Some(first) = as_node::<Deduplicate>(plan) {
         return vec![first.lineage().to_owned()];
+    }
+    if let Some(over) = as_node::<Over>(plan) {
+        return vec![over.lineage().to_owned()];
     }
     if let Some(group) = as_node::<GroupBy>(plan) {
         return vec![group.lineage().to_owned()];
@@ -337,6 +346,9 @@ pub(crate) fn with_window(plan: &LogicalPlan) -> Option<Windowed> {
             }
             if let Some(first) = as_node::<Deduplicate>(plan) {
                 return Some(Windowed { computed_with: true, ..with_window(&first.input)? });
+            }
+            if let Some(over) = as_node::<Over>(plan) {
+                return Some(Windowed { computed_with: true, ..with_window(&over.input)? });
             }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 // Its rows have their windows; none can be found anew.
@@ -419,6 +431,9 @@ pub(crate) fn window_time_column(plan: &LogicalPlan) -> Option<usize> {
             if let Some(late) = as_node::<LateRows>(plan) {
                 return window_time_column(&late.input);
             }
+            if let Some(over) = as_node::<Over>(plan) {
+                return window_time_column(&over.input);
+            }
             if let Some(top) = as_node::<WindowTopN>(plan) {
                 return window_time_column(&top.input);
             }
@@ -458,6 +473,7 @@ pub(crate) fn waits_for_time(plan: &LogicalPlan) -> bool {
     let waits = matches!(plan, LogicalPlan::Sort(_)) || as_node::<WindowAggregate>(plan).is_some();
     let waits = waits || as_node::<WindowTopN>(plan).is_some();
     let waits = waits || as_node::<Deduplicate>(plan).is_some_and(|first| first.event_time().is_some());
+    let waits = waits || as_node::<Over>(plan).is_some_and(|over| over.event_time().is_some());
     let waits = waits || as_node::<StreamJoin>(plan).is_some_and(|join| join.kind != JoinKind::Regular);
     waits || plan.inputs().into_iter().any(waits_for_time)
 }

@@ -62,6 +62,9 @@ pub(crate) trait Total: Copy + Default + Send + Sync + 'static {
     /// Adds; false if the sum does not fit.
     fn add(&mut self, other: Self) -> bool;
 
+    /// What adding takes it away.
+    fn negated(self) -> Self;
+
     /// Totals as a state column.
     fn into_state(totals: Vec<Option<Self>>, argument: &DataType) -> Result<ArrayRef>;
 
@@ -78,6 +81,10 @@ impl Total for i128 {
         let (sum, overflowed) = self.overflowing_add(other);
         *self = sum;
         !overflowed
+    }
+
+    fn negated(self) -> Self {
+        self.wrapping_neg()
     }
 
     fn into_state(totals: Vec<Option<Self>>, argument: &DataType) -> Result<ArrayRef> {
@@ -105,6 +112,10 @@ impl Total for f64 {
     fn add(&mut self, other: Self) -> bool {
         *self += other;
         true
+    }
+
+    fn negated(self) -> Self {
+        -self
     }
 
     fn into_state(totals: Vec<Option<Self>>, _argument: &DataType) -> Result<ArrayRef> {

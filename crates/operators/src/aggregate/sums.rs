@@ -216,6 +216,25 @@ impl<T: Feed + std::fmt::Debug> Accumulator for OneGroup<T> {
         let rows = states.first().map_or(0, |column| column.len());
         self.0.merge_batch(states, &vec![0; rows], 1)
     }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    /// For frames that rows leave.
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let mut gone = Self(GroupSums::new(self.0.function, self.0.argument.clone()));
+        gone.update_batch(values)?;
+        let gone = gone.0.slots.first().copied().unwrap_or_default();
+        self.0.grow(1);
+        let Some(slot) = self.0.slots.first_mut() else { return internal_err!("a sum without a group") };
+        slot.count -= gone.count;
+        let fits = slot.total.add(gone.total.negated());
+        if slot.count == 0 {
+            *slot = Slot::default();
+        }
+        self.0.fitting(fits)
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +352,16 @@ mod tests {
         let states = average.state(EmitTo::All).unwrap();
         average.merge_batch(&states, &[0], 1).unwrap();
         assert_eq!(&average.evaluate(EmitTo::All).unwrap(), &array(Float64Array::from(vec![1.5])));
+    }
+
+    #[test]
+    fn what_was_added_can_be_taken_back() {
+        let mut one = OneGroup(sums(Function::Sum));
+        one.update_batch(&[int(vec![Some(4), None, Some(8)])]).unwrap();
+        one.retract_batch(&[int(vec![Some(4), None])]).unwrap();
+        assert_eq!(one.evaluate().unwrap(), ScalarValue::Int64(Some(8)));
+        one.retract_batch(&[int(vec![Some(8)])]).unwrap();
+        assert_eq!(one.evaluate().unwrap(), ScalarValue::Int64(None));
     }
 
     #[test]

@@ -13,20 +13,20 @@ const MULTIPLIER: u32 = 0x9E37_79B1;
 
 /// The keys of a batch, numbered in the order in which they come.
 #[derive(Debug)]
-pub(super) struct BatchGroups {
+pub(crate) struct BatchGroups {
     /// The group of each row.
-    pub(super) of_rows: Vec<u32>,
+    pub(crate) of_rows: Vec<u32>,
     /// The key of each group.
-    pub(super) keys: Vec<ArrayRef>,
+    pub(crate) keys: Vec<ArrayRef>,
     /// Its row in the table.
-    pub(super) rows: TableRows,
+    pub(crate) rows: TableRows,
     /// Whether it is new.
-    pub(super) added: Vec<bool>,
+    pub(crate) added: Vec<bool>,
 }
 
 impl BatchGroups {
     /// Of a batch's `keys`, which are `rows` in the table; those of `added` are new.
-    pub(super) fn new(keys: &[ArrayRef], rows: &TableRows, added: &[bool]) -> Result<Self> {
+    pub(crate) fn new(keys: &[ArrayRef], rows: &TableRows, added: &[bool]) -> Result<Self> {
         let (of_rows, firsts) = numbered(rows.slots());
         let of_firsts = |row: &u32| added.get(*row as usize).copied().unwrap_or(false);
         let added = firsts.iter().map(of_firsts).collect();
@@ -37,12 +37,12 @@ impl BatchGroups {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.added.len()
     }
 
     /// The keys of some groups.
-    pub(super) fn keys_of(&self, groups: Vec<u32>) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn keys_of(&self, groups: Vec<u32>) -> Result<Vec<ArrayRef>> {
         let groups = Arc::new(UInt32Array::from(groups));
         self.keys.iter().map(|key| Ok(take(key, groups.as_ref(), None)?)).collect()
     }

@@ -42,10 +42,12 @@ use ruslo_core::schema::visible;
 
 use self::accumulate::Rows;
 use self::change::{Change, differing, taken};
-use self::groups::{BatchGroups, counted};
+pub(crate) use self::groups::BatchGroups;
+use self::groups::counted;
 pub(crate) use self::pick::canonical;
 use self::pick::{Which, pick};
 use self::plan::{Aggregate, Counted, Means, Plan, World};
+pub(crate) use self::sums::numbers;
 use self::values::Turned;
 use crate::StateTable;
 use crate::expression::{evaluate, evaluate_condition, execution_error};
@@ -128,7 +130,7 @@ impl UpdatingAggregateSpec {
 }
 
 /// The key columns of the tables; a table must have one.
-fn table_key(fields: &[FieldRef]) -> Vec<FieldRef> {
+pub(crate) fn table_key(fields: &[FieldRef]) -> Vec<FieldRef> {
     if fields.is_empty() {
         return vec![Arc::new(Field::new("key0", DataType::Int8, true))];
     }

@@ -13,7 +13,7 @@ use super::accumulate::{Accumulate, Rows};
 use crate::aggregate::{Function, Total, overflow, total_type};
 
 /// A stored column as numbers.
-pub(super) fn numbers<T: ArrowPrimitiveType>(states: &[ArrayRef], at: usize) -> Result<Vec<T::Native>> {
+pub(crate) fn numbers<T: ArrowPrimitiveType>(states: &[ArrayRef], at: usize) -> Result<Vec<T::Native>> {
     match states.get(at).and_then(|column| column.as_primitive_opt::<T>()) {
         Some(column) => Ok(column.values().to_vec()),
         None => internal_err!("the state of an aggregate lost its column {at}"),

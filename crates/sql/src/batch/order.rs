@@ -6,11 +6,12 @@ use std::sync::Arc;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Window};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
 use crate::errors::carried;
+use crate::over::tells_equal_rows_apart;
 use crate::stream::{goes_by_time, no_event_time};
 use crate::window::{window_time_column, windowed};
 
@@ -53,19 +54,26 @@ fn by_time(aggregate: Aggregate) -> DfResult<LogicalPlan> {
     Aggregate::try_new(aggregate.input, aggregate.group_expr, calls).map(LogicalPlan::Aggregate)
 }
 
-/// Equal rows are numbered by their columns from left to right.
+/// Equal rows follow by their columns from left to right where rows of one time do not see each other. Calls of one node
+/// have one order, so the others are over these.
 fn by_all_columns(window: Window) -> DfResult<LogicalPlan> {
     let columns: Vec<Sort> =
         window.input.schema().columns().into_iter().map(|column| Expr::Column(column).sort(true, true)).collect();
-    let exprs = window.window_expr.into_iter().map(|expr| match expr {
-        Expr::WindowFunction(mut call)
-            if matches!(&call.fun, WindowFunctionDefinition::WindowUDF(function) if function.name() == "row_number") =>
-        {
-            let name = Expr::WindowFunction(call.clone()).schema_name().to_string();
-            call.params.order_by.extend(columns.iter().cloned());
-            Expr::WindowFunction(call).alias(name)
+    let (mut apart, mut others) = (Vec::new(), Vec::new());
+    for expr in window.window_expr {
+        match expr {
+            Expr::WindowFunction(mut call) if tells_equal_rows_apart(&call) => {
+                let name = Expr::WindowFunction(call.clone()).schema_name().to_string();
+                call.params.order_by.extend(columns.iter().cloned());
+                apart.push(Expr::WindowFunction(call).alias(name));
+            }
+            other => others.push(other),
         }
-        other => other,
-    });
-    Window::try_new(exprs.collect(), Arc::clone(&window.input)).map(LogicalPlan::Window)
+    }
+    let mut plan = Arc::unwrap_or_clone(window.input);
+    for exprs in [apart, others].into_iter().filter(|exprs| !exprs.is_empty()) {
+        plan = Window::try_new(exprs, Arc::new(plan)).map(LogicalPlan::Window)?;
+    }
+    let columns = window.schema.columns().into_iter().map(Expr::Column).collect();
+    Projection::try_new(columns, Arc::new(plan)).map(LogicalPlan::Projection)
 }
