@@ -37,7 +37,9 @@ use crate::tvf::{self, WindowCall, WindowInput};
 use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
-use crate::{arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, typing, unnest, window};
+use crate::{
+    arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, typing, unnest, window,
+};
 use ruslo_operators::function::World;
 
 /// How deep sqlparser may recurse: a level of brackets takes several of its steps.

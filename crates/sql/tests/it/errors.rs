@@ -262,11 +262,6 @@ fn what_comes_later_is_refused_in_one_sentence() {
             "2:8",
         ),
         ("SELECT RANK() OVER (ORDER BY dateTime) AS n FROM bid", "RANK() calls", "2:8"),
-        (
-            "SELECT SUM(price) OVER w AS n FROM bid WINDOW w AS u, u AS (ORDER BY dateTime)",
-            "windows by another window's name",
-            "2:40",
-        ),
         ("SELECT CURRENT_WATERMARK(dateTime) AS t FROM bid", "CURRENT_WATERMARK calls", "2:8"),
         ("SELECT auction FROM db.bid", "catalogs and databases in table names", "2:21"),
         ("ALTER TABLE bid RENAME TO b", "ALTER statements", "2:1"),
