@@ -30,12 +30,18 @@ pub(crate) fn check_query(
     functions: &Functions,
     mode: RuntimeMode,
 ) -> Result<(), SqlError> {
-    finish(query.visit(&mut Check { tokens, functions, mode, is_outermost: true }))
+    finish(query.visit(&mut Check { tokens, functions, mode, is_outermost: true, is_lateral: false }))
 }
 
 /// Refuses what is not supported in an expression of a table's definition: also aggregates.
 pub(crate) fn check_expr(expr: &Expr, tokens: &[TokenWithSpan], functions: &Functions) -> Result<(), SqlError> {
-    finish(expr.visit(&mut Check { tokens, functions, mode: RuntimeMode::Streaming, is_outermost: false }))?;
+    finish(expr.visit(&mut Check {
+        tokens,
+        functions,
+        mode: RuntimeMode::Streaming,
+        is_outermost: false,
+        is_lateral: false,
+    }))?;
     finish(expr.visit(&mut NoAggregates { functions }))?;
     finish(expr.visit(&mut NoQueries))
 }
@@ -64,6 +70,8 @@ struct Check<'a> {
     mode: RuntimeMode,
     /// Whether the next query is the outermost one.
     is_outermost: bool,
+    /// Whether the next query is a LATERAL one.
+    is_lateral: bool,
 }
 
 impl Check<'_> {
@@ -85,10 +93,11 @@ impl Check<'_> {
         self.refuse(query.with.as_ref().is_some_and(|with| with.recursive), "recursive queries", "RECURSIVE")?;
         self.set(&query.body)?;
         // The outermost one is looked at when columns are known: see `sort`.
-        let inner = query.order_by.is_some() && !self.is_outermost;
+        let is_bounded = self.is_lateral && query.limit_clause.is_some();
+        let inner = query.order_by.is_some() && !self.is_outermost && !is_bounded;
         self.only_in_batch(inner, "ORDER BY clauses", "ORDER")?;
         let limit = if find_keyword(self.tokens, "LIMIT").is_some() { "LIMIT" } else { "OFFSET" };
-        self.only_in_batch(query.limit_clause.is_some(), &format!("{limit} clauses"), limit)?;
+        self.only_in_batch(query.limit_clause.is_some() && !is_bounded, &format!("{limit} clauses"), limit)?;
         self.only_in_batch(query.fetch.is_some(), "FETCH clauses", "FETCH")?;
         let odd = query.fetch.as_ref().is_some_and(|fetch| fetch.with_ties || fetch.percent);
         self.refuse(odd, "FETCH clauses with TIES or PERCENT", "FETCH")?;
@@ -210,10 +219,7 @@ impl Check<'_> {
                 let hints = !with_hints.is_empty() || !index_hints.is_empty() || !partitions.is_empty();
                 self.refuse(hints || json_path.is_some(), "table hints", "FROM")
             }
-            TableFactor::Derived { lateral, sample, .. } => {
-                self.refuse(*lateral, "LATERAL joins", "LATERAL")?;
-                self.refuse(sample.is_some(), "TABLESAMPLE clauses", "TABLESAMPLE")
-            }
+            TableFactor::Derived { sample, .. } => self.refuse(sample.is_some(), "TABLESAMPLE clauses", "TABLESAMPLE"),
             TableFactor::NestedJoin { table_with_joins, .. } => {
                 table_with_joins.joins.iter().try_for_each(|join| self.join(join))
             }
@@ -409,7 +415,7 @@ impl Visitor for Check<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> Flow {
         let checked = self.query(query);
-        self.is_outermost = false;
+        (self.is_outermost, self.is_lateral) = (false, false);
         flow(checked)
     }
 
@@ -418,6 +424,7 @@ impl Visitor for Check<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, table: &TableFactor) -> Flow {
+        self.is_lateral = matches!(table, TableFactor::Derived { lateral: true, .. });
         flow(self.table(table))
     }
 

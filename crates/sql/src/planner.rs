@@ -26,11 +26,12 @@ use chrono_tz::Tz;
 
 use crate::catalog::{Catalog, Relation, StreamTable, StreamView};
 use crate::check::{check_expr, check_query};
+use crate::cursor::find_keyword;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::dialect::FlinkDialect;
 use crate::errors::{carried, from_datafusion, from_parser};
 use crate::functions::Functions;
-use crate::join::{as_of, with_subqueries};
+use crate::join::{as_of, lateral, with_subqueries};
 use crate::settings::RuntimeMode;
 use crate::statement::QueryText;
 use crate::tvf::{self, WindowCall, WindowInput};
@@ -92,6 +93,7 @@ impl Planner {
         let context = Context::new(self, catalog, calls, unnests);
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
+            .and_then(|plan| lateral::with_row_numbers(plan, find_keyword(&query.tokens, "LATERAL")))
             .and_then(|plan| {
                 with_subqueries(plan, &|plan| {
                     grouping::with_columns(plan).and_then(typing::narrow_plan).and_then(arithmetic::decimal_plan)

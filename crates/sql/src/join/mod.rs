@@ -17,6 +17,7 @@
 
 pub(crate) mod as_of;
 mod bounds;
+pub(crate) mod lateral;
 mod lookup;
 mod node;
 mod regular;

@@ -12,6 +12,7 @@ use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateS
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 
+use super::lateral;
 use crate::diagnostic::{Position, SqlError};
 use crate::errors::carried;
 
@@ -20,6 +21,10 @@ use crate::errors::carried;
 /// # Errors
 /// If a subquery stands where no join can take its place; `at` is where the query does.
 pub(crate) fn without_subqueries(plan: LogicalPlan, at: Position) -> DfResult<LogicalPlan> {
+    let plan = lateral::joined(plan)?;
+    if lateral::is_left(&plan)? {
+        return Err(carried(lateral::too_hard(at)));
+    }
     if !has_subqueries(&plan)? {
         return Ok(plan);
     }
