@@ -33,7 +33,7 @@ pub trait LookupSource: Send + Sync {
     /// `Unavailable` errors are tried again.
     fn lookup(&self, keys: RecordBatch) -> IoFuture<Result<Found>>;
 
-    /// The same at once, if nobody has to be waited for; keys may come several times. None: [`Self::lookup`] must be asked.
+    /// The same at once, if nobody has to be waited for. None: [`Self::lookup`] must be asked.
     fn look(&self, keys: &RecordBatch) -> Option<Result<Found>> {
         let _ = keys;
         None

@@ -50,24 +50,6 @@ impl KeyColumns {
         Ok(RowConverter::new(fields.collect())?)
     }
 
-    /// Every row's own key, each a key of its own; rows without one are left out.
-    pub(super) fn each(&self, rows: &RecordBatch) -> Result<Keys> {
-        let columns = self.of(rows);
-        let has_null = columns.iter().any(|column| column.is_nullable());
-        if !has_null {
-            return Keys::new(self, (0..number(rows.num_rows())?).collect(), columns);
-        }
-        let mut of_rows = Vec::with_capacity(rows.num_rows());
-        let mut first = Vec::new();
-        for row in 0..number(rows.num_rows())? {
-            of_rows.push(if is_null(&columns, row) { NO_KEY } else { number(first.len())? });
-            if !is_null(&columns, row) {
-                first.push(row);
-            }
-        }
-        Keys::new(self, of_rows, taken(&columns, first)?)
-    }
-
     /// The keys of `rows` that differ, in the order in which they come first.
     pub(super) fn distinct(&self, rows: &RecordBatch, converter: &RowConverter) -> Result<Keys> {
         let columns = self.of(rows);

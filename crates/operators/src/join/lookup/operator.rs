@@ -61,13 +61,11 @@ impl LookupJoin {
     }
 
     fn answer(&mut self, rows: &RecordBatch, ctx: &mut OperatorContext<'_>) -> Result<Answer> {
-        if self.spec.source.is_in_memory() {
-            let keys = self.spec.keys.each(rows)?;
-            if let Some(found) = self.spec.source.look(&keys.keys) {
-                return self.matched(keys, found?).map(Answer::Found);
-            }
-        }
+        // Each key once: what is found of it is there once, too, however many rows ask.
         let keys = self.spec.keys.distinct(rows, &self.converter)?;
+        if let Some(found) = self.spec.source.look(&keys.keys) {
+            return self.matched(keys, found?).map(Answer::Found);
+        }
         let now = ctx.environment.clock.now();
         let (missing, hits) = match &mut self.cache {
             Some(cache) => cache.known(&keys, &self.converter, now)?,

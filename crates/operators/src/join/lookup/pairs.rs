@@ -37,6 +37,11 @@ impl Matches {
         Ok(Self { of_rows: keys.of_rows, of_keys, columns: found.columns })
     }
 
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| column.get_array_memory_size()).sum()
+    }
+
     /// The rows under the key of `row`.
     fn of_row(&self, row: usize) -> Range<u32> {
         let key = self.of_rows.get(row).copied().unwrap_or(NO_KEY);

@@ -46,7 +46,11 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        batch_bytes(&self.rows)
+        let found = match &self.answer {
+            Answer::Found(matches) => matches.bytes(),
+            Answer::Asked { .. } => 0,
+        };
+        batch_bytes(&self.rows) + found
     }
 
     /// How many of its rows have not gone out.
