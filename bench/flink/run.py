@@ -13,12 +13,11 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 import tempfile
 
-SQL = pathlib.Path(__file__).resolve().parent.parent / 'nexmark' / 'sql'
-READS = {'q3': ('person', 'auction'), 'q8': ('person', 'auction'), 'q8_windows': ('person', 'auction'), 'q4': ('auction', 'bid'), 'q9': ('auction', 'bid'), 'q20': ('auction', 'bid')}
-SHARE = {'person': 1, 'auction': 3, 'bid': 46}  # of every 50 events
-FORMATS = {'json': "'format' = 'json', 'json.timestamp-format.standard' = 'SQL'", 'csv': "'format' = 'csv'"}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'nexmark'))
+from queries import FORMATS, Query, tables  # noqa: E402
 
 
 def arguments():
@@ -34,7 +33,7 @@ def arguments():
     return parser.parse_args()
 
 
-def table_environment(args, scratch):
+def table_environment(args, keeps_files, scratch):
     os.environ['FLINK_LOG_DIR'] = scratch
     os.environ['JVM_ARGS'] = f'-Xms{args.heap} -Xmx{args.heap} -XX:MaxDirectMemorySize=2g -Xlog:gc:file={scratch}/gc.log'
     os.environ['TZ'] = 'UTC'
@@ -50,7 +49,7 @@ def table_environment(args, scratch):
         settings |= {
             'execution.checkpointing.interval': '10s', 'execution.checkpointing.mode': 'EXACTLY_ONCE',
             # a file sink commits at a checkpoint after the end; without one, do as the public set-up does
-            'execution.checkpointing.checkpoints-after-tasks-finish.enabled': str(args.sink != 'blackhole').lower(),
+            'execution.checkpointing.checkpoints-after-tasks-finish.enabled': str(keeps_files).lower(),
             'table.exec.mini-batch.enabled': 'true', 'table.exec.mini-batch.allow-latency': '2s', 'table.exec.mini-batch.size': '50000',
             'table.optimizer.distinct-agg.split.enabled': 'true',
         }
@@ -69,35 +68,34 @@ def heap_kept_mb(scratch):
     return max(map(int, kept), default=None)
 
 
-def submit(args, tables):
-    ddl = (SQL / 'ddl.sql').read_text().replace('${DATA}', f'file://{args.data.resolve()}')
-    for statement in ddl.replace('${FMTOPTS}', FORMATS[args.format]).replace('${FMT}', args.format).split(';'):
-        if statement.strip():
-            tables.execute_sql(statement)
-    text = (SQL / f'{args.query}.sql').read_text()
-    columns = re.search(r'-- sink: (.*)', text).group(1)
-    connector = "'connector' = 'blackhole'"
+def submit(args, query, environment, scratch):
+    """Starts the query; its results go nowhere, or into CSV files of `--sink`."""
+    data = f'file://{args.data.resolve()}'
+    result = query.result(f'{scratch}/result', lambda folder: f'file://{folder}')
     if args.sink != 'blackhole':
-        connector = f"'connector' = 'filesystem', 'path' = 'file://{pathlib.Path(args.sink).resolve()}', 'format' = 'csv'"
-    tables.execute_sql(f'CREATE TABLE results_out ({columns}) WITH ({connector})')
-    return tables.execute_sql('INSERT INTO results_out ' + re.sub(r'--.*\n', '', text))
+        folder = pathlib.Path(args.sink).resolve()
+        result = f"CREATE TABLE results_out ({query.columns}) WITH ('connector' = 'filesystem', 'path' = 'file://{folder}', 'format' = 'csv')"
+    for statement in [*tables(data, args.format), result]:
+        environment.execute_sql(statement)
+    return environment.execute_sql(f'INSERT INTO results_out {query.text}')
 
 
 def main():
     args = arguments()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        tables = table_environment(args, scratch)
+        query = Query(args.query)
+        environment = table_environment(args, args.sink != 'blackhole' or query.partitioned is not None, scratch)
         java = subprocess.run(['pgrep', '-P', str(os.getpid()), 'java'], capture_output=True, text=True).stdout.split()[0]
 
         def cpu_seconds():
             fields = pathlib.Path(f'/proc/{java}/stat').read_text().rsplit(')', 1)[1].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
-        result = submit(args, tables)
+        result = submit(args, query, environment, scratch)
         before = cpu_seconds()
         seconds = result.get_job_client().get_job_execution_result().result().get_net_runtime() / 1000
         status = pathlib.Path(f'/proc/{java}/status').read_text()
-        rows = sum(args.rows * SHARE[kind] // 50 for kind in READS.get(args.query, ('bid',)))
+        rows = query.rows(args.rows)
         print(json.dumps({
             'engine': 'flink', 'query': args.query, 'format': args.format, 'parallelism': args.parallelism, 'rows_read': rows,
             'seconds': seconds, 'rows_per_second': round(rows / seconds), 'job_cpu_seconds': round(cpu_seconds() - before, 2),

@@ -98,9 +98,10 @@ fn is_data(folder: &Path) -> bool {
 
 /// Runs `ruslo run` on a query, and reads its summary.
 fn one(query: Query, source: &Source, arguments: &Bench) -> Result<Measured> {
+    let scratch = tempfile::tempdir().map_err(|error| Error::io("a folder for results", &error))?;
     let program = std::env::current_exe().map_err(|error| Error::io("this program", &error))?;
     let mut command = Command::new(program);
-    command.args(["run", "-e", &query.script(source), "--output", "json", "--fresh"]);
+    command.args(["run", "-e", &query.script(source, scratch.path()), "--output", "json", "--fresh"]);
     command.args(["--set", "pipeline.name=nexmark-bench"]);
     command.args(arguments.parallelism.iter().flat_map(|subtasks| ["--parallelism", subtasks.as_str()]));
     let done = command.stdin(Stdio::null()).output().map_err(|error| Error::io("ruslo run", &error))?;

@@ -1,8 +1,11 @@
-//! The queries of Nexmark that can be measured, in Flink's text: the files of `bench/nexmark/sql`.
+//! The queries of Nexmark that can be measured, in Flink's text: the files of `bench/nexmark/sql`. Their first lines say what
+//! is not SQL: `-- sink:` the columns of the result, `-- partitioned by:` that it goes into files, by these columns.
+
+use std::path::Path;
 
 use ruslo::{Error, Result};
 
-/// A query and its text; the first line says what its sink's columns are.
+/// A query and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Query {
     pub(crate) name: &'static str,
@@ -16,28 +19,66 @@ macro_rules! queries {
 }
 
 /// Every query there is. `q5_windows` and its like are the window aggregates of a query, without its join.
-pub(crate) const QUERIES: &[Query] =
-    queries!["q0", "q1", "q2", "q5_windows", "q7_windows", "q8_windows", "q11", "q12", "q21", "q22"];
+pub(crate) const QUERIES: &[Query] = queries![
+    "q0",
+    "q1",
+    "q2",
+    "q3",
+    "q4",
+    "q5",
+    "q5_windows",
+    "q7",
+    "q7_windows",
+    "q8",
+    "q8_windows",
+    "q9",
+    "q10",
+    "q11",
+    "q12",
+    "q14",
+    "q15",
+    "q16",
+    "q17",
+    "q18",
+    "q19",
+    "q20",
+    "q21",
+    "q22",
+];
 
 /// The tables, with `${DATA}`, `${FMT}` and `${FMTOPTS}` to be filled in.
 const TABLES: &str = include_str!("../../../../bench/nexmark/sql/ddl.sql");
 
 impl Query {
-    /// The columns of its result.
-    fn sink(self) -> &'static str {
-        let first = self.text.lines().next().unwrap_or_default();
-        first.trim_start_matches("-- sink:").trim()
+    /// What the lines before the query say of `what`.
+    fn said(self, what: &str) -> Option<&'static str> {
+        let lines = self.text.lines().map_while(|line| line.strip_prefix("-- "));
+        lines.filter_map(|line| line.split_once(": ")).find(|(name, _)| *name == what).map(|(_, value)| value.trim())
     }
 
-    /// The script that runs it over `source`, its result into nothing.
-    pub(crate) fn script(self, source: &Source) -> String {
-        let tables = source.tables();
-        let sink = self.sink();
-        format!(
-            "{tables}\nCREATE TABLE results_out ({sink}) WITH ('connector' = 'blackhole');\n\nINSERT INTO results_out\n{}",
-            self.text
-        )
+    /// The table of its result: into nothing, or into files below `folder`.
+    fn result(self, folder: &Path) -> String {
+        let columns = self.said("sink").unwrap_or_default();
+        match self.said("partitioned by") {
+            None => format!("CREATE TABLE results_out ({columns}) WITH ('connector' = 'blackhole');"),
+            Some(partition) => format!(
+                "CREATE TABLE results_out ({columns}) PARTITIONED BY ({partition}) \
+                 WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');",
+                quoted(&folder.display().to_string())
+            ),
+        }
     }
+
+    /// The script that runs it over `source`; what it has to write, it writes below `folder`.
+    pub(crate) fn script(self, source: &Source, folder: &Path) -> String {
+        let (tables, result) = (source.tables(), self.result(folder));
+        format!("{tables}\n{result}\n\nINSERT INTO results_out\n{}", self.text)
+    }
+}
+
+/// What stands between quotes for `text`.
+fn quoted(text: &str) -> String {
+    text.replace('\'', "''")
 }
 
 /// The queries that `names`, a comma list, asks for; all of them for `all`.
@@ -72,8 +113,7 @@ impl Source {
         match self {
             Self::Json { folder } => {
                 let format = "'format' = 'json', 'json.timestamp-format.standard' = 'SQL'";
-                let folder = folder.replace('\'', "''");
-                TABLES.replace("${DATA}", &folder).replace("${FMTOPTS}", format).replace("${FMT}", "json")
+                TABLES.replace("${DATA}", &quoted(folder)).replace("${FMTOPTS}", format).replace("${FMT}", "json")
             }
             Self::Generator { events } => {
                 let with = format!("WITH ('connector' = 'nexmark', 'events.num' = '{events}');");
@@ -97,7 +137,7 @@ mod tests {
     fn every_query_is_planned_over_both_sources() {
         let sources = [Source::Generator { events: 1000 }, Source::Json { folder: "no/such".to_owned() }];
         for (query, source) in QUERIES.iter().flat_map(|query| sources.iter().map(move |source| (query, source))) {
-            let script = query.script(source);
+            let script = query.script(source, Path::new("no/such/result"));
             Program::new(query.name, script).plan().unwrap_or_else(|error| panic!("{}: {error}", query.name));
         }
     }
