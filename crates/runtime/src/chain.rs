@@ -365,19 +365,23 @@ impl Chain {
             return Err(Error::internal(format!("the barrier of epoch {} came again", barrier.epoch)));
         }
         self.epoch = barrier.epoch;
-        self.snapshot(index, barrier.epoch)?;
+        self.snapshot(index, barrier.epoch, None)?;
         self.pass_on(index + 1, Event::Barrier(barrier));
         Ok(())
     }
 
-    /// Takes the snapshot of one member. What it emits meanwhile goes out before the barrier.
-    fn snapshot(&mut self, index: usize, epoch: Epoch) -> Result<()> {
+    /// Takes the snapshot of one member, which is its last if it has an `end`. What it emits meanwhile goes out before the barrier.
+    fn snapshot(&mut self, index: usize, epoch: Epoch, end: Option<EndReason>) -> Result<()> {
         let mut committables = Vec::new();
         let (_, mut out) = self.call(index, &mut committables, |operator, ctx, out| {
             operator.snapshot(epoch, ctx, out).map(|()| Progress::Done)
         })?;
         self.pass_batches(index, &mut out)?;
         if let Some(member) = self.members.get_mut(index) {
+            if end == Some(EndReason::Drain) {
+                // All that its keys were to get and to give is through: nobody will read what was kept for them.
+                member.spec.state.drop_keyed();
+            }
             self.snapshots.push(MemberSnapshot {
                 node: member.spec.node,
                 subtask: member.spec.subtask,
@@ -422,7 +426,7 @@ impl Chain {
             // Nothing is left for them to wait for, and a job over what is complete must not wait for the clock.
             member.spec.state.drop_timers();
         }
-        self.snapshot(index, self.epoch.next())?;
+        self.snapshot(index, self.epoch.next(), Some(reason))?;
         if let Some(member) = self.members.get_mut(index) {
             member.ended = true;
         }

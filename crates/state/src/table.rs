@@ -439,6 +439,12 @@ impl RunState {
         self.unopened.remove(TIMERS);
     }
 
+    /// Forgets all keyed tables, those that were restored and not asked for among them.
+    pub fn drop_keyed(&mut self) {
+        self.keyed.clear();
+        self.unopened.clear();
+    }
+
     fn keyed_context(&self) -> Result<KeyedContext> {
         self.context.clone().ok_or_else(|| Error::internal("keyed tables have no folder to work in"))
     }
