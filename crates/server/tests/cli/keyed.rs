@@ -109,6 +109,18 @@ fn the_keys_that_are_out_can_be_looked_at() {
     assert!(refused.error().contains("has nothing under this key"), "{}", refused.err);
 }
 
+#[test]
+fn what_has_come_to_the_end_of_its_input_keeps_no_keys() {
+    let home = home();
+    home.write("old.sql", old());
+    home.ruslo(&run("old.sql", "c", &["--parallelism", "2"])).expect(0);
+    assert_eq!(home.rows("old").len(), KEYS as usize);
+    home.ruslo(&["checkpoint", "verify", "c"]).expect(0);
+    let listed = home.ruslo(&["state", "list", "c", "--output", "json"]).expect(0).summary();
+    let tables = listed["tables"].as_array().unwrap();
+    assert!(tables.iter().all(|table| table["table"] != "dedup_seen"), "{listed}");
+}
+
 /// What is in the folders for temporary files that processes of this test have.
 fn temporary(home: &Home) -> Vec<PathBuf> {
     let folder = home.path("tmp");
