@@ -40,6 +40,7 @@ pub use deduplicate::{DeduplicateSpec, FirstBy};
 pub use expression::{NamedExpr, execution_error};
 pub use filter::FilterSpec;
 pub use guard::guarded;
+pub use join::as_of::{AsOf, AsOfJoinInput, AsOfJoinSpec};
 pub use join::lookup::{LookupCache, LookupJoinKind, LookupJoinSpec, LookupOptions, Reload, WholeTable};
 pub use join::regular::{RegularJoinInput, RegularJoinKind, RegularJoinSpec};
 pub use join::timed::{TimedJoinInput, TimedJoinKind, TimedJoinSpec};

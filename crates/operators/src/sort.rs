@@ -38,10 +38,8 @@ use crate::StateTable;
 use crate::event_time::millis;
 use crate::pressure::{Holding, account};
 
-/// Rows that wait, by the minute of their time. Stored in checkpoints.
-const TABLE: &str = "sort";
-/// Rows that were on their way out, in bucket 0. Stored in checkpoints.
-const FIRING: &str = "sort_firing";
+/// Stored in checkpoints.
+const TABLES: SortTables = SortTables { waiting: "sort", firing: "sort_firing" };
 /// The length of a bucket. Stored in checkpoints.
 const BUCKET_MS: i64 = 60_000;
 /// From so many runs in memory on they become one.
@@ -68,6 +66,16 @@ pub struct EventTimeSortSpec {
     partition: Arc<[usize]>,
     /// The bucket table of whoever takes the rows, where these must not be cut between rows of one time.
     beside: Option<&'static str>,
+    tables: SortTables,
+}
+
+/// The tables of a sort. Stored in checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SortTables {
+    /// Rows that wait, by the minute of their time.
+    pub(crate) waiting: &'static str,
+    /// Rows that were on their way out, in bucket 0.
+    pub(crate) firing: &'static str,
 }
 
 impl EventTimeSortSpec {
@@ -86,6 +94,7 @@ impl EventTimeSortSpec {
                 keys: keys.into(),
                 partition: Arc::default(),
                 beside: None,
+                tables: TABLES,
             }),
             _ => Err(Error::internal("a stream is sorted by its event time first, ascending")),
         }
@@ -104,6 +113,12 @@ impl EventTimeSortSpec {
         Self { beside: Some(beside), ..self }
     }
 
+    /// The same under other names, for an operator with several sorts.
+    #[must_use]
+    pub(crate) fn in_tables(self, tables: SortTables) -> Self {
+        Self { tables, ..self }
+    }
+
     /// The columns that come out: those that come in.
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
@@ -111,7 +126,7 @@ impl EventTimeSortSpec {
 
     /// The state table whose columns follow from this spec.
     pub fn state_table(&self) -> StateTable {
-        (TABLE, self.schema.clone())
+        (self.tables.waiting, self.schema.clone())
     }
 
     /// Makes the operator of each subtask.
@@ -187,7 +202,8 @@ pub(crate) struct EventTimeSort {
     unread: BTreeMap<i64, i64>,
     /// Where the watermark is.
     target: i64,
-    firing: Option<RecordBatch>,
+    /// What is on its way out, in order.
+    pub(crate) firing: Option<RecordBatch>,
     runs_bytes: usize,
 }
 
@@ -197,8 +213,23 @@ impl EventTimeSort {
         Self { spec, runs, read, unread, target: i64::MIN, firing: None, runs_bytes: 0 }
     }
 
+    /// Takes up what a checkpoint has.
+    pub(crate) fn restore(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
+        let SortTables { waiting, firing } = self.spec.tables;
+        self.unread = ctx.state.buckets(waiting).buckets().into_iter().map(|bucket| (bucket, bucket)).collect();
+        self.raise(ctx.watermark);
+        let firing = concat_batches(&self.spec.schema, &ctx.state.buckets(firing).scan(0)?)?;
+        self.firing = (firing.num_rows() > 0).then_some(self.spec.sorted(&firing)?);
+        Ok(())
+    }
+
+    /// Notes where the watermark is.
+    pub(crate) fn raise(&mut self, watermark: Timestamp) {
+        self.target = self.target.max(watermark.millis());
+    }
+
     /// Keeps the rows that are not late.
-    fn hold(&mut self, batch: &RecordBatch, ctx: &OperatorContext<'_>) -> Result<()> {
+    pub(crate) fn hold(&mut self, batch: &RecordBatch, ctx: &OperatorContext<'_>) -> Result<()> {
         let rows = visible(batch);
         let times = self.spec.times(&rows)?;
         let rows = match split_watermarks(batch) {
@@ -289,7 +320,7 @@ impl EventTimeSort {
     }
 
     /// The first bucket that has a row that the watermark has come to, as far as that can be told without reading it.
-    fn next_bucket(&self) -> Option<i64> {
+    pub(crate) fn next_bucket(&self) -> Option<i64> {
         // Later buckets have later rows.
         let unread =
             self.unread.first_key_value().filter(|(_, first)| **first <= self.target).map(|(bucket, _)| *bucket);
@@ -298,10 +329,10 @@ impl EventTimeSort {
         unread.into_iter().chain(head.map(bucket_of)).min()
     }
 
-    /// Takes what the watermark has come to of one bucket, and nothing is before.
-    fn fire(&mut self, bucket: i64, state: &mut dyn OperatorState) -> Result<()> {
+    /// Takes what the watermark has come to of one bucket, and nothing is before; nothing may be on its way out.
+    pub(crate) fn fire(&mut self, bucket: i64, state: &mut dyn OperatorState) -> Result<()> {
         if self.unread.remove(&bucket).is_some() {
-            let rows = concat_batches(&self.spec.schema, &state.buckets(TABLE).scan(bucket)?)?;
+            let rows = concat_batches(&self.spec.schema, &state.buckets(self.spec.tables.waiting).scan(bucket)?)?;
             self.add(self.spec.run(&rows)?);
             self.read.insert(bucket);
         }
@@ -315,14 +346,14 @@ impl EventTimeSort {
             self.firing = Some(if taken.len() == 1 { rows } else { self.spec.sorted(&rows)? });
         }
         if end == bucket_end && self.read.remove(&bucket) {
-            state.buckets(TABLE).expire(bucket);
+            state.buckets(self.spec.tables.waiting).expire(bucket);
         }
         Ok(())
     }
 
     /// Writes what is not out, as far as the table does not have it untouched.
-    fn seal(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
-        let firing = state.buckets(FIRING);
+    pub(crate) fn seal(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
+        let firing = state.buckets(self.spec.tables.firing);
         firing.expire(0);
         if let Some(rows) = &self.firing {
             firing.append(0, &self.spec.groups(rows, group)?, rows)?;
@@ -330,10 +361,16 @@ impl EventTimeSort {
         self.put_runs_away(state, group)
     }
 
+    /// How many rows its tables have: after [`Self::seal`] all that are not out.
+    pub(crate) fn stored_rows(&self, state: &mut dyn OperatorState) -> usize {
+        let SortTables { waiting, firing } = self.spec.tables;
+        state.buckets(waiting).rows() + state.buckets(firing).rows()
+    }
+
     /// Moves the rows that wait in memory into the table, which then has all that is not out but for what is on its way.
-    fn put_runs_away(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
+    pub(crate) fn put_runs_away(&mut self, state: &mut dyn OperatorState, group: KeyGroup) -> Result<()> {
         for bucket in std::mem::take(&mut self.read) {
-            state.buckets(TABLE).expire(bucket);
+            state.buckets(self.spec.tables.waiting).expire(bucket);
         }
         self.runs_bytes = 0;
         for mut run in std::mem::take(&mut self.runs) {
@@ -342,7 +379,7 @@ impl EventTimeSort {
                 let Some(rows) = run.take_before(bucket.saturating_add(BUCKET_MS)) else {
                     return Err(Error::internal("a row is in no bucket"));
                 };
-                state.buckets(TABLE).append(bucket, &self.spec.groups(&rows, group)?, &rows)?;
+                state.buckets(self.spec.tables.waiting).append(bucket, &self.spec.groups(&rows, group)?, &rows)?;
                 let first_before = self.unread.entry(bucket).or_insert(first);
                 *first_before = first.min(*first_before);
             }
@@ -355,7 +392,11 @@ impl Holding for EventTimeSort {
     fn held_bytes(&self, ctx: &mut OperatorContext<'_>) -> usize {
         let firing = self.firing.as_ref().map_or(0, batch_bytes);
         let beside = self.spec.beside.map_or(0, |table| ctx.state.buckets(table).bytes());
-        self.runs_bytes + firing + ctx.state.buckets(TABLE).bytes() + ctx.state.buckets(FIRING).bytes() + beside
+        self.runs_bytes
+            + firing
+            + ctx.state.buckets(self.spec.tables.waiting).bytes()
+            + ctx.state.buckets(self.spec.tables.firing).bytes()
+            + beside
     }
 
     fn put_away(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
@@ -387,10 +428,7 @@ impl Operator for EventTimeSort {
     }
 
     fn open(&mut self, ctx: &mut OperatorContext<'_>) -> Result<()> {
-        self.unread = ctx.state.buckets(TABLE).buckets().into_iter().map(|bucket| (bucket, bucket)).collect();
-        self.target = ctx.watermark.millis();
-        let firing = concat_batches(&self.spec.schema, &ctx.state.buckets(FIRING).scan(0)?)?;
-        self.firing = (firing.num_rows() > 0).then_some(self.spec.sorted(&firing)?);
+        self.restore(ctx)?;
         self.accounted(ctx, Progress::Done).map(drop)
     }
 
@@ -411,7 +449,7 @@ impl Operator for EventTimeSort {
         ctx: &mut OperatorContext<'_>,
         out: &mut Output,
     ) -> Result<Progress> {
-        self.target = self.target.max(watermark.millis());
+        self.raise(watermark);
         self.advance(ctx, out)
     }
 
@@ -422,7 +460,7 @@ impl Operator for EventTimeSort {
     fn snapshot(&mut self, _epoch: Epoch, ctx: &mut OperatorContext<'_>, _out: &mut Output) -> Result<()> {
         let group = ctx.subtask.key_groups().start;
         self.seal(ctx.state, group)?;
-        ctx.metrics.waiting_rows.set(ctx.state.buckets(TABLE).rows() + ctx.state.buckets(FIRING).rows());
+        ctx.metrics.waiting_rows.set(self.stored_rows(ctx.state));
         self.accounted(ctx, Progress::Done).map(drop)
     }
 }
