@@ -207,6 +207,17 @@ pub trait Operator: Send {
         false
     }
 
+    /// When it wants to be called though nothing comes, by the calendar. Not state: who is restored says it anew.
+    fn wakes_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The calendar has reached what [`Operator::wakes_at`] said. Called only between elements, never in the middle of some
+    /// work; until it is, rows may come.
+    fn on_wake(&mut self, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+
     /// Moves what is held outside of `ctx.state` into it: the barrier of `epoch` has come on every input. What it
     /// emits goes out before the barrier.
     fn snapshot(&mut self, epoch: Epoch, ctx: &mut OperatorContext<'_>, out: &mut Output) -> Result<()> {

@@ -53,7 +53,7 @@ pub use row_number::row_number_udwf;
 pub use sort::{EventTimeSortSpec, SortKey};
 pub use union::UnionSpec;
 pub use unnest::{UnnestOptions, UnnestSpec, element_fields};
-pub use updating_aggregate::{UpdatingAggregateSpec, UpdatingChanges};
+pub use updating_aggregate::{LocalGroupBySpec, MiniBatch, UpdatingAggregateSpec, UpdatingChanges};
 pub use updating_top_n::{Arrival, UpdatingTopN, UpdatingTopNSpec};
 pub use upsert_materialize::UpsertMaterializeSpec;
 pub use watermark::{RowTimeAssigner, WatermarkSpec};

@@ -112,6 +112,11 @@ impl Member {
         };
         is_last && self.spec.operator.holds_rows()
     }
+
+    /// When the operator wants to be called though nothing comes.
+    fn next_call(&self) -> Option<Timestamp> {
+        self.spec.state.next_timer().into_iter().chain(self.spec.operator.wakes_at()).min()
+    }
 }
 
 /// The operators of one task, in order.
@@ -274,13 +279,13 @@ impl Chain {
     /// The earliest time at which an operator wants to be called.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let alive = self.members.iter().filter(|member| !member.ended);
-        alive.filter_map(|member| member.spec.state.next_timer()).min()
+        alive.filter_map(Member::next_call).min()
     }
 
     /// Calls the most downstream operator that has timers due at `now`, with a bounded number of them. Only for a chain that
     /// has no work.
     pub fn fire_timers(&mut self, now: Timestamp) -> Result<()> {
-        let is_due = |member: &Member| !member.ended && member.spec.state.next_timer().is_some_and(|at| at <= now);
+        let is_due = |member: &Member| !member.ended && member.next_call().is_some_and(|at| at <= now);
         let Some(index) = self.members.iter().rposition(is_due) else { return Ok(()) };
         let fired = self.fire(index, now);
         fired.map_err(|error| self.in_operator(index, error))
@@ -289,6 +294,10 @@ impl Chain {
     fn fire(&mut self, index: usize, now: Timestamp) -> Result<()> {
         let rows_max = self.batch_rows;
         let member = self.members.get_mut(index);
+        if member.as_ref().is_some_and(|member| member.spec.operator.wakes_at().is_some_and(|at| at <= now)) {
+            let progress = self.call_emitting(index, |operator, ctx, out| operator.on_wake(ctx, out))?;
+            return self.after(index, progress, None);
+        }
         let due = member.map_or(Ok(None), |member| member.spec.state.take_due(now, rows_max))?;
         let Some(Due { at, keys }) = due.filter(|due| due.keys.first().is_some_and(|keys| !keys.is_empty())) else {
             return Ok(());
@@ -530,6 +539,46 @@ mod tests {
             }
             Ok(if self.0 > 0 { Progress::More } else { Progress::Done })
         }
+    }
+
+    /// Holds what it gets until it is woken, so long after the epoch.
+    #[derive(Default)]
+    struct Nap(Vec<RecordBatch>);
+
+    impl Operator for Nap {
+        fn on_batch(
+            &mut self,
+            _: InputId,
+            batch: RecordBatch,
+            _: &mut OperatorContext<'_>,
+            _: &mut Output,
+        ) -> Result<Progress> {
+            self.0.push(batch);
+            Ok(Progress::Done)
+        }
+
+        fn wakes_at(&self) -> Option<Timestamp> {
+            (!self.0.is_empty()).then_some(Timestamp(500))
+        }
+
+        fn on_wake(&mut self, _: &mut OperatorContext<'_>, out: &mut Output) -> Result<Progress> {
+            std::mem::take(&mut self.0).into_iter().for_each(|batch| out.emit(batch));
+            Ok(Progress::Done)
+        }
+    }
+
+    #[test]
+    fn an_operator_that_wants_to_be_woken_is_called_in_time() {
+        let nap = MemberSpec { operator: Box::new(Nap::default()), ..spec(0, i64::MIN) };
+        let mut chain = chain(vec![nap]);
+        assert_eq!(chain.next_timer(), None);
+        chain.push(Event::Batch(0, batch(3)), Instant::ZERO);
+        assert!(run(&mut chain).is_empty());
+        assert_eq!(chain.next_timer(), Some(Timestamp(500)));
+        chain.fire_timers(Timestamp(499)).unwrap();
+        assert!(run(&mut chain).is_empty());
+        chain.fire_timers(Timestamp(500)).unwrap();
+        assert_eq!((run(&mut chain).len(), chain.next_timer()), (1, None));
     }
 
     fn batch(rows: i64) -> RecordBatch {

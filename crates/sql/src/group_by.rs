@@ -33,7 +33,7 @@ use datafusion::logical_expr::{
     lit,
 };
 use ruslo_core::graph::{Node, NodeIndex, NodeKind, Partitioning};
-use ruslo_operators::{UpdatingAggregateSpec, UpdatingChanges};
+use ruslo_operators::{LocalGroupBySpec, MiniBatch, UpdatingAggregateSpec, UpdatingChanges};
 
 use crate::aggregates::{aggregate_call, function_name};
 use crate::compiled::{compiled_columns, compiled_exprs};
@@ -225,6 +225,12 @@ impl GroupBy {
         kept.join("; ")
     }
 
+    /// What its operator is called.
+    fn name_text(&self) -> String {
+        let is_distinct = !self.keys.is_empty() && self.aggregates.is_empty();
+        format!("{} {}", if is_distinct { "Distinct" } else { "GroupBy" }, self.keys_text())
+    }
+
     /// Whether values are kept one by one.
     fn keeps_values(&self, takes_back: bool) -> bool {
         self.aggregates.iter().any(|expr| {
@@ -281,6 +287,9 @@ impl UserDefinedLogicalNodeCore for GroupBy {
     }
 }
 
+/// What groups before the exchange, and how much it holds.
+type Local = Option<(LocalGroupBySpec, MiniBatch)>;
+
 impl Physical<'_> {
     /// Adds the operator of `node`, which is the root of `plan`.
     pub(crate) fn group_by(&mut self, node: &GroupBy, plan: &LogicalPlan) -> Sql<NodeIndex> {
@@ -297,10 +306,20 @@ impl Physical<'_> {
             true => properties.distinct(keys.len()),
             false => properties.updating(vec![(0..keys.len()).collect()], changes.says_before),
         };
-        let mut detail = self.group_by_detail(node, takes_back).with(properties).does(does(node, takes_back));
+        let (local, spec, why_one) = self.in_two_phases(spec);
+        let detail = self.group_by_detail(node, takes_back, local.is_some());
+        let mut detail = detail.with(properties).does(does(node, takes_back));
+        if let Some(why) = why_one {
+            detail = detail.line("phases", format!("one, because {why}"));
+        }
         if let Some(table) = spec.state_tables().into_iter().next() {
             detail = detail.keeps(table);
         }
+        let (input, keys) = match local {
+            // The keys are in front.
+            Some((local, bounds)) => (self.add_local(input, node, local, bounds)?, (0..keys.len()).collect()),
+            None => (input, keys),
+        };
         let added = Node {
             id: self.fresh_id(&node.lineage),
             name: detail.name.clone(),
@@ -311,14 +330,38 @@ impl Physical<'_> {
         Ok(self.add(added, Some((input, Partitioning::KeyGroup(keys))), detail))
     }
 
-    fn group_by_detail(&self, node: &GroupBy, takes_back: bool) -> Detail {
+    /// What groups before the exchange, where that is wanted and possible, and what merges it; or why it is not possible.
+    fn in_two_phases(&self, spec: UpdatingAggregateSpec) -> (Local, UpdatingAggregateSpec, Option<String>) {
+        match self.mini_batch.map(|bounds| (bounds, spec.two_phases(bounds))) {
+            None => (None, spec, None),
+            Some((bounds, Ok((local, global)))) => (Some((local, bounds)), global, None),
+            Some((_, Err(why))) => (None, spec, Some(why)),
+        }
+    }
+
+    fn add_local(
+        &mut self,
+        input: NodeIndex,
+        node: &GroupBy,
+        local: LocalGroupBySpec,
+        bounds: MiniBatch,
+    ) -> Sql<NodeIndex> {
+        let held = format!("{} rows or {} at most, none over a checkpoint", bounds.rows, shown(bounds.latency));
+        let groups = format!("per ({}): {}; {held}", node.keys_text(), node.kept(false));
+        let detail = Detail::forward(&format!("Local{}", node.name_text())).line("partial groups", groups);
+        let detail = detail.with(self.properties(input).bare());
+        self.add_after(input, detail, local.schema(), local.factory())
+    }
+
+    fn group_by_detail(&self, node: &GroupBy, takes_back: bool, is_of_partials: bool) -> Detail {
         let keys = node.keys_text();
-        let (name, input) = match (node.keys.is_empty(), node.aggregates.is_empty()) {
-            (true, _) => (format!("GroupBy {keys}"), "all rows to one subtask".to_owned()),
-            (false, true) => (format!("Distinct {keys}"), format!("by key {keys}")),
-            (false, false) => (format!("GroupBy {keys}"), format!("by key {keys}")),
+        let input = match (node.keys.is_empty(), is_of_partials) {
+            (true, false) => "all rows to one subtask".to_owned(),
+            (true, true) => "all partial groups to one subtask".to_owned(),
+            (false, false) => format!("by key {keys}"),
+            (false, true) => format!("partial groups by key {keys}"),
         };
-        let mut detail = Detail::new(&name, &input);
+        let mut detail = Detail::new(&node.name_text(), &input);
         if !node.aggregates.is_empty() {
             detail = detail.line("aggregates", node.names.join(", "));
         }

@@ -18,7 +18,9 @@ use ruslo_core::connector::TableDefinition;
 use ruslo_core::graph::{Edge, Graph, Node, NodeIndex, NodeKind, OperatorId, Partitioning};
 use ruslo_core::operator::{Port, SharedFactory};
 use ruslo_core::sink::{Sink, Takes};
-use ruslo_operators::{FilterSpec, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec, guarded};
+use ruslo_operators::{
+    FilterSpec, MiniBatch, NamedExpr, ProjectSpec, UnionSpec, WindowAssignSpec, WindowTopNSpec, guarded,
+};
 
 use crate::catalog::{Catalog, Table};
 use crate::compiled::{compiled_column, compiled_columns, compiled_expr, compiled_exprs, compiled_order};
@@ -52,6 +54,8 @@ pub(crate) struct Physical<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) parallelism: usize,
     pub(crate) phases: AggregatePhases,
+    /// How much a GROUP BY holds before the exchange, if it does.
+    pub(crate) mini_batch: Option<MiniBatch>,
     /// How long what an updating operator keeps lives after it was written; for ever, if none.
     pub(crate) state_ttl: Option<Duration>,
     /// How tables are asked by lookup joins.
@@ -129,6 +133,7 @@ fn planned<'a>(
 ) -> Sql<Physical<'a>> {
     let mut physical = Physical::new(connections, catalog, parallelism);
     physical.phases = settings.aggregate_phases;
+    physical.mini_batch = settings.mini_batch();
     physical.state_ttl = settings.state_ttl;
     physical.async_lookup = settings.async_lookup.clone();
     physical.has_idleness = settings.source_idle_timeout.is_some();
@@ -189,6 +194,7 @@ impl<'a> Physical<'a> {
             catalog,
             parallelism,
             phases: AggregatePhases::default(),
+            mini_batch: None,
             state_ttl: None,
             async_lookup: AsyncLookup::default(),
             has_idleness: false,

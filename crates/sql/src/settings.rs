@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono_tz::{TZ_VARIANTS, Tz};
 use ruslo_core::sink::Guarantee;
+use ruslo_operators::MiniBatch;
 
 use crate::diagnostic::{Sql, SqlError, nearest};
 use crate::lookup_options::AsyncLookup;
@@ -23,7 +24,7 @@ pub enum RuntimeMode {
     Automatic,
 }
 
-/// In how many phases window aggregates are computed.
+/// In how many phases aggregates are computed; those without a window in two only with `table.exec.mini-batch.enabled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AggregatePhases {
     /// Two where there is no key, so that all rows would go to one subtask; else one.
@@ -74,6 +75,12 @@ pub struct Settings {
     pub restart: RestartSettings,
     /// `table.exec.async-lookup.*`.
     pub async_lookup: AsyncLookup,
+    /// `table.exec.mini-batch.enabled`.
+    pub mini_batch: bool,
+    /// `table.exec.mini-batch.allow-latency`; none is a second.
+    pub mini_batch_latency: Option<Duration>,
+    /// `table.exec.mini-batch.size`, in rows; none is 5,000.
+    pub mini_batch_rows: Option<usize>,
     /// `table.exec.source.idle-timeout`; none is never.
     pub source_idle_timeout: Option<Duration>,
     /// `table.exec.state.ttl`; none is for ever.
@@ -264,6 +271,26 @@ pub const SETTINGS: &[SettingSpec] = &[
         reset: |settings| settings.async_lookup.timeout = AsyncLookup::default().timeout,
     },
     SettingSpec {
+        key: "table.exec.mini-batch.allow-latency",
+        doc: "how long a GROUP BY without a window holds rows before the exchange by key ('500 ms'), if \
+              'table.exec.mini-batch.enabled'; default: '1 s'",
+        apply: |settings, value| positive(value).map(|latency| settings.mini_batch_latency = Some(latency)),
+        reset: |settings| settings.mini_batch_latency = None,
+    },
+    SettingSpec {
+        key: "table.exec.mini-batch.enabled",
+        doc: "whether a GROUP BY without a window groups rows before the exchange by key, too: 'true' or 'false'; \
+              default: 'false'",
+        apply: |settings, value| truth(value).map(|is_on| settings.mini_batch = is_on),
+        reset: |settings| settings.mini_batch = false,
+    },
+    SettingSpec {
+        key: "table.exec.mini-batch.size",
+        doc: "how many rows it holds before the exchange at most; default: 5000",
+        apply: |settings, value| number(value, 1, usize::MAX).map(|rows| settings.mini_batch_rows = Some(rows)),
+        reset: |settings| settings.mini_batch_rows = None,
+    },
+    SettingSpec {
         key: "table.exec.source.idle-timeout",
         doc: "a file, partition or generator that brings no row for so long ('5 s') does not hold the watermark; default: \
               '0', all are waited for",
@@ -302,7 +329,17 @@ pub const SETTINGS: &[SettingSpec] = &[
     },
 ];
 
+/// What a GROUP BY without a window holds where nothing else is said.
+const MINI_BATCH: MiniBatch = MiniBatch { rows: 5_000, latency: Duration::from_secs(1) };
+
 impl Settings {
+    /// How much a GROUP BY without a window holds before the exchange by key, if it does.
+    pub(crate) fn mini_batch(&self) -> Option<MiniBatch> {
+        let rows = self.mini_batch_rows.unwrap_or(MINI_BATCH.rows);
+        let latency = self.mini_batch_latency.unwrap_or(MINI_BATCH.latency);
+        (self.mini_batch && self.aggregate_phases != AggregatePhases::One).then_some(MiniBatch { rows, latency })
+    }
+
     /// Sets `key` to `value`.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), Rejected> {
         if let Some(operator) = operator(key) {
@@ -372,6 +409,14 @@ fn delivery(value: &str) -> Result<Guarantee, String> {
 fn aggregate_phases(value: &str) -> Result<AggregatePhases, String> {
     let all = [AggregatePhases::Auto, AggregatePhases::One, AggregatePhases::Two];
     one_of("strategy", value, ["AUTO", "ONE_PHASE", "TWO_PHASE"], all)
+}
+
+fn truth(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("'{value}' is neither 'true' nor 'false'")),
+    }
 }
 
 /// Of three, the one whose name is `value`, in letters of any size, with `-` for `_` or the other way round.
@@ -488,6 +533,9 @@ mod tests {
             ("execution.delivery", "AT_LEAST_ONCE"),
             ("execution.checkpointing.aligned-checkpoint-timeout", "500 ms"),
             ("execution.runtime-mode", "STREAMING"),
+            ("table.exec.mini-batch.enabled", "TRUE"),
+            ("table.exec.mini-batch.allow-latency", "2 s"),
+            ("table.exec.mini-batch.size", "100"),
             ("table.exec.source.idle-timeout", "5 s"),
             ("table.exec.state.ttl", "1 d"),
             ("table.local-time-zone", "Europe/Berlin"),
@@ -526,6 +574,9 @@ mod tests {
             channel_rows: Some(1),
             channel_bytes: Some(64 << 10),
             async_lookup: AsyncLookup { is_ordered: false, requests_max: 5, timeout: Duration::from_secs(7) },
+            mini_batch: true,
+            mini_batch_latency: Some(Duration::from_secs(2)),
+            mini_batch_rows: Some(100),
             source_idle_timeout: Some(Duration::from_secs(5)),
             state_ttl: Some(Duration::from_secs(86_400)),
             time_zone: Tz::Europe__Berlin,
@@ -552,6 +603,10 @@ mod tests {
         assert_eq!(settings.alignment_timeout, AlignmentTimeout::Never);
         settings.set("table.exec.source.idle-timeout", "0").unwrap();
         assert_eq!(settings.source_idle_timeout, None);
+        let bounds = MiniBatch { rows: 100, latency: Duration::from_secs(2) };
+        assert_eq!(settings.mini_batch(), Some(bounds));
+        settings.set("table.optimizer.agg-phase-strategy", "ONE_PHASE").unwrap();
+        assert_eq!(settings.mini_batch(), None);
         settings.reset(Some("parallelism.default")).unwrap();
         assert_eq!(settings.parallelism, None);
         settings.reset(None).unwrap();
@@ -565,6 +620,10 @@ mod tests {
         assert_eq!(
             refused("execution.delivery", "once"),
             format!("'execution.delivery': 'once' is no delivery; {there}")
+        );
+        assert_eq!(
+            refused("table.exec.mini-batch.enabled", "yes"),
+            "'table.exec.mini-batch.enabled': 'yes' is neither 'true' nor 'false'"
         );
         assert_eq!(refused("parallelism.default", "0"), "'parallelism.default': 0 is not between 1 and 128");
         assert_eq!(refused("parallelism.default", "two"), "'parallelism.default': 'two' is not a whole number");

@@ -53,6 +53,14 @@ pub(super) trait Accumulate: Send + Sync + fmt::Debug {
     /// The states after `rows`.
     fn update(&self, states: &[ArrayRef], rows: &Rows<'_>) -> Result<Vec<ArrayRef>>;
 
+    /// The states after partial states, of which each is of a group: those of rows that were only added.
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// Whether [`Accumulate::merge`] gives what [`Accumulate::update`] would, whatever order rows come in.
+    fn merges(&self) -> bool {
+        true
+    }
+
     /// The results of states.
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef>;
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -54,6 +55,15 @@ impl Accumulate for Kept {
         let counted = if all_count { None } else { Some(rows.counted()) };
         accumulator.update_batch(rows.columns, &groups, counted.as_ref(), rows.total())?;
         accumulator.state(EmitTo::All)
+    }
+
+    fn merge(&self, _: &[ArrayRef], _: &[ArrayRef], _: &[u32]) -> Result<Vec<ArrayRef>> {
+        internal_err!("{} has no partial groups", self.function.fun().name())
+    }
+
+    /// Lists have an order, and what is large is better not made twice.
+    fn merges(&self) -> bool {
+        false
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {

@@ -19,6 +19,7 @@ mod accumulate;
 mod change;
 mod groups;
 mod kept;
+mod local;
 mod pick;
 mod plan;
 mod spread;
@@ -44,6 +45,7 @@ use self::accumulate::Rows;
 use self::change::{Change, differing, taken};
 pub(crate) use self::groups::BatchGroups;
 use self::groups::counted;
+pub use self::local::{LocalGroupBySpec, MiniBatch};
 pub(crate) use self::pick::canonical;
 use self::pick::{Which, pick};
 use self::plan::{Aggregate, Counted, Means, Plan, World};
@@ -69,6 +71,8 @@ pub struct UpdatingChanges {
 #[derive(Debug, Clone)]
 pub struct UpdatingAggregateSpec {
     inner: Arc<Inner>,
+    /// Whether what comes are partial groups.
+    of_partials: bool,
 }
 
 #[derive(Debug)]
@@ -109,7 +113,7 @@ impl UpdatingAggregateSpec {
         let groups = TableSchema::value(key, rows.into_iter().chain(plan.state.iter().cloned()).collect());
         let schema = Schema::new(key_fields.into_iter().chain(plan.results.iter().cloned()).collect::<Vec<_>>());
         let inner = Inner { keys, plan, changes, groups: groups.with_ttl(ttl), schema: Arc::new(schema) };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), of_partials: false })
     }
 
     /// The columns that come out: keys and results.
@@ -125,7 +129,8 @@ impl UpdatingAggregateSpec {
 
     /// Makes the operator of each subtask.
     pub fn factory(self) -> SharedFactory {
-        Arc::new(move || Ok(UpdatingAggregate { inner: Arc::clone(&self.inner) }))
+        let Self { inner, of_partials } = self;
+        Arc::new(move || Ok(UpdatingAggregate { inner: Arc::clone(&inner), of_partials }))
     }
 }
 
@@ -141,6 +146,7 @@ pub(crate) fn table_key(fields: &[FieldRef]) -> Vec<FieldRef> {
 
 struct UpdatingAggregate {
     inner: Arc<Inner>,
+    of_partials: bool,
 }
 
 /// A batch on its way: its rows, and what each does under each filter.
@@ -172,10 +178,18 @@ impl Inner {
         self.keys.iter().filter_map(|key| rows.columns().get(*key)).map(canonical).collect()
     }
 
-    /// Applies a batch to the state: what has changed.
-    fn apply(&self, batch: &RecordBatch, ctx: &mut OperatorContext<'_>) -> Result<Change> {
+    /// The keys of partial groups, which are in front.
+    fn partial_keys(&self, partials: &RecordBatch) -> Vec<ArrayRef> {
+        if self.keys.is_empty() {
+            return vec![Arc::new(Int8Array::from(vec![0; partials.num_rows()]))];
+        }
+        partials.columns().iter().take(self.keys.len()).cloned().collect()
+    }
+
+    /// Applies a batch, of rows or of partial groups, to the state: what has changed.
+    fn apply(&self, batch: &RecordBatch, of_partials: bool, ctx: &mut OperatorContext<'_>) -> Result<Change> {
         let rows = visible(batch);
-        let keys = self.keys(&rows);
+        let keys = if of_partials { self.partial_keys(&rows) } else { self.keys(&rows) };
         let table = ctx.state.keyed(GROUPS, &self.groups)?;
         if self.groups.ttl.is_some() {
             table.set_time(ctx.environment.clock.wall());
@@ -190,8 +204,10 @@ impl Inner {
         }
         let had: Vec<bool> = counts.iter().map(|count| *count > 0).collect();
         let signs = counted(kinds, &groups.of_rows, &mut counts);
-        let batch = self.batch(&rows, &groups, signs, ctx)?;
-        let new = self.updated(&old, &batch, ctx)?;
+        let new = match of_partials {
+            true => self.merged(&old, &rows, &groups)?,
+            false => self.updated(&old, &self.batch(&rows, &groups, signs, ctx)?, ctx)?,
+        };
         let has: Vec<bool> = counts.iter().map(|count| *count > 0).collect();
         self.write(&groups, counts, &new, ctx)?;
         self.change(&groups, (&had, &old), (&has, &new))
@@ -207,6 +223,18 @@ impl Inner {
         Ok((counts.values().to_vec(), states.to_vec()))
     }
 
+    /// What each row, of which `signs` are the signs, does under each filter.
+    fn signs(&self, rows: &RecordBatch, signs: &[i8]) -> Result<Vec<Vec<i8>>> {
+        let filtered = |filter: &Option<_>| match filter {
+            None => Ok(signs.to_vec()),
+            Some(filter) => {
+                let keeps = evaluate_condition(filter, rows)?;
+                Ok(signs.iter().zip(&keeps).map(|(sign, keeps)| if keeps == Some(true) { *sign } else { 0 }).collect())
+            }
+        };
+        self.plan.filters.iter().map(filtered).collect()
+    }
+
     /// What each row does under each filter, and which values come and go.
     fn batch<'a>(
         &self,
@@ -215,14 +243,7 @@ impl Inner {
         signs: Vec<i8>,
         ctx: &mut OperatorContext<'_>,
     ) -> Result<Batch<'a>> {
-        let filtered = |filter: &Option<_>| match filter {
-            None => Ok(signs.clone()),
-            Some(filter) => {
-                let keeps = evaluate_condition(filter, rows)?;
-                Ok(signs.iter().zip(&keeps).map(|(sign, keeps)| if keeps == Some(true) { *sign } else { 0 }).collect())
-            }
-        };
-        let signs = self.plan.filters.iter().map(filtered).collect::<Result<Vec<_>>>()?;
+        let signs = self.signs(rows, &signs)?;
         let mut batch = Batch { rows, groups, signs, turned: Vec::new() };
         for (argument, values) in &self.plan.values {
             let column = evaluate(argument, rows)?;
@@ -235,6 +256,22 @@ impl Inner {
             batch.turned.push(turned);
         }
         Ok(batch)
+    }
+
+    /// The states of all aggregates after partial groups.
+    fn merged(&self, old: &[ArrayRef], rows: &RecordBatch, groups: &BatchGroups) -> Result<Vec<ArrayRef>> {
+        let (_, mut partials) = rows.columns().split_at_checked(self.keys.len()).unwrap_or_default();
+        let (mut new, mut rest) = (Vec::with_capacity(old.len()), old);
+        for aggregate in &self.plan.aggregates {
+            let Means::Rows { accumulate, .. } = &aggregate.means else {
+                return Err(Error::internal("an aggregate of single values has partial groups"));
+            };
+            let ((states, others), (own, other_partials)) =
+                (split_states(rest, aggregate)?, split_states(partials, aggregate)?);
+            new.extend(accumulate.merge(states, own, &groups.of_rows).map_err(execution_error)?);
+            (rest, partials) = (others, other_partials);
+        }
+        Ok(new)
     }
 
     /// The states of all aggregates after the batch.
@@ -414,7 +451,7 @@ impl Operator for UpdatingAggregate {
         ctx: &mut OperatorContext<'_>,
         out: &mut Output,
     ) -> Result<Progress> {
-        let change = self.inner.apply(&batch, ctx)?;
+        let change = self.inner.apply(&batch, self.of_partials, ctx)?;
         change.emit(&self.inner.schema, ctx.batch_rows, out)?;
         Ok(Progress::Done)
     }

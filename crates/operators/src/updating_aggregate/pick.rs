@@ -57,6 +57,15 @@ impl Accumulate for Pick {
         }
     }
 
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let added = vec![false; states.first().map_or(0, |state| state.len())];
+        self.update(states, &Rows { columns: partials, groups, signs: &vec![1; groups.len()], added: &added })
+    }
+
+    fn merges(&self) -> bool {
+        self.which.compares()
+    }
+
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {
         match states {
             [value] => Ok(Arc::clone(value)),

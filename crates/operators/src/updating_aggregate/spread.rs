@@ -12,7 +12,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::accumulate::{Accumulate, Rows};
 use super::kept::merged;
-use super::sums::numbers;
+use super::sums::{added_counts, numbers};
 
 /// The spread of integers. State: how many, their sum, the sum of their squares.
 #[derive(Debug)]
@@ -58,6 +58,26 @@ impl Accumulate for IntegerSpread {
         Ok(vec![Arc::new(Int64Array::from(counts)), decimals(sums), decimals(squares)])
     }
 
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut fits = true;
+        let mut added = |at| -> Result<ArrayRef> {
+            let mut sums = numbers::<Decimal128Type>(states, at)?;
+            for (group, more) in groups.iter().zip(numbers::<Decimal128Type>(partials, at)?) {
+                match sums.get_mut(*group as usize).map(|sum| (sum.checked_add(more), sum)) {
+                    Some((Some(added), sum)) => *sum = added,
+                    _ => fits = false,
+                }
+            }
+            Ok(Arc::new(Decimal128Array::from_iter_values(sums).with_data_type(sum_type())))
+        };
+        let (sums, squares) = (added(1)?, added(2)?);
+        if !fits {
+            let name = self.function.fun().name().to_uppercase();
+            return exec_err!("{name} overflowed; CAST the column to DOUBLE");
+        }
+        Ok(vec![added_counts(states, partials, 0, groups)?, sums, squares])
+    }
+
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {
         merged(&self.function, states)
     }
@@ -85,6 +105,20 @@ impl Welford {
         self.squares += apart * (value - self.mean);
     }
 
+    /// Adds the values of another: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    /// Variances", 1979.
+    fn merge(&mut self, other: Self) {
+        if self.count == 0 || other.count == 0 {
+            *self = if other.count == 0 { *self } else { other };
+            return;
+        }
+        let (own, others) = (self.count as f64, other.count as f64);
+        let apart = other.mean - self.mean;
+        self.count += other.count;
+        self.mean += apart * others / (own + others);
+        self.squares += other.squares + apart * apart * own * others / (own + others);
+    }
+
     fn take_back(&mut self, value: f64) {
         self.count -= 1;
         if self.count <= 0 {
@@ -101,15 +135,27 @@ impl Welford {
     }
 }
 
+fn welfords(states: &[ArrayRef]) -> Result<Vec<Welford>> {
+    let (means, squares) = (numbers::<Float64Type>(states, 1)?, numbers::<Float64Type>(states, 2)?);
+    let groups = numbers::<Int64Type>(states, 0)?.into_iter().zip(means).zip(squares);
+    Ok(groups.map(|((count, mean), squares)| Welford { count, mean, squares }).collect())
+}
+
+fn columns_of(groups: &[Welford]) -> Vec<ArrayRef> {
+    vec![
+        Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| group.count))),
+        Arc::new(Float64Array::from_iter_values(groups.iter().map(|group| group.mean))),
+        Arc::new(Float64Array::from_iter_values(groups.iter().map(|group| group.squares))),
+    ]
+}
+
 impl Accumulate for FloatSpread {
     fn state(&self) -> Vec<(DataType, bool)> {
         vec![(DataType::Int64, false), (DataType::Float64, false), (DataType::Float64, false)]
     }
 
     fn update(&self, states: &[ArrayRef], rows: &Rows<'_>) -> Result<Vec<ArrayRef>> {
-        let (means, squares) = (numbers::<Float64Type>(states, 1)?, numbers::<Float64Type>(states, 2)?);
-        let groups = numbers::<Int64Type>(states, 0)?.into_iter().zip(means).zip(squares);
-        let mut groups: Vec<_> = groups.map(|((count, mean), squares)| Welford { count, mean, squares }).collect();
+        let mut groups = welfords(states)?;
         let Some(column) = rows.columns.first() else { return internal_err!("a variance without an argument") };
         let wide = cast(column, &DataType::Float64)?;
         let values = wide.as_primitive::<Float64Type>();
@@ -118,11 +164,17 @@ impl Accumulate for FloatSpread {
                 if sign > 0 { slot.add(values.value(row)) } else { slot.take_back(values.value(row)) }
             }
         });
-        Ok(vec![
-            Arc::new(Int64Array::from_iter_values(groups.iter().map(|group| group.count))),
-            Arc::new(Float64Array::from_iter_values(groups.iter().map(|group| group.mean))),
-            Arc::new(Float64Array::from_iter_values(groups.iter().map(|group| group.squares))),
-        ])
+        Ok(columns_of(&groups))
+    }
+
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut all = welfords(states)?;
+        for (group, more) in groups.iter().zip(welfords(partials)?) {
+            if let Some(slot) = all.get_mut(*group as usize) {
+                slot.merge(more);
+            }
+        }
+        Ok(columns_of(&all))
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {

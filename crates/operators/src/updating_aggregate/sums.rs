@@ -20,6 +20,17 @@ pub(crate) fn numbers<T: ArrowPrimitiveType>(states: &[ArrayRef], at: usize) -> 
     }
 }
 
+/// A column of counts with those of partial states added.
+pub(super) fn added_counts(states: &[ArrayRef], partials: &[ArrayRef], at: usize, groups: &[u32]) -> Result<ArrayRef> {
+    let (mut counts, more) = (numbers::<Int64Type>(states, at)?, numbers::<Int64Type>(partials, at)?);
+    for (group, more) in groups.iter().zip(more) {
+        if let Some(count) = counts.get_mut(*group as usize) {
+            *count += more;
+        }
+    }
+    Ok(Arc::new(Int64Array::from(counts)))
+}
+
 /// How many rows, or values that are not NULL. State: the count.
 #[derive(Debug)]
 pub(super) struct Count;
@@ -37,6 +48,10 @@ impl Accumulate for Count {
             }
         });
         Ok(vec![Arc::new(Int64Array::from(counts))])
+    }
+
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![added_counts(states, partials, 0, groups)?])
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {
@@ -94,6 +109,21 @@ impl Accumulate for ExactSum {
         }
         let totals = totals.into_iter().map(Some).collect();
         Ok(vec![i128::into_state(totals, &self.argument)?, Arc::new(Int64Array::from(counts))])
+    }
+
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut totals = numbers::<Decimal128Type>(states, 0)?;
+        let mut fits = true;
+        for (group, more) in groups.iter().zip(numbers::<Decimal128Type>(partials, 0)?) {
+            if let Some(total) = totals.get_mut(*group as usize) {
+                fits &= total.add(more);
+            }
+        }
+        if !fits {
+            return Err(overflow(self.function, &self.argument));
+        }
+        let totals = i128::into_state(totals.into_iter().map(Some).collect(), &self.argument)?;
+        Ok(vec![totals, added_counts(states, partials, 1, groups)?])
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {
@@ -178,6 +208,18 @@ impl FloatSum {
         Ok(sums)
     }
 
+    /// The state.
+    fn columns(&self, sums: &[Compensated], counts: ArrayRef) -> Vec<ArrayRef> {
+        let totals = Float64Array::from_iter_values(sums.iter().map(|sum| sum.total));
+        let lost = Float64Array::from_iter_values(sums.iter().map(|sum| sum.lost));
+        let mut made: Vec<ArrayRef> = vec![Arc::new(totals), Arc::new(lost), counts];
+        for kind in 0..if self.takes_back { BESIDE } else { 0 } {
+            let counts = sums.iter().filter_map(|sum| sum.beside.get(kind).copied());
+            made.push(Arc::new(Int64Array::from_iter_values(counts)));
+        }
+        made
+    }
+
     fn add<T: ArrowPrimitiveType>(&self, sums: &mut [Compensated], counts: &mut [i64], rows: &Rows<'_>) -> Result<()>
     where
         T::Native: Into<f64>,
@@ -216,14 +258,19 @@ impl Accumulate for FloatSum {
             DataType::Float64 => self.add::<Float64Type>(&mut sums, &mut counts, rows)?,
             ref other => return internal_err!("a floating-point sum over {other}"),
         }
-        let totals = Float64Array::from_iter_values(sums.iter().map(|sum| sum.total));
-        let lost = Float64Array::from_iter_values(sums.iter().map(|sum| sum.lost));
-        let mut made: Vec<ArrayRef> = vec![Arc::new(totals), Arc::new(lost), Arc::new(Int64Array::from(counts))];
-        for kind in 0..if self.takes_back { BESIDE } else { 0 } {
-            let counts = sums.iter().filter_map(|sum| sum.beside.get(kind).copied());
-            made.push(Arc::new(Int64Array::from_iter_values(counts)));
+        Ok(self.columns(&sums, Arc::new(Int64Array::from(counts))))
+    }
+
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut sums = self.sums(states)?;
+        for (group, more) in groups.iter().zip(self.sums(partials)?) {
+            if let Some(sum) = sums.get_mut(*group as usize) {
+                sum.add(more.total);
+                sum.lost += more.lost;
+                sum.beside.iter_mut().zip(more.beside).for_each(|(count, more)| *count += more);
+            }
         }
-        Ok(made)
+        Ok(self.columns(&sums, added_counts(states, partials, 2, groups)?))
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {
@@ -255,6 +302,10 @@ impl Accumulate for Truth {
             }
         });
         Ok(vec![Arc::new(Int64Array::from(trues)), Arc::new(Int64Array::from(falses))])
+    }
+
+    fn merge(&self, states: &[ArrayRef], partials: &[ArrayRef], groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![added_counts(states, partials, 0, groups)?, added_counts(states, partials, 1, groups)?])
     }
 
     fn results(&self, states: &[ArrayRef]) -> Result<ArrayRef> {

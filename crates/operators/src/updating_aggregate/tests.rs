@@ -12,6 +12,7 @@ use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{col, lit};
 use ruslo_core::changelog::{RowKind, with_row_kinds};
+use ruslo_core::element::EndReason;
 use ruslo_core::rng::Rng;
 
 use super::*;
@@ -394,4 +395,99 @@ fn the_next_extreme_of_very_many_values_follows_the_one_that_goes() {
         let expected = [live.first(), live.last(), kept.first(), kept.last()].map(shown);
         assert_eq!(table.rows["a"], expected, "step {step}");
     }
+}
+
+/// The aggregates of [`calls`] that can be computed in two phases.
+fn in_phases(index: &usize) -> bool {
+    !(12..15).contains(index)
+}
+
+/// Two senders group rows, hold them for a while, and one operator behind them, or several, merge what comes.
+#[test]
+fn two_phases_give_what_one_gives() {
+    for seed in 0..12u64 {
+        let mut rng = Rng::seeded(seed);
+        let keys = if seed % 4 == 3 { vec![] } else { vec![0] };
+        let changes = UpdatingChanges { takes_back: false, says_before: seed.is_multiple_of(2) };
+        let calls = calls().into_iter().enumerate().filter(|(n, _)| in_phases(n)).map(|(_, call)| call).collect();
+        let schema = batch(&[], false).schema();
+        let whole = UpdatingAggregateSpec::new(&schema, keys.clone(), calls, changes, None).unwrap();
+        let bounds = MiniBatch { rows: [1, 30, 500][seed as usize % 3], latency: Duration::from_secs(5) };
+        let (local, global) = whole.two_phases(bounds).unwrap();
+        assert_eq!(global.state_tables(), whole.state_tables());
+        let mut senders: Vec<_> =
+            (0..2).map(|_| (local.clone().factory().create().unwrap(), TestContext::new())).collect();
+        let manners = Manners {
+            batch_rows: [1, 7, 1024][seed as usize % 3],
+            parallelism_max: if keys.is_empty() { 1 } else { 4 },
+            short_of_memory: true,
+            always_resumed: true,
+        };
+        let mut merging = Subtasks::new(global.factory(), manners, Rng::seeded(seed + 1000)).unwrap();
+        let (mut live, mut table): (Vec<Row>, Table) = Default::default();
+        for step in 0..40 {
+            let (sender, test) = &mut senders[rng.below(2)];
+            let rows: Vec<Row> = (0..1 + rng.below(40)).map(|_| random_row(&mut rng)).collect();
+            live.extend(rows.iter().cloned());
+            let rows: Vec<_> = rows.into_iter().map(|row| (RowKind::Insert, row)).collect();
+            let mut partials = run_batch(sender.as_mut(), batch(&rows, false), test).unwrap();
+            if rng.one_in(4) || step > 37 {
+                let mut out = Output::default();
+                match rng.below(3) {
+                    0 => sender.snapshot(ruslo_core::epoch::Epoch(step), &mut test.context(), &mut out).unwrap(),
+                    1 => drop(sender.on_wake(&mut test.context(), &mut out).unwrap()),
+                    _ => drop(sender.on_end(0, EndReason::Drain, &mut test.context(), &mut out).unwrap()),
+                }
+                assert_eq!(sender.wakes_at(), None, "nothing is held");
+                partials.extend(out.take().into_iter().map(|(_, batch)| batch));
+            }
+            for partials in partials {
+                let columns: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(partials.column(*key))).collect();
+                merging.send(&partials, &columns).unwrap();
+            }
+        }
+        for (sender, test) in &mut senders {
+            let mut out = Output::default();
+            let _ = sender.on_end(0, EndReason::Drain, &mut test.context(), &mut out).unwrap();
+            for (_, partials) in out.take() {
+                let columns: Vec<ArrayRef> = keys.iter().map(|key| Arc::clone(partials.column(*key))).collect();
+                merging.send(&partials, &columns).unwrap();
+            }
+        }
+        let (made, _) = merging.finish().unwrap();
+        table.apply(&made, keys.len(), changes.says_before);
+        let mut groups: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        for row in live {
+            groups.entry(if keys.is_empty() { String::new() } else { shown(row.0.clone()) }).or_default().push(row);
+        }
+        let of_phases = |rows: &[Row]| -> Vec<String> {
+            expected(rows).into_iter().enumerate().filter(|(n, _)| in_phases(n)).map(|(_, text)| text).collect()
+        };
+        let expected: BTreeMap<_, _> = groups.into_iter().map(|(key, rows)| (key, of_phases(&rows))).collect();
+        assert_eq!(table.rows.into_iter().collect::<BTreeMap<_, _>>(), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn rows_are_held_so_long_and_crossed_once_for_each_key() {
+    let schema = batch(&[], false).schema();
+    let changes = UpdatingChanges { takes_back: false, says_before: true };
+    let whole = |calls| UpdatingAggregateSpec::new(&schema, vec![0], calls, changes, None).unwrap();
+    let bounds = MiniBatch { rows: 100, latency: Duration::from_millis(250) };
+    let (local, _) = whole(vec![call(count_udaf(), "*")]).two_phases(bounds).unwrap();
+    let (mut operator, mut test) = (local.factory().create().unwrap(), TestContext::new());
+    let rows: Vec<_> = (0..30).map(|n| (RowKind::Insert, row(["a", "b"][n % 2], 1))).collect();
+    let mut run = || run_batch(operator.as_mut(), batch(&rows, false), &mut test).unwrap();
+    assert!(run().is_empty() && run().is_empty() && run().is_empty());
+    let made = run();
+    assert_eq!(made.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+    assert_eq!(made[0].column(1).as_primitive::<Int64Type>().values(), &[60, 60]);
+    let now = test.context().now();
+    assert!(run_batch(operator.as_mut(), batch(&rows, false), &mut test).unwrap().is_empty());
+    let due = operator.wakes_at().unwrap();
+    assert!((now.millis()..=test.context().now().millis()).contains(&(due.millis() - 250)), "{due:?} {now:?}");
+    // What one phase keeps of single values cannot be in two.
+    let refused = |calls| whole(calls).two_phases(bounds).unwrap_err();
+    assert_eq!(refused(vec![distinct(call(count_udaf(), "i"))]), "count(i) is of single values");
+    assert_eq!(refused(vec![call(named("array_agg"), "i")]), "array_agg(i) is of single values");
 }

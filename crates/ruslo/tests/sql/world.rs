@@ -36,7 +36,10 @@ const STUCK: Duration = Duration::from_secs(60);
 /// How many steps a seeded job may take before it is taken for stuck.
 const STEPS_MAX: usize = 1_000_000;
 
-/// In how many phases window aggregates are computed.
+/// What a GROUP BY holds before the exchange, in two phases: some batches of 7 rows.
+const MINI_BATCH_ROWS: &str = "20";
+
+/// In how many phases aggregates are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phases {
     /// As the script says.
@@ -155,6 +158,11 @@ impl World {
         overrides.extend(shape.batch_rows.map(|rows| ("execution.batch-rows".to_owned(), rows.to_string())));
         let strategy = shape.phases.strategy(attempt);
         overrides.extend(strategy.map(|name| ("table.optimizer.agg-phase-strategy".to_owned(), name.to_owned())));
+        if strategy == Some("TWO_PHASE") {
+            let mini_batch = [("enabled", "true"), ("size", MINI_BATCH_ROWS)];
+            let named = |(key, value): (&str, &str)| (format!("table.exec.mini-batch.{key}"), value.to_owned());
+            overrides.extend(mini_batch.map(named));
+        }
         let registry = ruslo_connectors::registry().with(crate::directory::directory());
         let registry = if self.prints { registry.with(Printed) } else { registry };
         let planning = Planning { registry: &registry, environment, overrides: &overrides, default_parallelism: 1 };

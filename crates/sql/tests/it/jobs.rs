@@ -63,6 +63,25 @@ fn one_phase_and_two_have_the_same_state_and_the_same_query() {
 }
 
 #[test]
+fn with_mini_batches_a_group_by_has_the_same_state_and_is_the_same_query() {
+    let set = |value: &str| {
+        format!("SET 'table.exec.mini-batch.enabled' = '{value}'; SELECT auction, MAX(price) FROM bid GROUP BY auction")
+    };
+    let [one, two] = ["false", "true"].map(|value| planned(&set(value)).unwrap());
+    let groups = |planned: &Planned| {
+        let nodes = planned.graph.nodes.iter();
+        nodes.filter(|node| node.name.contains("GroupBy")).map(|node| (node.name.clone(), node.id)).collect::<Vec<_>>()
+    };
+    let [(name, id)] = &groups(&one)[..] else { panic!("{:?}", groups(&one)) };
+    let [(local, _), global] = &groups(&two)[..] else { panic!("{:?}", groups(&two)) };
+    assert_eq!((local, global), (&format!("Local{name}"), &(name.clone(), *id)));
+    assert_eq!(two.fingerprint, one.fingerprint);
+    let one_phase =
+        planned(&format!("SET 'table.optimizer.agg-phase-strategy' = 'ONE_PHASE'; {}", set("true"))).unwrap();
+    assert_eq!(groups(&one_phase), groups(&one));
+}
+
+#[test]
 fn a_window_over_the_one_subtask_of_another_is_of_one_phase() {
     let text = "CREATE VIEW n AS SELECT window_time AS t, COUNT(*) AS n
         FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '1' MINUTE))
