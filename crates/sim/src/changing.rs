@@ -170,9 +170,8 @@ impl Changing {
     /// A memory limit, in bytes, under which it cannot keep many keys.
     pub fn tight_memory_bytes(self) -> u64 {
         match self {
-            Self::Group { .. } => 96 << 10,
-            Self::Join { .. } => 96 << 10,
-            Self::Ranked { .. } | Self::Materialize(_) | Self::Last(_) => 48 << 10,
+            Self::Group { .. } | Self::Join { .. } => 24 << 10,
+            Self::Ranked { .. } | Self::Materialize(_) | Self::Last(_) => 12 << 10,
             Self::Half(_) => 0,
         }
     }
