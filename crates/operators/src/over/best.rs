@@ -8,7 +8,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array, make_comparator, new_empty_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DynComparator, Int64Array, UInt32Array, make_comparator, new_empty_array,
+};
 use arrow::compute::{SortOptions, concat, interleave, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use ruslo_core::error::{Error, Result};
@@ -38,7 +40,7 @@ impl Which {
 }
 
 /// How two values of a column compare, by their rows.
-fn comparator(values: &ArrayRef) -> Result<Box<dyn Fn(usize, usize) -> Ordering + Send + Sync>> {
+fn comparator(values: &ArrayRef) -> Result<DynComparator> {
     Ok(make_comparator(values.as_ref(), values.as_ref(), SortOptions::default())?)
 }
 
