@@ -102,7 +102,9 @@ fn waited_for_by_join(join: &StreamJoin) -> Vec<(&Table, String)> {
     let (left, right) = (&join.parts.left, &join.parts.right);
     let found = match &join.kind {
         JoinKind::Regular => [None, None],
-        JoinKind::Interval { times, .. } => [table_column(left, &times.0), table_column(right, &times.1)],
+        JoinKind::Interval { times, .. } | JoinKind::AsOf { times, .. } => {
+            [table_column(left, &times.0), table_column(right, &times.1)]
+        }
         JoinKind::Window { .. } => [left, right].map(|input| {
             let assign = assigned(input)?;
             table_column(&assign.input, &assign.time)

@@ -200,6 +200,13 @@ impl Properties {
         Self { times, ..self.paired(right, columns, self.changelog.max(right.changelog)) }
     }
 
+    /// Of these rows, each once at most, beside one of another side; of the time attributes that of the column `time` stays.
+    pub(crate) fn looked_up(&self, time: usize) -> Self {
+        let mut made = self.clone();
+        made.times.retain(|place, _| *place == time);
+        made
+    }
+
     /// Of what a regular join makes of these rows and those of `right`: rows that differ by each of `keys`.
     pub(crate) fn regularly_joined(&self, right: &Self, keys: Vec<BTreeSet<usize>>, is_updating: bool) -> Self {
         let clock = if self.clock == right.clock { self.clock } else { Time::Event };

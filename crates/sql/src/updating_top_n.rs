@@ -93,6 +93,14 @@ impl UpdatingTopN {
         &self.parts.lineage
     }
 
+    /// The input, the keys and the order, if it keeps the row of each key that is last by that.
+    pub(crate) fn last_of_each(&self) -> Option<(&LogicalPlan, &[Column], &Expr)> {
+        match (self.parts.limit, self.parts.order.as_slice()) {
+            (1, [sort]) if !sort.asc => Some((&self.input, &self.parts.keys, &sort.expr)),
+            _ => None,
+        }
+    }
+
     /// How many columns the input has: the rank stands behind them.
     fn input_columns(&self) -> usize {
         self.input.schema().fields().len()

@@ -15,7 +15,6 @@ use crate::catalog::{Catalog, StreamTable, Table};
 use crate::connect::Connections;
 use crate::diagnostic::{Sql, SqlError};
 use crate::errors::carried;
-use crate::join;
 use crate::nodes::{WindowAssign, as_node};
 use crate::side;
 use crate::unnest::Unnest;
@@ -33,16 +32,14 @@ impl<'a> Lowering<'a> {
         Self { connections, catalog, shape, tables: Mutex::default() }
     }
 
+    /// The tables and views of the script.
+    pub(super) fn catalog(&self) -> &Catalog {
+        self.catalog
+    }
+
     /// `plan` without nodes of ours.
     pub(super) fn lower(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
-        // Which time a join is as of, its tables say as long as they are there.
-        let plan = plan.transform_up_with_subqueries(|node| match &node {
-            LogicalPlan::Join(join) => {
-                Ok(join::in_batch(join)?.map_or_else(|| Transformed::no(node), Transformed::yes))
-            }
-            _ => Ok(Transformed::no(node)),
-        });
-        let lowered = plan?.data.transform_up_with_subqueries(|node| match &node {
+        let lowered = plan.transform_up_with_subqueries(|node| match &node {
             LogicalPlan::TableScan(scan) => self.scan(scan).map(Transformed::yes),
             LogicalPlan::Extension(extension) => match (as_node::<WindowAssign>(&node), as_node::<Unnest>(&node)) {
                 (Some(assign), _) => window::lower(assign).map(Transformed::yes),

@@ -47,7 +47,7 @@ use crate::catalog::Catalog;
 use crate::connect::Connections;
 use crate::diagnostic::Sql;
 use crate::errors::from_datafusion;
-use crate::join::lateral;
+use crate::join::{self, lateral};
 use crate::parallelism;
 use crate::physical::{self, Target};
 use crate::share::share_scans_of;
@@ -210,7 +210,11 @@ fn config(shape: &BatchShape) -> SessionConfig {
 /// The plans without nodes of ours, as DataFusion's rules make them. What is left out of a table because it is bad must
 /// be the same in each of them, so those that read such a table read the same columns.
 fn optimized(plans: Vec<LogicalPlan>, lowering: &Lowering<'_>, state: &SessionState) -> DfResult<Vec<LogicalPlan>> {
-    let plans = plans.into_iter().map(|plan| state.optimize(&lowering.lower(order::ordered(lateral::joined(plan)?)?)?));
+    let lowered = |plan| {
+        let plan = join::in_batch(lateral::joined(plan)?, lowering.catalog())?;
+        state.optimize(&lowering.lower(order::ordered(plan)?)?)
+    };
+    let plans = plans.into_iter().map(lowered);
     let plans = plans.collect::<DfResult<Vec<_>>>()?;
     share_scans_of(plans, |scan| {
         let provider = source_as_provider(&scan.source).ok();

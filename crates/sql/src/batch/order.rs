@@ -1,5 +1,5 @@
 //! Orders that a stream's operators bring by themselves and DataFusion must be given: the event time inside FIRST_VALUE
-//! and its like over a window, and the order of equal rows under ROW_NUMBER.
+//! and its like over a window, and the order of equal rows under ROW_NUMBER and among versions of one time.
 
 use std::sync::Arc;
 
@@ -62,6 +62,12 @@ fn by_all_columns(window: Window) -> DfResult<LogicalPlan> {
     let (mut apart, mut others) = (Vec::new(), Vec::new());
     for expr in window.window_expr {
         match expr {
+            // Of versions of one time the first by its columns counts: it is the last one here.
+            Expr::WindowFunction(mut call) if call.fun.name() == "lead" => {
+                let name = Expr::WindowFunction(call.clone()).schema_name().to_string();
+                call.params.order_by.extend(columns.iter().map(|sort| sort.expr.clone().sort(false, false)));
+                apart.push(Expr::WindowFunction(call).alias(name));
+            }
             Expr::WindowFunction(mut call) if tells_equal_rows_apart(&call) => {
                 let name = Expr::WindowFunction(call.clone()).schema_name().to_string();
                 call.params.order_by.extend(columns.iter().cloned());

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | the window's columns of one window on both sides are equal | window join | rows until the window's end |
 //! | the event times of both sides are at most so far apart | interval join | rows for as long |
+//! | FOR SYSTEM_TIME AS OF, MATCH_CONDITION | join as of a time ([`temporal`]) | rows until the watermark, the last of each key |
 //! | neither | regular join | rows for ever, or for `table.exec.state.ttl` |
 //!
 //! [`tree`] brings conditions to their joins first. A join's operator is planned in the file of its kind.
@@ -22,11 +23,14 @@ mod lookup;
 mod node;
 mod regular;
 mod subquery;
+mod temporal;
 mod timed;
 mod tree;
+mod versions;
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, NullEquality, Result as DfResult};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Projection};
@@ -41,6 +45,7 @@ use crate::late_rows;
 use crate::nodes::{WindowAssign, WindowColumn, as_node};
 use crate::physical::{Physical, index_of};
 use crate::processing_time::has_processing_time;
+use crate::settings::RuntimeMode;
 use crate::text::expr_text;
 use crate::window::{bare_column, inputs, is_event_time, lineage, table_column, with_window};
 use crate::window_spec::WindowSpec;
@@ -53,11 +58,11 @@ pub(crate) use tree::with_keys;
 
 /// The streaming node of `join`, which stands at `at`.
 pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<LogicalPlan> {
-    if let Some(mark) = as_of::mark_of(join) {
-        return match lookup::is_lookup(join, &mark) {
-            true => lookup::lookup_join(join, mark, at),
-            false => Err(carried(not_processing_time(mark.at.unwrap_or(at)))),
-        };
+    if let Some(mark) = as_of::mark_of(join).filter(|mark| lookup::is_lookup(join, mark)) {
+        return lookup::lookup_join(join, mark, at);
+    }
+    if let Some(temporal::Found { kind, parts, times, computed }) = temporal::find(join, RuntimeMode::Streaming)? {
+        return made(JoinKind::AsOf { kind, times }, parts, computed, join, catalog);
     }
     check_type(join, at).map_err(carried)?;
     let (mut parts, computed) = parts_of(join)?;
@@ -68,6 +73,11 @@ pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<Log
         let error = SqlError::not_yet("NOT IN within a window or a bound between event times", at);
         return Err(carried(error.help("write NOT EXISTS, which is the same where nothing is NULL")));
     }
+    made(kind, parts, computed, join, catalog)
+}
+
+/// The node of a kind of join, with the columns of `join`.
+fn made(kind: JoinKind, parts: JoinParts, computed: bool, join: &Join, catalog: &Catalog) -> DfResult<LogicalPlan> {
     let lineage = lineage_of(&kind, &parts);
     let parts = without_late_rows(&kind, parts, catalog)?;
     let node = StreamJoin::try_new(kind, parts, lineage)?.into_plan();
@@ -78,21 +88,20 @@ pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<Log
     Projection::try_new(own.collect(), Arc::new(node)).map(LogicalPlan::Projection)
 }
 
-/// `join` in batch mode.
+/// `plan` in batch mode, its joins as of a time as DataFusion has them.
 ///
 /// # Errors
-/// If it is as of a time that is none.
-pub(crate) fn in_batch(join: &Join) -> DfResult<Option<LogicalPlan>> {
-    let Some(mark) = as_of::mark_of(join) else { return Ok(None) };
-    match lookup::is_lookup(join, &mark) {
-        true => lookup::in_batch(join, mark).map(Some),
-        false => Err(carried(not_processing_time(mark.at))),
-    }
-}
-
-fn not_processing_time(at: impl Into<Option<Position>>) -> SqlError {
-    let error = SqlError::not_yet("FOR SYSTEM_TIME AS OF anything but a processing time", at);
-    error.help("for a lookup join name a column of the left table that is declared AS PROCTIME()")
+/// If one is as of a time that is none.
+pub(crate) fn in_batch(plan: LogicalPlan, catalog: &Catalog) -> DfResult<LogicalPlan> {
+    let made = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Join(join) = &node else { return Ok(Transformed::no(node)) };
+        match as_of::mark_of(join) {
+            None => Ok(Transformed::no(node)),
+            Some(mark) if lookup::is_lookup(join, &mark) => lookup::in_batch(join, mark).map(Transformed::yes),
+            Some(_) => temporal::in_batch(join, catalog).map(Transformed::yes),
+        }
+    });
+    made.map(|plan| plan.data)
 }
 
 /// Refuses, at `at`, windows of what is no time behind a join.
@@ -117,6 +126,7 @@ fn without_late_rows(kind: &JoinKind, parts: JoinParts, catalog: &Catalog) -> Df
         JoinKind::Interval { .. } => {
             late_rows::take_out_of_order(input.clone(), &Expr::Column(column.clone()), catalog)
         }
+        JoinKind::AsOf { .. } => late_rows::take_out_of_order(input.clone(), &Expr::Column(column.clone()), catalog),
         JoinKind::Window { .. } => late_rows::take_out_copies(input.clone(), column, 0, catalog),
     };
     match kind {
@@ -124,6 +134,8 @@ fn without_late_rows(kind: &JoinKind, parts: JoinParts, catalog: &Catalog) -> Df
         JoinKind::Interval { times: (left, right), .. } | JoinKind::Window { ends: (left, right), .. } => {
             Ok(JoinParts { left: take(&parts.left, left)?, right: take(&parts.right, right)?, ..parts })
         }
+        // What comes late on the right counts from then on.
+        JoinKind::AsOf { times: (left, _), .. } => Ok(JoinParts { left: take(&parts.left, left)?, ..parts }),
     }
 }
 
@@ -276,6 +288,10 @@ fn lineage_of(kind: &JoinKind, parts: &JoinParts) -> String {
             format!("interval join {left} - {right} from={lower_ms} to={upper_ms}")
         }
         JoinKind::Window { window, zone, .. } => format!("window join {}", window.identity(*zone)),
+        JoinKind::AsOf { kind, times: (left, right) } => {
+            let (left, right) = (lineage(&parts.left, left), lineage(&parts.right, right));
+            format!("{} {left} as of {right}", kind.name())
+        }
     };
     let (left, right) = (inputs(&parts.left).join(", "), inputs(&parts.right).join(", "));
     format!("{what} type={} keys=[{keys}] if=[{condition}] inputs=[{left} | {right}]", parts.join_name())
@@ -340,6 +356,7 @@ impl Physical<'_> {
         match &node.kind {
             JoinKind::Regular => self.regular_join(node),
             JoinKind::Interval { .. } | JoinKind::Window { .. } => self.timed_join(node),
+            JoinKind::AsOf { .. } => self.as_of_join(node),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, Result as DfResult, internal_datafusion_err};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, build_join_schema};
 
+use super::temporal::AsOfKind;
 use crate::text::expr_text;
 use crate::top_n::window_column;
 use crate::window_spec::{WindowSpec, WindowZone};
@@ -23,6 +24,8 @@ pub(crate) enum JoinKind {
     Interval { times: (Column, Column), lower_ms: i64, upper_ms: i64, is_exact: bool },
     /// Rows of one window; the columns are the windows' ends.
     Window { ends: (Column, Column), window: WindowSpec, zone: WindowZone },
+    /// Each left row beside the right row that counts at its time.
+    AsOf { kind: AsOfKind, times: (Column, Column) },
 }
 
 /// What is joined by what.
@@ -139,6 +142,7 @@ impl StreamJoin {
             JoinKind::Interval { times, .. } => is_own(times),
             // Rows leave up to the end of their window: their own times may be behind the watermark by then.
             JoinKind::Window { .. } => window_column(input, place).is_some(),
+            JoinKind::AsOf { times, .. } => side == JoinSide::Left && is_own(times),
         };
         (stays && !self.parts.is_padded(side)).then_some((input, place))
     }
@@ -167,7 +171,8 @@ impl StreamJoin {
         match &self.kind {
             JoinKind::Regular => {}
             JoinKind::Interval { times: (of_left, of_right), .. }
-            | JoinKind::Window { ends: (of_left, of_right), .. } => {
+            | JoinKind::Window { ends: (of_left, of_right), .. }
+            | JoinKind::AsOf { times: (of_left, of_right), .. } => {
                 left.push(of_left);
                 right.push(of_right);
             }
@@ -188,6 +193,8 @@ impl UserDefinedLogicalNodeCore for StreamJoin {
             JoinKind::Regular => "RegularJoin",
             JoinKind::Interval { .. } => "IntervalJoin",
             JoinKind::Window { .. } => "WindowJoin",
+            JoinKind::AsOf { kind: AsOfKind::Version, .. } => "TemporalJoin",
+            JoinKind::AsOf { .. } => "AsOfJoin",
         }
     }
 
@@ -215,6 +222,9 @@ impl UserDefinedLogicalNodeCore for StreamJoin {
                 write!(f, ", {} - {} in [{lower_ms} ms, {upper_ms} ms]", left.flat_name(), right.flat_name())?;
             }
             JoinKind::Window { window, .. } => write!(f, ", {} {}", window.kind(), window.parameters())?,
+            JoinKind::AsOf { times: (left, right), .. } => {
+                write!(f, ", {} as of {}", left.flat_name(), right.flat_name())?;
+            }
         }
         match &self.parts.filter {
             Some(filter) => write!(f, ", if={}", expr_text(filter, &Column::flat_name)),
@@ -239,6 +249,7 @@ impl UserDefinedLogicalNodeCore for StreamJoin {
                 JoinKind::Interval { times: (column()?, column()?), lower_ms, upper_ms, is_exact }
             }
             JoinKind::Window { window, zone, .. } => JoinKind::Window { ends: (column()?, column()?), window, zone },
+            JoinKind::AsOf { kind, .. } => JoinKind::AsOf { kind, times: (column()?, column()?) },
         };
         let filter = exprs.next();
         let mut inputs = inputs.into_iter();

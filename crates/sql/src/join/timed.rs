@@ -74,7 +74,7 @@ fn spec(node: &StreamJoin, inputs: &JoinInputs) -> Sql<TimedJoinSpec> {
         JoinKind::Window { ends: (left, right), zone, .. } => {
             TimedJoinSpec::window(kind(parts)?, sides(left, right)?, zone.clock())?
         }
-        JoinKind::Regular => return Err(SqlError::internal("a regular join has no time")),
+        _ => return Err(SqlError::internal("this join is not by time")),
     };
     if let Some(filter) = &parts.filter {
         spec = spec.on(physical_expr(filter, &both(parts)?)?);
@@ -99,7 +99,7 @@ fn detail(node: &StreamJoin) -> Detail {
             let (from, to) = (describe(*lower_ms), describe(*upper_ms));
             Detail::new(&named("Interval"), &input).line("time", format!("{left} - {right} from {from} to {to}"))
         }
-        JoinKind::Regular => Detail::new(&named("Regular"), &input),
+        _ => Detail::new(&named("Regular"), &input),
     };
     let detail = match &parts.filter {
         Some(filter) => detail.line("if", expr_text(filter, &Column::flat_name)),
@@ -128,7 +128,7 @@ fn does(node: &StreamJoin, both: &DFSchema) -> String {
     let times = match &node.kind {
         JoinKind::Interval { times, .. } => pair(times),
         JoinKind::Window { ends, .. } => pair(ends),
-        JoinKind::Regular => String::new(),
+        _ => String::new(),
     };
     let condition = parts.filter.as_ref().map(|filter: &Expr| compiled_expr(filter, both)).unwrap_or_default();
     let right = layouts(parts.right.schema().as_arrow());
