@@ -39,6 +39,8 @@ COLUMNS = {
     'late': {'ts': instant, 'carrier': str, 'flight': int, 'origin': str, 'dest': str, 'dep_delay': int},
     'moving_average': {'origin': str, 'window_start': instant, 'window_end': instant, 'departures': int, 'mean_delay': float},
     'bursts': {'carrier': str, 'window_start': instant, 'window_end': instant, 'flights': int, 'airports': int, 'worst': int, 'mean_delay': float},
+    'weather': {'miles': int, 'departures': int, 'mean_delay': float, 'worst': int},
+    'rotations': {'was_late': str.lower, 'rotations': int, 'mean_delay': float},
     'worst_routes': {'window_start': instant, 'place': int, 'origin': str, 'dest': str, 'departures': int, 'mean_delay': float},
 }
 
@@ -109,6 +111,27 @@ def worst_routes(flights):
     return worst[['window_start', 'place', 'origin', 'dest', 'size', 'mean']].itertuples(index=False, name=None)
 
 
+def weather(flights):
+    """The last weather of the airport at the planned departure or before, by miles of sight."""
+    import pandas
+    weather = pandas.read_csv(DATA.with_name('weather-2013-q1.csv.gz'), na_values='NA', keep_default_na=False)
+    weather['ts'] = pandas.to_datetime(weather[['year', 'month', 'day', 'hour']])
+    departed = flights[flights.dep_delay.notna()].sort_values('ts', kind='stable')
+    beside = pandas.merge_asof(departed, weather[['origin', 'ts', 'visib']].sort_values('ts', kind='stable'), on='ts', by='origin')
+    delays = beside[beside.visib.notna()].groupby(beside.visib // 1).dep_delay.agg(['size', 'sum', 'max'])
+    return [(int(miles), int(size), float(total) / int(size), int(worst)) for miles, size, total, worst in delays.itertuples()]
+
+
+def rotations(flights):
+    import pandas
+    departed = flights[flights.dep_delay.notna() & flights.tailnum.notna()][['ts', 'tailnum', 'dep_delay']]
+    pairs = departed.merge(departed, on='tailnum', suffixes=('', '_next'))
+    apart = pairs.ts_next - pairs.ts
+    pairs = pairs[(apart >= pandas.Timedelta(hours=4)) & (apart <= pandas.Timedelta(hours=10))]
+    groups = pairs.groupby(pairs.dep_delay >= 60).dep_delay_next.agg(['size', 'sum'])
+    return [(bool(late), int(size), float(total) / int(size)) for late, size, total in groups.itertuples()]
+
+
 def work_out(query, flights, watermark_hours):
     """The result's rows, and for `departures` its summary."""
     if query == 'departures':
@@ -116,7 +139,7 @@ def work_out(query, flights, watermark_hours):
         return rows, summary
     if query == 'late':
         return list(hourly(flights, watermark_hours)[1]), None
-    return list({'moving_average': moving_average, 'bursts': bursts, 'worst_routes': worst_routes}[query](flights)), None
+    return list({'moving_average': moving_average, 'bursts': bursts, 'worst_routes': worst_routes, 'weather': weather, 'rotations': rotations}[query](flights)), None
 
 
 def write(query, rows, summary):
