@@ -1,7 +1,7 @@
 -- sink: seller BIGINT, avgprice BIGINT
+-- reads: auction, bid, closing
 -- The average of the last ten and one winning prices of each seller. A price has won when its auction closes: `closing` is
--- `auction` by that time, so the greatest bid up to there is the last one, and nothing is ever taken back. It is not in ddl.sql:
--- CREATE TABLE closing (WATERMARK FOR expires AS expires - INTERVAL '1' MINUTE) LIKE auction (EXCLUDING WATERMARKS);
+-- `auction` by that time, so the greatest bid up to there is the last one, and nothing is ever taken back.
 SELECT seller, AVG(final) OVER (PARTITION BY seller ORDER BY closed ROWS BETWEEN 10 PRECEDING AND CURRENT ROW) AS avgprice
 FROM (
   SELECT seller, `at` AS closed, is_end, MAX(price) OVER (PARTITION BY id ORDER BY `at`) AS final

@@ -57,8 +57,8 @@ impl Measured {
 }
 
 fn measure(arguments: &Bench, screen: &Screen) -> Result<()> {
-    let queries = queries::chosen(&arguments.queries)?;
     let source = source(arguments)?;
+    let queries = queries::chosen(&arguments.queries, &source)?;
     let mut runs = Vec::new();
     for _ in 0..arguments.rounds {
         for query in &queries {
