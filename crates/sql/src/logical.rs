@@ -11,6 +11,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext};
 
 use crate::diagnostic::Sql;
 use crate::errors::from_datafusion;
+use crate::join::lookup;
 use crate::planner::Planner;
 use crate::unnest;
 use crate::updating_top_n;
@@ -28,5 +29,8 @@ pub(crate) fn optimize(plan: LogicalPlan, planner: &Planner) -> Sql<LogicalPlan>
         .with_skip_failing_rules(false)
         .with_max_passes(4);
     let plan = optimizer.optimize(plan, &context, |_, _| {});
-    plan.and_then(unnest::prune).and_then(updating_top_n::prune).map_err(|error| from_datafusion(&error, &[]))
+    plan.and_then(unnest::prune)
+        .and_then(updating_top_n::prune)
+        .and_then(lookup::prune)
+        .map_err(|error| from_datafusion(&error, &[]))
 }

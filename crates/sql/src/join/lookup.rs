@@ -13,14 +13,19 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, Result as DfResult, internal_datafusion_err};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Extension, Join, LogicalPlan, Operator, Projection, UserDefinedLogicalNodeCore,
-    build_join_schema,
+    BinaryExpr, Expr, ExprSchemable, Extension, Filter, Join, LogicalPlan, Operator, Projection,
+    UserDefinedLogicalNodeCore, build_join_schema,
 };
+use ruslo_core::error::Result as CoreResult;
 use ruslo_core::graph::{Node, NodeIndex, NodeKind};
-use ruslo_core::lookup::LookupSource;
+use ruslo_core::io::IoFuture;
+use ruslo_core::lookup::{Found, LookupSource};
 use ruslo_operators::{LookupJoinKind, LookupJoinSpec, Reload, WholeTable};
 
 use super::as_of::{Mark, MarkKind};
@@ -34,6 +39,7 @@ use crate::errors::{carried, from_datafusion};
 use crate::explain::Detail;
 use crate::interval::describe;
 use crate::lookup_options::{Kept, TableLookup};
+use crate::nodes::as_node;
 use crate::physical::{Physical, arrow_schema, index_of, physical_expr};
 use crate::processing_time::has_processing_time;
 use crate::properties::Properties;
@@ -47,8 +53,9 @@ use crate::window::{bare_column, inputs, lineage, table_column};
 pub(crate) struct LookupJoin {
     pub(crate) input: LogicalPlan,
     pub(crate) table: Arc<Table>,
-    /// The table's columns, all of them.
+    /// The table's columns that are read, and their places there.
     right: DFSchemaRef,
+    read: Vec<usize>,
     /// Columns of the input, and the places in the table of those that they are equal to.
     keys: Vec<(Column, usize)>,
     /// What else must hold, over the columns of both.
@@ -76,10 +83,16 @@ pub(super) fn lookup_join(join: &Join, mark: Mark, at: Position) -> DfResult<Log
     let lineage = lineage_of(&input, &table, join, &keys, filter.as_ref());
     let node = LookupJoin::try_new(
         input,
-        LookupParts { table, right: Arc::clone(join.right.schema()), keys, filter },
+        LookupParts {
+            table,
+            right: Arc::clone(join.right.schema()),
+            read: (0..join.right.schema().fields().len()).collect(),
+            keys,
+            filter,
+        },
         (join.join_type, lineage),
     )?;
-    let node = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    let node = node.into_plan();
     if !is_computed {
         return Ok(node);
     }
@@ -205,15 +218,39 @@ fn kind_text(join_type: JoinType) -> &'static str {
 struct LookupParts {
     table: Arc<Table>,
     right: DFSchemaRef,
+    read: Vec<usize>,
     keys: Vec<(Column, usize)>,
     filter: Option<Expr>,
 }
 
 impl LookupJoin {
     fn try_new(input: LogicalPlan, parts: LookupParts, (join_type, lineage): (JoinType, String)) -> DfResult<Self> {
-        let LookupParts { table, right, keys, filter } = parts;
+        let LookupParts { table, right, read, keys, filter } = parts;
         let schema = Arc::new(build_join_schema(input.schema(), &right, &join_type)?);
-        Ok(Self { input, table, right, keys, filter, join_type, lineage, schema })
+        Ok(Self { input, table, right, read, keys, filter, join_type, lineage, schema })
+    }
+
+    fn into_plan(self) -> LogicalPlan {
+        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+
+    /// The same without the table's columns that nobody asks for: neither those `used` above, nor itself.
+    fn reading(&self, used: &HashSet<Column>) -> DfResult<Self> {
+        let own: HashSet<&Column> = self.filter.iter().flat_map(Expr::column_refs).collect();
+        let is_key = |place: usize| self.keys.iter().any(|(_, key)| *key == place);
+        let kept = self.read.iter().zip(self.right.columns()).zip(self.right.iter());
+        let kept = kept.filter(|((place, column), _)| is_key(**place) || used.contains(column) || own.contains(column));
+        let (read, fields): (Vec<usize>, Vec<_>) =
+            kept.map(|((place, _), (relation, field))| (*place, (relation.cloned(), Arc::clone(field)))).unzip();
+        let right = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
+        let (table, keys, filter) = (Arc::clone(&self.table), self.keys.clone(), self.filter.clone());
+        let parts = LookupParts { table, right, read, keys, filter };
+        Self::try_new(self.input.clone(), parts, (self.join_type, self.lineage.clone()))
+    }
+
+    /// The place of a key among the columns that are read.
+    fn place_read(&self, key: usize) -> usize {
+        self.read.iter().position(|place| *place == key).unwrap_or_default()
     }
 
     /// How many columns are the input's; the table's stand behind them.
@@ -222,9 +259,15 @@ impl LookupJoin {
     }
 
     fn keys_text(&self) -> String {
-        let name = |place: usize| Column::from(self.right.qualified_field(place)).flat_name();
+        let name = |place: usize| Column::from(self.right.qualified_field(self.place_read(place))).flat_name();
         let keys = self.keys.iter().map(|(left, place)| format!("{} = {}", left.flat_name(), name(*place)));
         keys.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Which columns of the table are read.
+    fn read_text(&self) -> String {
+        let names: Vec<&str> = self.right.fields().iter().map(|field| field.name().as_str()).collect();
+        format!("{} ({} of {} columns)", names.join(", "), names.len(), self.table.columns.len())
     }
 
     /// The columns of both.
@@ -315,7 +358,8 @@ impl UserDefinedLogicalNodeCore for LookupJoin {
         let keys = keys.collect::<DfResult<Vec<_>>>()?;
         let input = inputs.into_iter().next().filter(|_| keys.len() == self.keys.len()).ok_or_else(broken)?;
         let (table, right, filter) = (Arc::clone(&self.table), Arc::clone(&self.right), self.filter.clone());
-        Self::try_new(input, LookupParts { table, right, keys, filter }, (self.join_type, self.lineage.clone()))
+        let read = self.read.clone();
+        Self::try_new(input, LookupParts { table, right, read, keys, filter }, (self.join_type, self.lineage.clone()))
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -328,6 +372,75 @@ impl UserDefinedLogicalNodeCore for LookupJoin {
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])
+    }
+}
+
+/// `plan` where each lookup join reads only the columns of its table that the projection above it uses.
+pub(crate) fn prune(plan: LogicalPlan) -> DfResult<LogicalPlan> {
+    let pruned = plan.transform_up(|node| match &node {
+        LogicalPlan::Projection(projection) => {
+            let used = projection.expr.iter().flat_map(Expr::column_refs).cloned().collect();
+            let Some(input) = pruned_below(&projection.input, used)? else { return Ok(Transformed::no(node)) };
+            let (exprs, schema) = (projection.expr.clone(), Arc::clone(&projection.schema));
+            let made = Projection::try_new_with_schema(exprs, Arc::new(input), schema)?;
+            Ok(Transformed::yes(LogicalPlan::Projection(made)))
+        }
+        _ => Ok(Transformed::no(node)),
+    });
+    pruned.map(|plan| plan.data)
+}
+
+/// The lookup join at or, behind filters, below `plan`, for who asks for `used`.
+fn pruned_below(plan: &LogicalPlan, mut used: HashSet<Column>) -> DfResult<Option<LogicalPlan>> {
+    if let LogicalPlan::Filter(filter) = plan {
+        used.extend(filter.predicate.column_refs().into_iter().cloned());
+        let Some(input) = pruned_below(&filter.input, used)? else { return Ok(None) };
+        return Ok(Some(LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(input))?)));
+    }
+    as_node::<LookupJoin>(plan).map(|join| Ok(join.reading(&used)?.into_plan())).transpose()
+}
+
+/// Of the rows of another table some columns.
+struct Narrow {
+    source: Arc<dyn LookupSource>,
+    columns: Arc<[usize]>,
+    schema: SchemaRef,
+}
+
+impl Narrow {
+    fn of(source: &Arc<dyn LookupSource>, columns: &[usize]) -> Self {
+        let all = source.schema();
+        let fields = columns.iter().filter_map(|place| all.fields().get(*place)).cloned();
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Self { source: Arc::clone(source), columns: columns.into(), schema }
+    }
+
+    fn narrowed(columns: &[usize], found: Found) -> Found {
+        let kept = columns.iter().filter_map(|place| found.columns.get(*place)).cloned();
+        Found { columns: kept.collect(), requests: found.requests }
+    }
+}
+
+impl LookupSource for Narrow {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn lookup(&self, keys: RecordBatch) -> IoFuture<CoreResult<Found>> {
+        let (asked, columns) = (self.source.lookup(keys), Arc::clone(&self.columns));
+        Box::pin(async move { Ok(Self::narrowed(&columns, asked.await?)) })
+    }
+
+    fn look(&self, keys: &RecordBatch) -> Option<CoreResult<Found>> {
+        self.source.look(keys).map(|found| Ok(Self::narrowed(&self.columns, found?)))
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.source.is_in_memory()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.source.bytes()
     }
 }
 
@@ -361,6 +474,7 @@ impl Physical<'_> {
         let properties = self.properties(input).joined(&Properties::default(), columns, |place| place < columns);
         let mut detail = Detail::forward(&format!("LookupJoin {name}, {}", kind_text(node.join_type)))
             .line("table", format!("{}, {kept}", connector_name(&node.table)))
+            .line("reads", node.read_text())
             .line("keys", node.keys_text());
         if let Some(filter) = &node.filter {
             detail = detail.line("if", expr_text(filter, &Column::flat_name));
@@ -399,7 +513,7 @@ impl Physical<'_> {
                     return Err(SqlError::new(sentence).at(at).help("write 'lookup.cache' = 'PARTIAL'"));
                 }
             };
-            return Ok(Asked { source, table: lookup, kept });
+            return Ok(Asked { source: Arc::new(Narrow::of(&source, &node.read)), table: lookup, kept });
         }
         if let Some(kept) = lookup.kept.as_ref().filter(|kept| kept.value != Kept::All) {
             let sentence = format!("'{}' cannot be asked by key, so it is kept whole", table.name.value);
@@ -412,11 +526,12 @@ impl Physical<'_> {
                 format!("kept whole, read again every {}", describe(millis))
             }
         };
-        Ok(Asked { source: self.whole(table, places, lookup.reload)?, table: lookup, kept })
+        Ok(Asked { source: self.whole(node, lookup.reload)?, table: lookup, kept })
     }
 
-    /// `table`, read whole.
-    fn whole(&self, table: &Arc<Table>, keys: Vec<usize>, reload: Reload) -> Sql<Arc<dyn LookupSource>> {
+    /// The table of `node`, read whole.
+    fn whole(&self, node: &LookupJoin, reload: Reload) -> Sql<Arc<dyn LookupSource>> {
+        let (table, keys) = (&node.table, node.keys.iter().map(|(_, place)| node.place_read(*place)).collect());
         let on_error = match Care::of(&table.options)?.bad {
             Bad::Fail => ruslo_core::dead_letter::OnError::Fail,
             Bad::Skip => ruslo_core::dead_letter::OnError::Skip,
@@ -424,7 +539,7 @@ impl Physical<'_> {
                 return Err(SqlError::not_yet("dead letters of a table that a lookup join asks", side.at));
             }
         };
-        let reading = Reading::new(table, (0..table.columns.len()).collect(), false);
+        let reading = Reading::new(table, node.read.clone(), false);
         let source = self.connections.source_of(table, reading.physical(), on_error, Vec::new())?;
         let row_time = reading.row_time(&source.schema())?;
         let whole = WholeTable::new(&table.name.value, (source, row_time), keys, reload, self.connections.environment);

@@ -19,7 +19,7 @@
 pub(crate) mod as_of;
 mod bounds;
 pub(crate) mod lateral;
-mod lookup;
+pub(crate) mod lookup;
 mod node;
 mod regular;
 mod subquery;
