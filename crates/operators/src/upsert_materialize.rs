@@ -138,15 +138,31 @@ impl Batch {
     }
 }
 
+/// So many times rows are looked up again that have left memory meanwhile.
+const LOADS_MAX: usize = 8;
+
 impl UpsertMaterialize {
     /// Writes what `batch` does to `rows`' keys. What is known of them then.
     fn apply(&self, rows: &RecordBatch, batch: &Batch, table: &mut dyn KeyedTable) -> Result<Known> {
         let keys = take_arrays(&self.spec.keys_of(rows), &UInt32Array::from(batch.firsts.clone()), None)?;
         let gone = take_record_batch(rows, &UInt32Array::from(batch.gone.clone()))?;
-        let gone = table.load_equal(&self.spec.keys_of(&gone), gone.columns())?;
-        let last = table.ends(&keys, End::Last, &batch.rows_needed())?;
+        let (keys_of_gone, gone) = (self.spec.keys_of(&gone), gone.columns().to_vec());
+        let needed = batch.rows_needed();
+        // Those of all keys first: what is gone is among them.
+        let mut last = table.ends(&keys, End::Last, &needed)?;
+        let mut gone_rows = table.load_equal(&keys_of_gone, &gone)?;
+        for _ in 0..LOADS_MAX {
+            if gone_rows.generation() == last.rows.generation() {
+                break;
+            }
+            last = table.ends(&keys, End::Last, &needed)?;
+            if gone_rows.generation() != last.rows.generation() {
+                gone_rows = table.load_equal(&keys_of_gone, &gone)?;
+            }
+        }
+        let gone = gone_rows;
         if gone.generation() != last.rows.generation() {
-            return Err(Error::internal("rows of a key left memory while they were read"));
+            return Err(Error::resource("rows of a key push each other out of memory"));
         }
         // The sequence number stands in front.
         let columns: Vec<ArrayRef> = last.columns.iter().skip(1).cloned().collect();

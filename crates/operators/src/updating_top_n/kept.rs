@@ -59,6 +59,9 @@ struct Found {
     generation: u64,
 }
 
+/// So many times rows are looked up again that have left memory meanwhile.
+const LOADS_MAX: usize = 8;
+
 impl Kept {
     pub(super) fn new(input: &Schema, wanted: &UpdatingTopN, ttl: Option<Ttl>) -> Result<Self> {
         let (keys, is_counted) = (wanted.keys.as_slice(), wanted.takes_back);
@@ -129,11 +132,21 @@ impl Kept {
         let groups = UInt32Array::from(of_rows.to_vec());
         let keys_of_rows = keys.iter().map(|key| Ok(take(key, &groups, None)?)).collect::<Result<Vec<_>>>()?;
         let columns = self.columns.iter().filter_map(|column| rows.columns().get(*column)).cloned().collect();
-        let equal = table.load_rows(&keys_of_rows, &or_zeros(columns, of_rows.len()))?;
-        // All rows of these keys are in memory now.
-        let first = table.ends(keys, End::First, rows_max)?;
+        let columns = or_zeros(columns, of_rows.len());
+        let mut equal = table.load_rows(&keys_of_rows, &columns)?;
+        let mut first = table.ends(keys, End::First, rows_max)?;
+        // All rows of these keys are in memory now, but short of it some may have made room for others.
+        for _ in 0..LOADS_MAX {
+            if first.rows.generation() == equal.generation() {
+                break;
+            }
+            equal = table.load_rows(&keys_of_rows, &columns)?;
+            if first.rows.generation() != equal.generation() {
+                first = table.ends(keys, End::First, rows_max)?;
+            }
+        }
         if first.rows.generation() != equal.generation() {
-            return Err(Error::internal("rows of a Top-N left memory while they were read"));
+            return Err(Error::resource("rows of a Top-N push each other out of memory"));
         }
         let mut found = Found { generation: equal.generation(), ..Found::default() };
         let mut seen: HashSet<u32> = first.rows.slots().iter().copied().collect();
