@@ -119,15 +119,15 @@ impl Check<'_> {
             }
             SetExpr::SetOperation {
                 op: SetOperator::Intersect | SetOperator::Except,
-                set_quantifier: SetQuantifier::Distinct | SetQuantifier::None,
+                set_quantifier: SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None,
                 left,
                 right,
             } => {
                 return self.set(left).and_then(|()| self.set(right));
             }
             SetExpr::SetOperation { op: SetOperator::Union, .. } => ("UNION queries by name", "UNION"),
-            SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries with ALL", "INTERSECT"),
-            SetExpr::SetOperation { .. } => ("EXCEPT queries with ALL", "EXCEPT"),
+            SetExpr::SetOperation { op: SetOperator::Intersect, .. } => ("INTERSECT queries by name", "INTERSECT"),
+            SetExpr::SetOperation { .. } => ("EXCEPT queries by name", "EXCEPT"),
             SetExpr::Table(_) => ("TABLE queries", "TABLE"),
             _ => ("queries that change data", "SELECT"),
         };

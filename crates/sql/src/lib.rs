@@ -76,6 +76,7 @@ mod restart;
 mod scan;
 mod script;
 mod session;
+mod set_all;
 mod settings;
 mod share;
 mod show;

@@ -39,7 +39,7 @@ use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
 use crate::{
-    arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, typing, unnest, window,
+    arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, set_all, typing, unnest, window,
 };
 use ruslo_operators::function::World;
 
@@ -96,7 +96,10 @@ impl Planner {
             .and_then(|plan| lateral::with_row_numbers(plan, find_keyword(&query.tokens, "LATERAL")))
             .and_then(|plan| {
                 with_subqueries(plan, &|plan| {
-                    grouping::with_columns(plan).and_then(typing::narrow_plan).and_then(arithmetic::decimal_plan)
+                    set_all::counted(plan)
+                        .and_then(grouping::with_columns)
+                        .and_then(typing::narrow_plan)
+                        .and_then(arithmetic::decimal_plan)
                 })
             })
             .and_then(|plan| TypeCoercion::new().analyze(plan, &self.config))

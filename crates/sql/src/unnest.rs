@@ -222,6 +222,13 @@ impl Unnest {
         Self::try_new(input, collection, (kept, names), (alias, call.options))
     }
 
+    /// The first `columns` columns of `input`, each row once for every element of `collection`.
+    pub(crate) fn repeating(input: LogicalPlan, collection: Expr, columns: usize) -> DfResult<LogicalPlan> {
+        let options = UnnestOptions { with_ordinality: false, keeps_empty: false };
+        let parts = ((0..columns).collect(), vec!["$copy".to_owned()]);
+        Self::try_new(input, collection, parts, (None, options)).map(Self::into_plan)
+    }
+
     fn try_new(
         input: LogicalPlan,
         collection: Expr,

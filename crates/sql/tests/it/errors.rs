@@ -253,8 +253,6 @@ fn what_comes_later_is_refused_in_one_sentence() {
         ("SELECT auction FROM bid ORDER BY auction", "ORDER BY clauses", "2:25"),
         ("SELECT auction FROM bid LIMIT 3", "LIMIT clauses", "2:25"),
         ("SELECT auction FROM bid FETCH FIRST 3 ROWS ONLY", "FETCH clauses", "2:25"),
-        ("SELECT auction FROM bid INTERSECT ALL SELECT auction FROM bid", "INTERSECT queries with ALL", "2:25"),
-        ("SELECT auction FROM bid EXCEPT ALL SELECT auction FROM bid", "EXCEPT queries with ALL", "2:25"),
         ("SELECT STDDEV_POP(price) OVER (ORDER BY dateTime) AS n FROM bid", "STDDEV_POP() calls with OVER", "2:8"),
         (
             "SELECT SUM(DISTINCT price) OVER (ORDER BY dateTime) AS n FROM bid",

@@ -83,7 +83,7 @@ impl Inputs {
 
 impl Input {
     fn growing(name: &'static str, rng: &mut Rng) -> Self {
-        let count = [0, 1, 5, 12, 25][rng.below(5)];
+        let count = [1, 8, 20, 30][rng.below(4)];
         let step_ms = [1, 500, 3_000, 9_000][rng.below(4)];
         let mut input = Self::empty(name, false, rng);
         let mut at = BEGIN_MS;
@@ -99,8 +99,8 @@ impl Input {
     }
 
     fn changing(name: &'static str, rng: &mut Rng) -> Self {
-        let count = [0, 4, 15, 40][rng.below(4)];
-        let ids = 1 + rng.below(12);
+        let count = [3, 15, 40, 60][rng.below(4)];
+        let ids = 2 + rng.below(15);
         let mut input = Self::empty(name, true, rng);
         for _ in 0..count {
             let id = rng.below(ids) as i64;

@@ -139,7 +139,7 @@ pub(super) fn distinct(rng: &mut Rng, name: &str, input: &Relation) -> Step {
 
 /// Both inputs' rows, those that both have, or those that the second has not.
 pub(super) fn set(rng: &mut Rng, name: &str, [left, right]: [&Relation; 2]) -> Step {
-    let op = ["UNION ALL", "UNION", "INTERSECT", "EXCEPT"][rng.below(4)];
+    let op = ["UNION ALL", "UNION", "INTERSECT", "EXCEPT", "INTERSECT ALL", "EXCEPT ALL"][rng.below(6)];
     let (mut of_left, mut of_right) = (Selected::default(), Selected::default());
     let mut texts: Vec<(String, String)> = Vec::new();
     for kind in [Kind::Int, Kind::Text, Kind::Int, Kind::Money] {
@@ -164,8 +164,22 @@ pub(super) fn set(rng: &mut Rng, name: &str, [left, right]: [&Relation; 2]) -> S
         false => both(&format!("FROM {}", relation.name)),
     };
     let (left_from, right_from) = (filtered(rng, left), filtered(rng, right));
-    let text = of_left.query(&left_from).with(&both(&format!("\n{op}\n"))).with(&of_right.query(&right_from));
-    let key = if op == "UNION ALL" { Vec::new() } else { (0..of_left.columns.len()).collect() };
+    let (left_query, right_query) = (of_left.query(&left_from), of_right.query(&right_from));
+    let text = left_query.with(&both(&format!("\n{op}\n"))).with(&right_query);
+    let text = match op.strip_suffix(" ALL") {
+        Some(op) if op != "UNION" => {
+            // DataFusion looks at one row at a time: to the oracle the equal ones are numbered.
+            let names = of_left.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+            let numbered = |query: &Both| {
+                let query = &query.oracle;
+                format!("SELECT *, ROW_NUMBER() OVER (PARTITION BY {names}) AS i FROM ({query}) AS q")
+            };
+            let (left, right) = (numbered(&left_query), numbered(&right_query));
+            Both { oracle: format!("SELECT {names} FROM ({left}\n{op}\n{right}) AS s"), ..text }
+        }
+        _ => text,
+    };
+    let key = if op.ends_with("ALL") { Vec::new() } else { (0..of_left.columns.len()).collect() };
     let columns = of_left.columns;
     let relation = Relation { name: name.to_owned(), columns, time: None, key, rows: left.rows + right.rows };
     Step { kind: op, relation, text }
