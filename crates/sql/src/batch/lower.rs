@@ -10,7 +10,7 @@ use datafusion::logical_expr::{LogicalPlan, TableScan};
 
 use super::BatchShape;
 use super::scan::{BatchTable, Letters};
-use super::{unnest, window};
+use super::{sets, unnest, window};
 use crate::catalog::{Catalog, StreamTable, Table};
 use crate::connect::Connections;
 use crate::diagnostic::{Sql, SqlError};
@@ -40,6 +40,7 @@ impl<'a> Lowering<'a> {
     /// `plan` without nodes of ours.
     pub(super) fn lower(&self, plan: LogicalPlan) -> DfResult<LogicalPlan> {
         let lowered = plan.transform_up_with_subqueries(|node| match &node {
+            LogicalPlan::Aggregate(aggregate) => sets::hidden(aggregate).map(Transformed::yes),
             LogicalPlan::TableScan(scan) => self.scan(scan).map(Transformed::yes),
             LogicalPlan::Extension(extension) => match (as_node::<WindowAssign>(&node), as_node::<Unnest>(&node)) {
                 (Some(assign), _) => window::lower(assign).map(Transformed::yes),

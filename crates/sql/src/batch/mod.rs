@@ -18,6 +18,7 @@ mod order;
 mod read;
 mod run;
 mod scan;
+mod sets;
 mod spill;
 mod unnest;
 mod window;

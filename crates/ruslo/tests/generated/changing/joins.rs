@@ -106,13 +106,15 @@ pub(super) fn semi(rng: &mut Rng, name: &str, [left, right]: [&Relation; 2]) -> 
 
 /// Rows of the first relation, each with a value that is computed of those of the second that belong to it.
 pub(super) fn scalar(rng: &mut Rng, name: &str, [left, right]: [&Relation; 2]) -> Step {
-    let places = left.some(rng, 3, false);
-    let mut selected = Selected::default();
-    selected.take(left, &places, "a.");
     // Of a stream, a value of all rows is NULL until the first one: so it is computed of each key's rows.
     let texts = left.pick(rng, Kind::Text).zip(right.pick(rng, Kind::Text)).filter(|_| rng.one_in(2));
     let columns = texts.or_else(|| left.pick(rng, Kind::Int).zip(right.pick(rng, Kind::Int)));
-    let (a, b) = columns.map_or(("id", "id"), |(a, b)| (a.name.as_str(), b.name.as_str()));
+    let Some((a, b)) = columns.map(|(a, b)| (a.name.as_str(), b.name.as_str())) else {
+        return semi(rng, name, [left, right]);
+    };
+    let places = left.some(rng, 3, false);
+    let mut selected = Selected::default();
+    selected.take(left, &places, "a.");
     let wide = right.pick(rng, Kind::Int).map_or("1".to_owned(), |column| match column.is_narrow {
         true => format!("CAST(b.{} AS BIGINT)", column.name),
         false => format!("b.{}", column.name),
