@@ -137,7 +137,7 @@ fn node_of(window: &Window, limit: usize, at: Position, catalog: &Catalog) -> Df
     let WindowFunctionParams { partition_by, order_by, .. } = call.params;
     let input = window.input.as_ref();
     let mut keys = Vec::new();
-    let mut ends = Vec::new();
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for expr in partition_by {
         let column = key(&expr, at).map_err(carried)?;
         let index = input.schema().index_of_column(&column)?;
@@ -145,7 +145,7 @@ fn node_of(window: &Window, limit: usize, at: Position, catalog: &Catalog) -> Df
             None => keys.push(column),
             // Sessions that end together may have begun apart.
             Some(WindowColumn::Start) if of_sessions(input) => keys.push(column),
-            Some(WindowColumn::Start) => {}
+            Some(WindowColumn::Start) => starts.push(column),
             Some(end) => ends.push((column, end)),
         }
     }
@@ -156,6 +156,8 @@ fn node_of(window: &Window, limit: usize, at: Position, catalog: &Catalog) -> Df
         return Err(carried(stream::no_end().at(at)));
     }
     let Some((end, kind)) = ends.into_iter().find(told_by_end) else {
+        // Nothing says when the windows end: the start is a key as any other.
+        keys.extend(starts);
         if !keys.is_empty()
             && let Some(first) = deduplicate(window, &keys, &order_by, limit, catalog)?
         {
