@@ -40,6 +40,7 @@ COLUMNS = {
     'moving_average': {'origin': str, 'window_start': instant, 'window_end': instant, 'departures': int, 'mean_delay': float},
     'bursts': {'carrier': str, 'window_start': instant, 'window_end': instant, 'flights': int, 'airports': int, 'worst': int, 'mean_delay': float},
     'weather': {'miles': int, 'departures': int, 'mean_delay': float, 'worst': int},
+    'carriers': {'name': str, 'departures': int, 'mean_delay': float, 'worst': int},
     'rotations': {'was_late': str.lower, 'rotations': int, 'mean_delay': float},
     'worst_routes': {'window_start': instant, 'place': int, 'origin': str, 'dest': str, 'departures': int, 'mean_delay': float},
 }
@@ -122,6 +123,14 @@ def weather(flights):
     return [(int(miles), int(size), float(total) / int(size), int(worst)) for miles, size, total, worst in delays.itertuples()]
 
 
+def carriers(flights):
+    import pandas
+    airlines = pandas.read_csv(DATA.with_name('airlines.csv'))
+    departed = flights[flights.dep_delay.notna()].merge(airlines, on='carrier')
+    delays = departed.groupby('name').dep_delay.agg(['size', 'sum', 'max'])
+    return [(name, int(size), float(total) / int(size), int(worst)) for name, size, total, worst in delays.itertuples()]
+
+
 def rotations(flights):
     import pandas
     departed = flights[flights.dep_delay.notna() & flights.tailnum.notna()][['ts', 'tailnum', 'dep_delay']]
@@ -139,7 +148,7 @@ def work_out(query, flights, watermark_hours):
         return rows, summary
     if query == 'late':
         return list(hourly(flights, watermark_hours)[1]), None
-    return list({'moving_average': moving_average, 'bursts': bursts, 'worst_routes': worst_routes, 'weather': weather, 'rotations': rotations}[query](flights)), None
+    return list({'moving_average': moving_average, 'bursts': bursts, 'worst_routes': worst_routes, 'weather': weather, 'carriers': carriers, 'rotations': rotations}[query](flights)), None
 
 
 def write(query, rows, summary):
