@@ -41,6 +41,7 @@ use crate::diagnostic::Sql;
 use crate::explain::Detail;
 use crate::interval;
 use crate::physical::{Physical, arrow_schema, index_of};
+use crate::state_ttl::{self, StateTtl};
 use crate::stream::Columns;
 use crate::text::{bare_text, expr_text};
 use crate::window::{inputs, lineage};
@@ -60,11 +61,14 @@ pub(crate) struct GroupBy {
     names: Vec<String>,
     /// What the operator's id is a hash of.
     lineage: String,
+    /// How long it keeps a key.
+    ttl: StateTtl,
     schema: DFSchemaRef,
 }
 
 /// The plan of `aggregate`, which no window bounds: its columns.
 pub(crate) fn group_by(aggregate: &Aggregate) -> DfResult<LogicalPlan> {
+    let (aggregate, ttl) = &state_ttl::take_grouped(aggregate)?;
     let lineage = lineage_of(aggregate)?;
     let mut columns = Columns::default();
     let mut keys = Vec::new();
@@ -91,7 +95,7 @@ pub(crate) fn group_by(aggregate: &Aggregate) -> DfResult<LogicalPlan> {
         }
     };
     let out: Vec<Column> = keys.iter().cloned().chain(names.iter().map(Column::new_unqualified)).collect();
-    let node = GroupBy::try_new(input, keys, aggregates, names, lineage)?;
+    let node = GroupBy { ttl: *ttl, ..GroupBy::try_new(input, keys, aggregates, names, lineage)? };
     let node = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     let named = out
         .into_iter()
@@ -197,7 +201,7 @@ impl GroupBy {
             fields.push((None, Arc::new(field.as_ref().clone().with_name(name))));
         }
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);
-        Ok(Self { input, keys, aggregates, names, lineage, schema })
+        Ok(Self { input, keys, aggregates, names, lineage, ttl: StateTtl::Setting, schema })
     }
 
     /// What operator ids call it.
@@ -283,7 +287,8 @@ impl UserDefinedLogicalNodeCore for GroupBy {
             keys.push(column);
         }
         let input = inputs.into_iter().next().ok_or_else(broken)?;
-        Self::try_new(input, keys, exprs.collect(), self.names.clone(), self.lineage.clone())
+        let made = Self::try_new(input, keys, exprs.collect(), self.names.clone(), self.lineage.clone())?;
+        Ok(Self { ttl: self.ttl, ..made })
     }
 }
 
@@ -301,7 +306,8 @@ impl Physical<'_> {
         let calls = node.aggregates.iter().zip(&node.names);
         let calls = calls.map(|(expr, name)| aggregate_call(expr, schema, name)).collect::<Sql<Vec<_>>>()?;
         let changes = UpdatingChanges { takes_back, says_before: self.needs_before(plan) };
-        let spec = UpdatingAggregateSpec::new(&arrow_schema(schema), keys.clone(), calls, changes, self.state_ttl)?;
+        let ttl = node.ttl.or(self.state_ttl);
+        let spec = UpdatingAggregateSpec::new(&arrow_schema(schema), keys.clone(), calls, changes, ttl)?;
         let properties = match node.aggregates.is_empty() && !takes_back {
             true => properties.distinct(keys.len()),
             false => properties.updating(vec![(0..keys.len()).collect()], changes.says_before),
@@ -367,7 +373,7 @@ impl Physical<'_> {
         }
         let per = if node.keys.is_empty() { "once".to_owned() } else { format!("per ({keys})") };
         detail = detail.line("state", format!("{per}: {}", node.kept(takes_back)));
-        match self.state_ttl {
+        match node.ttl.or(self.state_ttl) {
             Some(ttl) => detail.line("state goes", format!("{} after the last row of its key", shown(ttl))),
             None if node.keys.is_empty() && !node.keeps_values(takes_back) => detail,
             None => detail.line("warning", GROWS),

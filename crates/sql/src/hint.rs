@@ -1,4 +1,5 @@
-//! Hints: `/*+ OPTIONS('k' = 'v') */` behind a table's name gives its WITH clause other values, there alone.
+//! Hints: `/*+ OPTIONS('k' = 'v') */` behind a table's name gives its WITH clause other values, there alone;
+//! `/*+ STATE_TTL('t' = '1 d') */` behind SELECT is of [`crate::state_ttl`].
 //!
 //! The tokenizer takes a hint for a comment; [`token`] makes a token of it, so that it is either used or refused, never
 //! dropped. In a query ([`crate::hint::take`]) a table with a hint becomes a table of its own, called by name and hint.
@@ -10,6 +11,7 @@ use crate::cursor::{At, Cursor, is_keyword, unquoted};
 use crate::ddl;
 use crate::diagnostic::{Position, Sql, SqlError};
 use crate::dialect::FlinkDialect;
+use crate::state_ttl;
 
 /// What a hint begins with, as a token and in a table's name.
 const BEGIN: &str = "/*+";
@@ -20,8 +22,12 @@ const TUNING: [&str; 2] = [PARALLELISM, "source.rows-per-second"];
 /// The option that no connector knows: how many subtasks read or write the table.
 pub(crate) const PARALLELISM: &str = "parallelism";
 
+/// The hint behind a table's name, and the one behind SELECT.
+const OPTIONS: &str = "OPTIONS";
+const STATE_TTL: &str = "STATE_TTL";
+
 /// Hints that Flink has.
-const LATER: &str = "BROADCAST SHUFFLE_HASH SHUFFLE_MERGE NEST_LOOP LOOKUP STATE_TTL MULTI_JOIN";
+const LATER: &str = "BROADCAST SHUFFLE_HASH SHUFFLE_MERGE NEST_LOOP LOOKUP MULTI_JOIN";
 
 /// Keys with their values.
 pub(crate) type Options = Vec<(At<String>, At<String>)>;
@@ -50,20 +56,32 @@ pub(crate) fn is_hint(token: &Token) -> bool {
 /// # Errors
 /// The place of what is not understood; every other hint is refused by name.
 pub(crate) fn options(token: &TokenWithSpan) -> Sql<Options> {
+    pairs(token, OPTIONS, "a hint such as OPTIONS('key' = 'value')")
+}
+
+/// Names of inputs with lifetimes as they are written, of a hint behind SELECT.
+///
+/// # Errors
+/// As [`options`].
+pub(crate) fn state_ttl(token: &TokenWithSpan) -> Sql<Options> {
+    pairs(token, STATE_TTL, "a hint such as STATE_TTL('t' = '1 d')")
+}
+
+/// The pairs of a hint that is one or several of `known`, such as `example`.
+fn pairs(token: &TokenWithSpan, known: &str, example: &str) -> Sql<Options> {
     let Some(text) = inside(&token.token) else { return Ok(Vec::new()) };
     let at = Position::of(token);
     let tokens = tokenize(text, at)?;
     let mut cursor = Cursor::new(&tokens, Position::from(token.span.end));
     let mut options = Options::new();
     loop {
-        let name = cursor.name("a hint such as OPTIONS('key' = 'value')")?;
+        let name = cursor.name(example)?;
         let upper = name.value.to_uppercase();
         if LATER.split(' ').any(|later| later == upper) {
             return Err(SqlError::not_yet(format!("{upper} hints"), name.at));
         }
-        if upper != "OPTIONS" {
-            let error = SqlError::new(format!("there is no hint '{}'", name.value)).at(name.at);
-            return Err(error.near(&name.value, ["OPTIONS"]));
+        if upper != known {
+            return Err(not_here(&name, &upper, known));
         }
         options.extend(ddl::parse_options(&mut cursor)?);
         if !cursor.eat_token(&Token::Comma) {
@@ -72,6 +90,18 @@ pub(crate) fn options(token: &TokenWithSpan) -> Sql<Options> {
     }
     if cursor.is_done() { Ok(options) } else { Err(cursor.expected("the end of the hint")) }
 }
+
+/// Why `name` is no hint where only `known` is one.
+fn not_here(name: &At<String>, upper: &str, known: &str) -> SqlError {
+    match upper {
+        OPTIONS => SqlError::new("the hint OPTIONS stands behind a table's name").at(name.at).help(WRITE_OPTIONS),
+        STATE_TTL => SqlError::new("the hint STATE_TTL stands behind SELECT").at(name.at).help(WRITE_STATE_TTL),
+        _ => SqlError::new(format!("there is no hint '{}'", name.value)).at(name.at).near(&name.value, [known]),
+    }
+}
+
+const WRITE_OPTIONS: &str = "write FROM t /*+ OPTIONS('key' = 'value') */";
+const WRITE_STATE_TTL: &str = "write SELECT /*+ STATE_TTL('t' = '1 d') */ .. FROM t ..";
 
 /// The tokens inside a hint that begins at `at`, with their places in the script.
 fn tokenize(text: &str, at: Position) -> Sql<Vec<TokenWithSpan>> {
@@ -136,6 +166,12 @@ pub(crate) fn take(tokens: &[TokenWithSpan]) -> Sql<(Vec<TokenWithSpan>, Vec<Hin
             made.push(token.clone());
             continue;
         }
+        if made.last().is_some_and(|before| is_keyword(&before.token, "SELECT")) {
+            // It stays for the planner, which knows what the SELECT reads.
+            state_ttl::lifetimes(token)?;
+            made.push(token.clone());
+            continue;
+        }
         let options = options(token)?;
         let named = made.pop().and_then(|before| match &before.token {
             Token::Word(word) => Some((At::new(word.value.clone(), Position::of(&before)), before.span)),
@@ -144,7 +180,7 @@ pub(crate) fn take(tokens: &[TokenWithSpan]) -> Sql<(Vec<TokenWithSpan>, Vec<Hin
         let follows_table = made.last().is_some_and(|before| begins_table(&before.token));
         let Some((table, span)) = named.filter(|_| follows_table) else {
             let error = SqlError::new("the hint OPTIONS stands behind a table's name").at(Position::of(token));
-            return Err(error.help("write FROM t /*+ OPTIONS('key' = 'value') */"));
+            return Err(error.help(WRITE_OPTIONS));
         };
         let name = format!("{} {}", table.value, text(&options));
         let in_from = made.last().is_some_and(|before| !is_keyword(&before.token, "TABLE"));
@@ -216,6 +252,9 @@ mod tests {
     fn a_hint_is_used_or_refused_with_its_place() {
         let cases = [
             ("SELECT /*+ BROADCAST(t) */ x FROM t", "BROADCAST hints are not supported yet (line 1, column 12)", 12),
+            ("SELECT /*+ OPTIONS('a'='b') */ x FROM t", "the hint OPTIONS stands behind a table's name", 12),
+            ("SELECT /*+ STATE_TLL('t'='1 d') */ x FROM t", "there is no hint 'STATE_TLL'", 12),
+            ("SELECT x FROM t /*+ STATE_TTL('t'='1 d') */", "the hint STATE_TTL stands behind SELECT", 21),
             ("SELECT x FROM t /*+ OPTION('a'='b') */", "there is no hint 'OPTION'", 21),
             ("SELECT x FROM t /*+ OPTIONS('a') */", "expected '=', found ')'", 32),
             ("SELECT x FROM t /*+ OPTIONS('a'='b') x */", "expected the end of the hint, found 'x'", 38),
@@ -238,6 +277,7 @@ mod tests {
 
     #[test]
     fn what_only_tunes_is_no_part_of_a_fingerprint() {
+        assert_eq!(canonical(&split("SELECT /*+ STATE_TTL('t'='1 d') */ x FROM t").unwrap()[0].tokens[1]).unwrap(), "");
         let of = |text: &str| canonical(&split(text).unwrap()[0].tokens[4]).unwrap();
         assert_eq!(of("SELECT x FROM t /*+ OPTIONS('parallelism'='2') */"), "");
         assert_eq!(of("SELECT x FROM t /*+ OPTIONS('parallelism'='2','path'='p') */"), "/*+ OPTIONS('path'='p') */");

@@ -19,7 +19,8 @@
 //!
 //! A fingerprint is the hash of everything that the query says: the statement and each table and view that it reads or
 //! writes, laid out in one way. How fast a source is read (`source.rows-per-second`) only tunes, and settings are not part
-//! of the query: both may change between two runs of a pipeline. The time zone is, if it is not UTC.
+//! of the query: both may change between two runs of a pipeline. The time zone is, if it is not UTC. Nor is the hint
+//! STATE_TTL part of it: state of another lifetime is refused where it is restored.
 
 use std::collections::BTreeSet;
 

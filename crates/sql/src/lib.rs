@@ -82,6 +82,7 @@ mod share;
 mod show;
 mod side;
 mod sort;
+mod state_ttl;
 mod statement;
 mod stream;
 mod text;

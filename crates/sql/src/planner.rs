@@ -39,7 +39,8 @@ use crate::types::FlinkTypes;
 use crate::unnest::{UnnestCall, UnnestRelations};
 use crate::weight::{Weight, weigh};
 use crate::{
-    arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, set_all, typing, unnest, window,
+    arithmetic, casts, flink, forms, group_window, grouping, hint, json, nested, over, set_all, state_ttl, typing,
+    unnest, window,
 };
 use ruslo_operators::function::World;
 
@@ -85,11 +86,13 @@ impl Planner {
 
     /// The typed plan of `query`.
     pub(crate) fn query(&self, query: &QueryText, catalog: &Catalog, mode: RuntimeMode) -> Sql<(LogicalPlan, Weight)> {
-        let (tokens, mut calls) = tvf::extract(query)?;
+        let (tokens, mut blocks) = state_ttl::extract(&query.tokens)?;
+        let (tokens, mut calls) = tvf::extract(&QueryText { tokens, end: query.end })?;
         let mut ast = self.parse_query(&tokens, query.end, mode)?;
         self.parse_inputs(mode, &mut calls)?;
         let weight = weigh(&ast, catalog, &calls).map_err(|error| error.or_at(query.start()))?;
-        let unnests = give_meaning(&mut ast, &mut calls)?;
+        let is_aggregate = |name: &str| self.functions.aggregate(&name.to_lowercase()).is_some();
+        let unnests = give_meaning(&mut ast, &mut calls, (&mut blocks, &is_aggregate))?;
         let context = Context::new(self, catalog, calls, unnests);
         let plan = SqlToRel::new_with_options(&context, options())
             .sql_statement_to_plan(Statement::Query(ast))
@@ -164,15 +167,22 @@ impl Planner {
 }
 
 /// Gives `query`, and what its windows read, Flink's meaning: group windows go to `calls`, UNNESTs come back.
-fn give_meaning(query: &mut Query, calls: &mut Vec<WindowCall>) -> Sql<Vec<UnnestCall>> {
+fn give_meaning(
+    query: &mut Query,
+    calls: &mut Vec<WindowCall>,
+    (blocks, is_aggregate): (&mut [state_ttl::Block], state_ttl::IsAggregate<'_>),
+) -> Sql<Vec<UnnestCall>> {
     flink::rewrite_query(query);
+    state_ttl::mark(query, blocks, is_aggregate)?;
     for call in calls.iter_mut() {
         if let WindowInput::Relation(relation) = &mut call.input
             && let TableFactor::Derived { subquery, .. } = relation.as_mut()
         {
             flink::rewrite_query(subquery);
+            state_ttl::mark(subquery.as_mut(), blocks, is_aggregate)?;
         }
     }
+    state_ttl::check_marked(blocks)?;
     as_of::mark(query)?;
     group_window::rewrite(query, calls)?;
     nested::rewrite(query)?;

@@ -24,7 +24,7 @@ use crate::statement::{Insert, Job, Parsed, QueryText, ViewDdl, parse};
 use crate::stream::{self, Places};
 use crate::types::{sql_name, to_column_type};
 use crate::weight::Weight;
-use crate::{cursor, ids, insert, like, processing_time, show, sort};
+use crate::{cursor, ids, insert, like, processing_time, show, sort, state_ttl};
 use chrono_tz::Tz;
 use ruslo_operators::function::World;
 
@@ -319,6 +319,7 @@ impl<'a> Program<'a> {
         let places = Places { group: place("GROUP"), over: place("OVER"), join: place("JOIN") };
         let plan =
             stream::streaming(plan, places, &self.catalog).map_err(|error| from_datafusion(&error, &query.tokens))?;
+        state_ttl::check_taken(&plan, &query.tokens).map_err(|error| from_datafusion(&error, &query.tokens))?;
         sort::check(&plan, cursor::find_keyword(&query.tokens, "ORDER"))?;
         let plan = sort::without_late_rows(plan, &self.catalog);
         Ok((plan.map_err(|error| from_datafusion(&error, &query.tokens))?, weight))

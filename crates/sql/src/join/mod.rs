@@ -46,6 +46,7 @@ use crate::nodes::{WindowAssign, WindowColumn, as_node};
 use crate::physical::{Physical, index_of};
 use crate::processing_time::has_processing_time;
 use crate::settings::RuntimeMode;
+use crate::state_ttl::{self, StateTtl};
 use crate::text::expr_text;
 use crate::window::{bare_column, inputs, is_event_time, lineage, table_column, with_window};
 use crate::window_spec::WindowSpec;
@@ -68,12 +69,20 @@ pub(crate) fn join(join: &Join, at: Position, catalog: &Catalog) -> DfResult<Log
     let (mut parts, computed) = parts_of(join)?;
     let kind = kind_of(&mut parts, at).map_err(carried)?;
     if kind == JoinKind::Regular {
+        parts = with_hints(parts)?;
         regular::check(&parts).map_err(|error| carried(error.or_at(at)))?;
     } else if parts.null_aware {
         let error = SqlError::not_yet("NOT IN within a window or a bound between event times", at);
         return Err(carried(error.help("write NOT EXISTS, which is the same where nothing is NULL")));
     }
     made(kind, parts, computed, join, catalog)
+}
+
+/// `parts` with what hints say of their inputs.
+fn with_hints(parts: JoinParts) -> DfResult<JoinParts> {
+    let (left, of_left) = state_ttl::take(parts.left)?;
+    let (right, of_right) = state_ttl::take(parts.right)?;
+    Ok(JoinParts { left, right, ttl: [of_left, of_right], ..parts })
 }
 
 /// The node of a kind of join, with the columns of `join`.
@@ -171,6 +180,7 @@ fn parts_of(join: &Join) -> DfResult<(JoinParts, bool)> {
         join_type: join.join_type,
         nulls_are_equal: join.null_equality == NullEquality::NullEqualsNull,
         null_aware: join.null_aware,
+        ttl: [StateTtl::Setting; 2],
     };
     Ok((parts, computed))
 }

@@ -10,6 +10,7 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, Result as DfRe
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, build_join_schema};
 
 use super::temporal::AsOfKind;
+use crate::state_ttl::StateTtl;
 use crate::text::expr_text;
 use crate::top_n::window_column;
 use crate::window_spec::{WindowSpec, WindowZone};
@@ -43,6 +44,8 @@ pub(crate) struct JoinParts {
     pub(crate) nulls_are_equal: bool,
     /// Whether it is an anti join by NOT IN, which a NULL on either side makes empty.
     pub(crate) null_aware: bool,
+    /// How long a regular join keeps the rows of left and right.
+    pub(crate) ttl: [StateTtl; 2],
 }
 
 /// Two streams, joined.

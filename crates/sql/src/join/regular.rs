@@ -4,6 +4,7 @@
 //! they change, and what tells them apart. Without `table.exec.state.ttl` it keeps them for ever, and EXPLAIN says so.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::utils::split_conjunction;
@@ -35,13 +36,14 @@ impl Physical<'_> {
         let sides = [Side::new(self, &inputs, JoinSide::Left), Side::new(self, &inputs, JoinSide::Right)];
         let both = parts.both().map_err(|error| from_datafusion(&error, &[]))?;
         let condition = parts.filter.as_ref().map(|filter| physical_expr(filter, &both)).transpose()?;
-        let given = [(&sides[0], &parts.left), (&sides[1], &parts.right)];
-        let given = given.map(|(side, plan)| RegularJoinInput {
+        let [left_ttl, right_ttl] = self.lifetimes(parts);
+        let given = [(&sides[0], &parts.left, left_ttl), (&sides[1], &parts.right, right_ttl)];
+        let given = given.map(|(side, plan, lifetime)| RegularJoinInput {
             schema: arrow_schema(plan.schema()),
             keys: side.keys.clone(),
             is_append_only: !side.properties.is_updating(),
             unique: side.unique(),
-            lifetime: self.state_ttl,
+            lifetime,
         });
         let null_equals = vec![parts.nulls_are_equal; parts.keys.len()];
         let spec = RegularJoinSpec::new(kind_of(parts.join_type)?, given, &null_equals, condition.as_ref())?;
@@ -60,6 +62,11 @@ impl Physical<'_> {
             kind: NodeKind::Operator(spec.factory()),
         };
         Ok(self.add_join(added, &inputs, detail))
+    }
+
+    /// How long the rows of left and right are kept; for ever, if none.
+    fn lifetimes(&self, parts: &JoinParts) -> [Option<Duration>; 2] {
+        parts.ttl.map(|ttl| ttl.or(self.state_ttl))
     }
 
     fn regular_detail(&self, node: &StreamJoin, spec: &RegularJoinSpec) -> Detail {
@@ -82,12 +89,13 @@ impl Physical<'_> {
         let [of_left, of_right] = spec.kept();
         detail = detail.line("state left", format!("{}: {of_left}", per(&left)));
         detail = detail.line("state right", format!("{}: {of_right}", per(&right)));
-        detail = match self.state_ttl {
-            Some(ttl) => {
-                let ttl = interval::describe(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
-                detail.line("state goes", format!("{ttl} after a row was last written"))
+        detail = match self.lifetimes(parts) {
+            [None, None] => detail.line("warning", GROWS),
+            [left, right] if left == right => detail.line("state goes", goes(left)),
+            [left, right] => {
+                detail = detail.line("state left goes", goes(left)).line("state right goes", goes(right));
+                if left.is_none() || right.is_none() { detail.line("warning", GROWS_HALF) } else { detail }
             }
-            None => detail.line("warning", GROWS),
         };
         match is_keyed {
             true => detail,
@@ -96,9 +104,21 @@ impl Physical<'_> {
     }
 }
 
+/// When the rows of a side go.
+fn goes(lifetime: Option<Duration>) -> String {
+    let ms = |ttl: Duration| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+    lifetime.map_or_else(
+        || "never".to_owned(),
+        |ttl| format!("{} after a row was last written", interval::describe(ms(ttl))),
+    )
+}
+
 /// What EXPLAIN says of state without a bound.
 const GROWS: &str = "this state only grows; SET 'table.exec.state.ttl' = '1 d' drops rows that were not written for a day, \
                      a bound such as a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts drops them as time goes on";
+
+/// The same, if the rows of one side go.
+const GROWS_HALF: &str = "the state of the side that never goes only grows";
 
 /// One input, as far as it is known.
 struct Side {
