@@ -22,6 +22,7 @@ use ruslo_state::manifest::Manifest;
 use ruslo_state::savepoint::{self, Target};
 use ruslo_state::store::CheckpointStore;
 
+use crate::changes::Told;
 use crate::damage::FOLDER;
 use crate::disk::Machine;
 use crate::faults::Plan;
@@ -141,9 +142,9 @@ pub fn ends(
     environment: &Environment,
     rng: &mut Rng,
 ) -> Result<Ends> {
-    let source = |(data, changes): (&Arc<_>, bool)| {
+    let source = |(data, told): (&Arc<_>, Told)| {
         let rng = Rng::seeded(rng.next_u64());
-        let source = SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng).changing(changes);
+        let source = SimSource::new(Arc::clone(data), setup.manners, world.trace.clone(), rng).telling(told);
         Arc::new(source.rejecting(setup.shape.bad_records != BadRecords::None)) as _
     };
     let sink = |number| {
@@ -162,7 +163,7 @@ pub fn ends(
         }) as _)
     };
     Ok(Ends {
-        sources: setup.data.iter().zip(setup.shape.changing).map(source).collect(),
+        sources: setup.data.iter().zip(setup.shape.told).map(source).collect(),
         sinks: (0..setup.shape.sinks()).map(sink).collect::<Result<_>>()?,
         rows_per_second: setup.rows_per_second,
     })

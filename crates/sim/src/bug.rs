@@ -67,6 +67,20 @@ pub enum OperatorBug {
     LateAreJoined,
     /// A window's rows are forgotten when it has half passed.
     WindowJoinRunsAhead,
+    /// Rows are put beside a version before the watermark has reached them, so that versions may still come.
+    VersionsRunAhead,
+    /// After a restore, rows that waited for their version are gone.
+    ForgetWaiting,
+    /// After a restore, rows and versions that were on their way out are gone.
+    ForgetOnTheirWay,
+    /// After a restore, the versions are gone.
+    ForgetVersions,
+    /// A version that has ended is valid on.
+    EndedIsValid,
+    /// A version that comes late counts from its time on.
+    LateVersionsAreOnTime,
+    /// A version counts from behind its time on.
+    VersionBehindItsTime,
     /// After a restore, what a join has not joined yet of a batch is gone.
     ForgetUnjoined,
     /// What a join was told to take back it adds.
@@ -93,7 +107,7 @@ pub enum OperatorBug {
 
 impl OperatorBug {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 39] = [
         Self::ForgetOlderSessions,
         Self::ForgetFiredSessions,
         Self::SessionEndsAtLastRow,
@@ -115,6 +129,13 @@ impl OperatorBug {
         Self::NotHeldBack,
         Self::LateAreJoined,
         Self::WindowJoinRunsAhead,
+        Self::VersionsRunAhead,
+        Self::ForgetWaiting,
+        Self::ForgetOnTheirWay,
+        Self::ForgetVersions,
+        Self::EndedIsValid,
+        Self::LateVersionsAreOnTime,
+        Self::VersionBehindItsTime,
         Self::ForgetUnjoined,
         Self::TakenBackIsAdded,
         Self::ChangesGoInTurn,
@@ -145,6 +166,10 @@ impl OperatorBug {
                 Scenario::IntervalJoin
             }
             Self::LateAreJoined | Self::WindowJoinRunsAhead => Scenario::WindowJoin,
+            Self::VersionsRunAhead | Self::ForgetWaiting | Self::ForgetOnTheirWay | Self::ForgetVersions => {
+                Scenario::TemporalJoin
+            }
+            Self::EndedIsValid | Self::LateVersionsAreOnTime | Self::VersionBehindItsTime => Scenario::TemporalJoin,
             Self::ForgetUnjoined | Self::TakenBackIsAdded | Self::ChangesGoInTurn => Scenario::RegularJoin,
             Self::BeforeIsLost | Self::AfterBeforeBefore => Scenario::GroupBy,
             Self::EqualRowsAreOne | Self::TakenBackIsRanked => Scenario::UpdatingTopN,

@@ -2,6 +2,8 @@
 //!
 //! Such a row has a negative key: see [`Row::takes_back`]. Of a table that changes only the lineage, the key and the value
 //! of a row are told, so that many rows are equal.
+//!
+//! And sources of versions: changes with a time, of which some say that there is no row of their key from then on.
 
 use arrow::array::{ArrayRef, AsArray, Int8Array, Int64Array, TimestampMillisecondArray};
 use arrow::datatypes::Int64Type;
@@ -13,6 +15,38 @@ use std::sync::Arc;
 
 use crate::dataset::{Dataset, Lineage, Row, column};
 use crate::sink::{OutRow, rows_of};
+
+/// What the rows of a source are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Told {
+    /// Rows that only come.
+    #[default]
+    Rows,
+    /// Changes of a table: see [`changing`].
+    Changes,
+    /// Versions of a table's rows: see [`versions`].
+    Versions,
+}
+
+impl Told {
+    /// `data` as rows that are this.
+    pub fn data(self, data: Dataset, rng: &mut Rng) -> Dataset {
+        match self {
+            Self::Rows => data,
+            Self::Changes => changing(data, rng),
+            Self::Versions => versions(data),
+        }
+    }
+
+    /// The batch of a source as it is read.
+    pub fn read(self, batch: RecordBatch) -> RecordBatch {
+        match self {
+            Self::Rows => batch,
+            Self::Changes => marked(&batch),
+            Self::Versions => with_row_kinds(&batch, kinds_of_versions(&batch)).unwrap(),
+        }
+    }
+}
 
 impl Row {
     /// The row that this one takes back, if it does that.
@@ -42,6 +76,32 @@ pub fn changing(data: Dataset, rng: &mut Rng) -> Dataset {
         Lineage { cuts: vec![0, rows.len()], rows, ..lineage }
     };
     Dataset { lineages: data.lineages.into_iter().map(changing).collect() }
+}
+
+/// The same where the times of one lineage are none of the other's, of at most two: of one key and time the change that came
+/// last counts, and which of two lineages comes first is chance. A lineage is one split.
+pub fn versions(data: Dataset) -> Dataset {
+    let apart = |(place, lineage): (i64, Lineage)| {
+        let rows: Vec<_> =
+            lineage.rows.into_iter().map(|row| Row { time: row.time.div_euclid(2) * 2 + place, ..row }).collect();
+        Lineage { cuts: vec![0, rows.len()], rows, ..lineage }
+    };
+    Dataset { lineages: (0..).zip(data.lineages).map(apart).collect() }
+}
+
+/// What a version of this value is.
+pub fn kind_of_version(value: i64) -> RowKind {
+    match value.rem_euclid(4) {
+        1 => RowKind::Delete,
+        2 => RowKind::UpdateAfter,
+        3 => RowKind::UpdateBefore,
+        _ => RowKind::Insert,
+    }
+}
+
+fn kinds_of_versions(batch: &RecordBatch) -> Int8Array {
+    let values = batch.column(column::VALUE).as_primitive::<Int64Type>().values();
+    Int8Array::from_iter_values(values.iter().map(|value| kind_of_version(*value).number()))
 }
 
 /// The rows of a table that changes, with their kinds.

@@ -17,6 +17,7 @@ use ruslo_operators::{
 };
 
 use crate::changelog::{Always, Changelog};
+use crate::changes::Told;
 use crate::dataset::column;
 use crate::joined::less;
 use crate::nodes::aggregate;
@@ -200,8 +201,11 @@ fn by_key(takes_back: bool) -> Kind {
 
 /// A source of changes, or of rows that only come, and whether it is of changes.
 fn source(shape: &mut Shape, dataset: usize, rng: &mut Rng) -> (usize, bool) {
-    shape.changing[dataset] = !rng.one_in(3);
-    (shape.add(Kind::Source(dataset), &[]), shape.changing[dataset])
+    let is_changing = !rng.one_in(3);
+    if is_changing {
+        shape.told[dataset] = Told::Changes;
+    }
+    (shape.add(Kind::Source(dataset), &[]), is_changing)
 }
 
 fn sink(shape: &mut Shape, number: usize, changing: Changing, from: usize) {

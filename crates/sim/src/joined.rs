@@ -74,7 +74,7 @@ fn kind(rng: &mut Rng) -> TimedJoinKind {
 }
 
 /// A source, perhaps a pass.
-fn passed(shape: &mut Shape, dataset: usize, rng: &mut Rng) -> usize {
+pub fn passed(shape: &mut Shape, dataset: usize, rng: &mut Rng) -> usize {
     let source = shape.add(Kind::Source(dataset), &[]);
     if rng.one_in(4) { shape.add(Kind::Pass(rng.below(3)), &[plain(source)]) } else { source }
 }

@@ -13,7 +13,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`dataset`], [`source`], [`operators`], [`tally`], [`sink`], [`files`] | what flows, and the ends and middles made for it |
-//! | [`shape`], [`nodes`], [`joined`], [`changing`] | the graph, how it is built at some parallelism, and which operators of the product it has |
+//! | [`shape`], [`nodes`], [`joined`], [`temporal`], [`changing`] | the graph, how it is built at some parallelism, and which operators of the product it has |
 //! | [`changes`], [`changelog`] | tables that change: as they are read, and what comes out of them |
 //! | [`process`], [`disk`], [`faults`] | what can break, and the plan that breaks it |
 //! | [`oracle`] | what must come out |
@@ -57,6 +57,7 @@ pub mod shape;
 pub mod sink;
 pub mod source;
 pub mod tally;
+pub mod temporal;
 #[cfg(test)]
 mod timed;
 pub mod trace;

@@ -17,7 +17,9 @@ use ruslo_core::error::Result;
 use ruslo_core::key_group::key_groups;
 use ruslo_core::keyed::TableSchema;
 use ruslo_core::operator::{InputId, Operator, OperatorContext, Output, Progress, SharedFactory};
-use ruslo_core::schema::{split_watermarks, visible, with_split_watermarks};
+use ruslo_core::schema::{
+    raise_split_watermarks, split_watermarks, visible, with_split_watermarks, without_split_watermarks,
+};
 use ruslo_core::state::OperatorState;
 use ruslo_core::time::Timestamp;
 
@@ -48,6 +50,10 @@ fn concerns(bug: OperatorBug, kind: Kind) -> bool {
             matches!(bug, B::ForgetUnseen | B::ForgetPartners | B::JoinRunsAhead | B::NotHeldBack)
         }
         Kind::Timed(Timed { bounds: None, .. }) => matches!(bug, B::LateAreJoined | B::WindowJoinRunsAhead),
+        Kind::Temporal(_) => {
+            matches!(bug, B::VersionsRunAhead | B::ForgetWaiting | B::ForgetOnTheirWay | B::ForgetVersions)
+                || matches!(bug, B::EndedIsValid | B::LateVersionsAreOnTime | B::VersionBehindItsTime)
+        }
         Kind::Changing(changing) => match changing {
             Changing::Join { .. } => matches!(bug, B::ForgetUnjoined | B::TakenBackIsAdded),
             Changing::Group { key: None, .. } if bug == B::TakenIsLost => true,
@@ -180,6 +186,10 @@ impl Saboteur {
             OperatorBug::ForgetPartners => {
                 ["left_matched", "right_matched"].into_iter().for_each(|table| forget(state, table))
             }
+            OperatorBug::ForgetWaiting => forget(state, "as_of_left"),
+            OperatorBug::ForgetOnTheirWay => {
+                ["as_of_left_firing", "as_of_right_firing"].into_iter().for_each(|table| forget(state, table))
+            }
             OperatorBug::ForgetUnjoined => {
                 ["join_left_rest", "join_right_rest"].into_iter().for_each(|table| forget(state, table))
             }
@@ -190,8 +200,18 @@ impl Saboteur {
         Ok(())
     }
 
-    fn input(&self, batch: RecordBatch) -> Result<RecordBatch> {
+    fn input(&self, input: InputId, batch: RecordBatch) -> Result<RecordBatch> {
         match self.bug {
+            OperatorBug::EndedIsValid | OperatorBug::LateVersionsAreOnTime | OperatorBug::VersionBehindItsTime
+                if input == 0 =>
+            {
+                Ok(batch)
+            }
+            OperatorBug::EndedIsValid => kinds_that(&batch, adds),
+            OperatorBug::LateVersionsAreOnTime => Self::marked(&batch, |_, _| i64::MIN),
+            OperatorBug::VersionBehindItsTime => {
+                Self::marked(&raise_split_watermarks(batch, i64::MIN)?, |time, before| time.max(before))
+            }
             OperatorBug::TiesAreOne => without_ties(&batch),
             OperatorBug::LateAreJoined => Self::marked(&batch, |_, _| i64::MIN),
             OperatorBug::TakenBackIsAdded => Ok(visible(&batch)),
@@ -222,7 +242,7 @@ impl Saboteur {
         let Some(marks) = split_watermarks(batch) else { return Ok(batch.clone()) };
         let times = batch.column(column::TIME).as_primitive::<TimestampMillisecondType>().values();
         let marks = times.iter().zip(marks.values()).map(|(time, before)| mark(*time, *before));
-        with_split_watermarks(&visible(batch), Int64Array::from_iter_values(marks))
+        with_split_watermarks(&without_split_watermarks(batch), Int64Array::from_iter_values(marks))
     }
 
     /// How far the watermark is ahead of what it should be.
@@ -230,7 +250,7 @@ impl Saboteur {
         let ahead = match self.bug {
             OperatorBug::SessionEndsAtLastRow => self.length_ms,
             OperatorBug::SortRunsAhead => 40,
-            OperatorBug::JoinRunsAhead => 1_500,
+            OperatorBug::JoinRunsAhead | OperatorBug::VersionsRunAhead => 1_500,
             OperatorBug::WindowJoinRunsAhead => self.length_ms / 2 + 1,
             _ => 0,
         };
@@ -263,6 +283,7 @@ impl Operator for Saboteur {
         match (self.bug, self.kind) {
             (OperatorBug::ForgetLastRows, Kind::Changing(Changing::Last(None))) => forget_keyed(ctx, "last_counts"),
             (OperatorBug::ForgetLastRows, _) => forget_keyed(ctx, "last_rows"),
+            (OperatorBug::ForgetVersions, _) => forget_keyed(ctx, "as_of_versions"),
             _ => Ok(()),
         }
     }
@@ -274,7 +295,7 @@ impl Operator for Saboteur {
         ctx: &mut OperatorContext<'_>,
         out: &mut Output,
     ) -> Result<Progress> {
-        let batch = self.input(batch)?;
+        let batch = self.input(input, batch)?;
         if self.bug == OperatorBug::HalfIsLate {
             return match self.held.replace(batch) {
                 Some(held) => self.call(ctx, |inner, ctx| inner.on_batch(input, held, ctx, out)),

@@ -8,7 +8,6 @@ use ruslo_runtime::alignment::Alignment;
 use ruslo_runtime::channel::Credit;
 use ruslo_runtime::job::JobConfig;
 
-use crate::changes::changing;
 use crate::changing::{final_shape, group_shape, regular_join_shape, transfers_shape, updating_top_n_shape};
 use crate::dataset::{DataSpec, Dataset};
 use crate::faults::{Fault, KILLS, Plan};
@@ -21,6 +20,7 @@ use crate::shape::{
 };
 use crate::sink::Permanence;
 use crate::source::Manners;
+use crate::temporal::temporal_shape;
 
 /// A kind of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +76,8 @@ pub enum Scenario {
     IntervalJoin,
     /// Rows of two tables in one window, as [`Scenario::Session`].
     WindowJoin,
+    /// Rows beside the version of another table's row at their time, as [`Scenario::Keyed`].
+    TemporalJoin,
     /// Two tables that change, joined, as [`Scenario::Keyed`].
     RegularJoin,
     /// Groups without windows, and groups of groups, as [`Scenario::Keyed`].
@@ -127,7 +129,7 @@ pub struct Setup {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Window,
         Self::Diamond,
         Self::LateRows,
@@ -153,6 +155,7 @@ impl Scenario {
         Self::Keyed,
         Self::IntervalJoin,
         Self::WindowJoin,
+        Self::TemporalJoin,
         Self::RegularJoin,
         Self::GroupBy,
         Self::UpdatingTopN,
@@ -188,6 +191,7 @@ impl Scenario {
             Self::Keyed => "keyed",
             Self::IntervalJoin => "interval_join",
             Self::WindowJoin => "window_join",
+            Self::TemporalJoin => "temporal_join",
             Self::RegularJoin => "regular_join",
             Self::GroupBy => "group_by",
             Self::UpdatingTopN => "updating_top_n",
@@ -235,7 +239,7 @@ impl Scenario {
     fn is_of_one_operator(self) -> bool {
         use Scenario as S;
         matches!(self, S::Session | S::Hop | S::TwoPhases | S::TopN | S::Sorted | S::Aside | S::Idle | S::Keyed)
-            || matches!(self, S::IntervalJoin | S::WindowJoin)
+            || matches!(self, S::IntervalJoin | S::WindowJoin | S::TemporalJoin)
             || self.is_of_changes()
     }
 
@@ -247,18 +251,23 @@ impl Scenario {
 
     /// Whether what it keeps is in keyed tables.
     pub fn is_keyed(self) -> bool {
-        self == Self::Keyed || self.is_of_changes()
+        matches!(self, Self::Keyed | Self::TemporalJoin) || self.is_of_changes()
     }
 
     /// Whether its operator's results should be half out when barriers come.
     fn is_half_out(self) -> bool {
         use Scenario as S;
-        matches!(self, S::TopN | S::Sorted | S::IntervalJoin | S::WindowJoin | S::RegularJoin | S::LastRows)
+        matches!(self, S::TopN | S::Sorted | S::IntervalJoin | S::WindowJoin | S::TemporalJoin)
+            || matches!(self, S::RegularJoin | S::LastRows)
     }
 
     fn event_time(self, rng: &mut Rng) -> EventTime {
         let delay_ms = match self {
             Self::LateRows | Self::AtLeastOnce => rng.below(20),
+            Self::TemporalJoin => {
+                let most = [120, 120, 60_000][rng.below(3)];
+                rng.below(most)
+            }
             // Half of the runs have late rows, and half of those many.
             scenario if scenario.is_of_one_operator() => rng.below(120),
             _ => 20 + rng.below(100),
@@ -292,6 +301,7 @@ impl Scenario {
             Self::Keyed => keyed_shape(event_time, rng),
             Self::IntervalJoin => interval_shape(event_time, rng),
             Self::WindowJoin => window_join_shape(event_time, rng),
+            Self::TemporalJoin => temporal_shape(event_time, rng),
             Self::RegularJoin => regular_join_shape(rng),
             Self::GroupBy => group_shape(rng),
             Self::UpdatingTopN => updating_top_n_shape(rng),
@@ -318,7 +328,11 @@ impl Scenario {
 
     fn data(self, shape: &Shape, rng: &mut Rng) -> Vec<Arc<Dataset>> {
         let sources = shape.nodes.iter().filter(|node| matches!(node.kind, Kind::Source(_))).count();
-        let disorder_ms = if self == Self::IntervalJoin { [60, 900][rng.below(2)] } else { 60 };
+        let disorder_ms = match self {
+            Self::IntervalJoin => [60, 900][rng.below(2)],
+            Self::TemporalJoin => [60, 60_000][rng.below(2)],
+            _ => 60,
+        };
         let spec = DataSpec {
             lineages_max: if sources > 1 { 2 } else { 4 },
             rows_max: match self {
@@ -331,6 +345,7 @@ impl Scenario {
             keys: match self {
                 Self::LongWork => 40,
                 Self::Session => 3 + rng.below(8),
+                Self::TemporalJoin => [3, 100, 300][rng.below(3)],
                 scenario if scenario.is_keyed() => {
                     [3, 20, 100, 300][1 - usize::from(self != Self::Keyed) + rng.below(3)]
                 }
@@ -343,16 +358,17 @@ impl Scenario {
                 2001
             },
             disorder_ms,
-            // Sorted rows wait in state by the minute, those of joins by the second: some runs have several.
+            // Sorted rows wait in state by the minute, as those for a version do; those of other joins by the second: some
+            // runs have several.
             pace_max: match self {
                 Self::Sorted => [20, 3000][rng.below(2)],
-                Self::IntervalJoin => disorder_ms / 3,
+                Self::IntervalJoin | Self::TemporalJoin => disorder_ms / 3,
                 _ => 20,
             },
         };
-        let data = (0..sources).zip(shape.changing).map(|(source, is_changing)| {
+        let data = (0..sources).zip(shape.told).map(|(source, told)| {
             let data = spec.make(100 * source as i64, rng);
-            Arc::new(if is_changing { changing(data, rng) } else { data })
+            Arc::new(told.data(data, rng))
         });
         data.collect()
     }

@@ -16,6 +16,7 @@ use ruslo_core::source::{RowTime, Source};
 use ruslo_operators::{RowTimeAssigner, WatermarkSpec};
 
 use crate::changelog::{Always, Changelog};
+use crate::changes::Told;
 use crate::changing::Changing;
 use crate::dataset::{column, schema};
 use crate::joined::{self, Timed};
@@ -23,6 +24,7 @@ use crate::nodes::{self, Windows};
 use crate::operators::pass;
 use crate::sabotage::{goes_in_turn, sabotaged};
 use crate::tally::{Table, tally};
+use crate::temporal::Temporal;
 
 /// The way of a row that has come by `way` and passes the node numbered `mark`.
 pub fn via(way: i64, mark: i64) -> i64 {
@@ -56,6 +58,8 @@ pub enum Kind {
     Tally(Table, i64, usize),
     /// Rows of two sides whose times are near each other, or in one window.
     Timed(Timed),
+    /// Rows beside the version that was valid at their time.
+    Temporal(Temporal),
     /// The columns of one side of such a join, left 0 or right 1.
     Side(usize),
     /// Over a table that changes.
@@ -130,8 +134,8 @@ pub struct Shape {
     pub bad_records: BadRecords,
     /// Sources fall idle: which rows are late is chance then.
     pub falls_idle: bool,
-    /// Which datasets have rows that take back others.
-    pub changing: [bool; 2],
+    /// What the rows of each dataset are.
+    pub told: [Told; 2],
     /// What is true of a sink's table after every checkpoint.
     pub always: BTreeMap<usize, Always>,
 }
@@ -154,7 +158,7 @@ impl Shape {
             event_time,
             bad_records: BadRecords::None,
             falls_idle: false,
-            changing: [false; 2],
+            told: [Told::Rows; 2],
             always: BTreeMap::new(),
         }
     }
@@ -198,6 +202,7 @@ impl Shape {
         let inputs = || node.inputs.iter().map(|link| self.schema_of(link.from)).collect::<Vec<_>>();
         match node.kind {
             Kind::Timed(timed) => Some(timed.operator(&inputs())),
+            Kind::Temporal(temporal) => Some(temporal.operator(&inputs())),
             Kind::Side(side) => Some(joined::side(&inputs()[0], side)),
             Kind::Changing(changing) => Some(changing.operator(&inputs())),
             kind => self.operator(kind),
@@ -220,9 +225,8 @@ impl Shape {
             Kind::FirstToCome => nodes::firsts(true),
             Kind::Tally(table, limit, padding) => (schema(), tally(table, limit, padding)),
             Kind::Late(windows) => nodes::late(windows, length()),
-            Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) | Kind::Timed(_) | Kind::Side(_) | Kind::Changing(_) => {
-                return None;
-            }
+            Kind::Source(_) | Kind::Pass(_) | Kind::Sink(_) => return None,
+            Kind::Timed(_) | Kind::Temporal(_) | Kind::Side(_) | Kind::Changing(_) => return None,
         })
     }
 
@@ -237,6 +241,7 @@ impl Shape {
             Kind::Tally(_, _, 0) => 56 << 10,
             Kind::Tally(..) => 768 << 10,
             Kind::First | Kind::FirstToCome => 28 << 10,
+            Kind::Temporal(_) => 16 << 10,
             Kind::Changing(changing) => changing.tight_memory_bytes(),
             _ => 0,
         };
@@ -498,6 +503,7 @@ mod tests {
     use super::*;
     use crate::changing::{final_shape, group_shape, regular_join_shape, updating_top_n_shape};
     use crate::joined::{interval_shape, window_join_shape};
+    use crate::temporal::temporal_shape;
 
     const EVENT_TIME: EventTime = EventTime { delay_ms: 5, window_ms: 10 };
 
@@ -513,7 +519,7 @@ mod tests {
         let data = Arc::new(crate::dataset::Dataset { lineages: Vec::new() });
         for seed in 0..200 {
             let mut rng = Rng::seeded(seed);
-            let shape = match seed % 16 {
+            let shape = match seed % 17 {
                 0 => window_shape(Windows::Tumble, EVENT_TIME, &mut rng),
                 1 => diamond_shape(Some(EVENT_TIME), &mut rng),
                 2 => window_shape(Windows::Cumulate(3), EVENT_TIME, &mut rng),
@@ -529,6 +535,7 @@ mod tests {
                 12 => group_shape(&mut rng),
                 13 => updating_top_n_shape(&mut rng),
                 14 => final_shape(&mut rng),
+                15 => temporal_shape(EVENT_TIME, &mut rng),
                 _ => random_shape(EVENT_TIME, &mut rng),
             };
             let source = || {

@@ -16,7 +16,7 @@ use ruslo_core::rng::Rng;
 use ruslo_core::source::{Budget, Polled, Position, Sifted, Source, SourceReader, Split, SplitId};
 use serde_json::json;
 
-use crate::changes::marked;
+use crate::changes::Told;
 use crate::dataset::{self, Dataset, Lineage};
 use crate::trace::Trace;
 
@@ -45,19 +45,20 @@ pub struct SimSource {
     rng: Mutex<Rng>,
     readers: AtomicU64,
     rejects: bool,
-    changes: bool,
+    told: Told,
 }
 
 impl SimSource {
     /// A source of `data`, whose readers' whims follow from `rng`.
     pub fn new(data: Arc<Dataset>, manners: Manners, trace: Trace, rng: Rng) -> Self {
-        Self { data, manners, trace, rng: Mutex::new(rng), readers: AtomicU64::new(0), rejects: false, changes: false }
+        let (rng, readers) = (Mutex::new(rng), AtomicU64::new(0));
+        Self { data, manners, trace, rng, readers, rejects: false, told: Told::Rows }
     }
 
-    /// Rows may take back others if it `changes`: see [`crate::changes`].
+    /// What its rows are.
     #[must_use]
-    pub fn changing(self, changes: bool) -> Self {
-        Self { changes, ..self }
+    pub fn telling(self, told: Told) -> Self {
+        Self { told, ..self }
     }
 
     /// Bad records are rejected if it `rejects`; otherwise they are rows as all others.
@@ -87,7 +88,7 @@ impl Source for SimSource {
             read: 0,
             reading: None,
             rejects: self.rejects,
-            changes: self.changes,
+            told: self.told,
         }))
     }
 }
@@ -109,7 +110,7 @@ struct SimReader {
     read: usize,
     reading: Option<Reading>,
     rejects: bool,
-    changes: bool,
+    told: Told,
 }
 
 /// Of `batch`, the rows `from..` of a lineage, the bad ones are rejected.
@@ -172,8 +173,7 @@ impl SourceReader for SimReader {
             let (batch, rejected) = sifted(lineage, from, &batch)?;
             return Ok(Polled::Sifted(Sifted { split, batch, position, rejected, origins: None }));
         }
-        let batch = if self.changes { marked(&batch) } else { batch };
-        Ok(Polled::Batch { split, batch, position })
+        Ok(Polled::Batch { split, batch: self.told.read(batch), position })
     }
 }
 

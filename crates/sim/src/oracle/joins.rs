@@ -2,7 +2,7 @@
 
 use ruslo_operators::TimedJoinKind as Kind;
 
-use super::{At, rows_behind};
+use super::{At, rows_behind, versions};
 use crate::dataset::{Dataset, Row, column, schema};
 use crate::joined::Timed;
 use crate::nodes::Windows;
@@ -73,14 +73,18 @@ fn placed(shape: &Shape, from: usize, data: &[impl AsRef<Dataset>]) -> Vec<Place
 
 /// The rows of one side of a join's, which are not late for anybody.
 pub(super) fn of_side(shape: &Shape, join: usize, side: usize, data: &[impl AsRef<Dataset>]) -> Vec<At> {
-    let shape::Kind::Timed(timed) = shape.nodes[join].kind else { return Vec::new() };
+    let rows = match shape.nodes[join].kind {
+        shape::Kind::Timed(timed) => joined(shape, join, timed, data),
+        shape::Kind::Temporal(temporal) => versions::joined(shape, join, temporal, data),
+        _ => return Vec::new(),
+    };
     let row = |row: OutRow| {
         let row = &row[side * schema().fields().len()..];
         let (key, value, time) = (row[column::KEY], row[column::VALUE], row[column::TIME]);
         let (lineage, offset, way) = (row[column::LINEAGE], row[column::OFFSET], row[column::VIA]);
         At { lineage, offset, row: Row { key, value, time }, way, watermark: i64::MIN }
     };
-    joined(shape, join, timed, data).into_iter().map(row).collect()
+    rows.into_iter().map(row).collect()
 }
 
 /// How many rows of a join come too late, of both sides; in windows, one for each.

@@ -6,6 +6,7 @@
 mod joins;
 mod rows;
 mod tables;
+mod versions;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +95,9 @@ fn late_at(shape: &Shape, index: usize, kind: Kind, data: &[impl AsRef<Dataset>]
     if let Kind::Timed(_) = kind {
         return joins::late(shape, index, data);
     }
+    if let Kind::Temporal(_) = kind {
+        return versions::late(shape, index, data);
+    }
     let late = |at: &At| match kind {
         Kind::Window(_) | Kind::Late(_) => u64::from(at.is_late(kind, shape)),
         Kind::TopN(_) => {
@@ -114,6 +118,7 @@ fn rows_at(shape: &Shape, sink: usize, data: &[impl AsRef<Dataset>]) -> BTreeMap
     match shape.nodes[from].kind {
         Kind::Changing(_) => return table_behind(shape, from, data),
         Kind::Timed(timed) => return once(joined(shape, from, timed, data)),
+        Kind::Temporal(temporal) => return once(versions::joined(shape, from, temporal, data)),
         _ => {}
     }
     let rows = rows_to(shape, from, data);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruslo_operators::RegularJoinKind;
 
+use crate::changes::Told;
 use crate::changing::{Changing, Side, TAKERS};
 use crate::dataset::{Dataset, column};
 use crate::shape::{Kind, Shape};
@@ -20,7 +21,7 @@ type Table = BTreeMap<OutRow, i64>;
 pub(super) fn table_behind(shape: &Shape, node: usize, data: &[impl AsRef<Dataset>]) -> Table {
     let inputs = || shape.nodes[node].inputs.iter().map(|link| table_behind(shape, link.from, data)).collect();
     match shape.nodes[node].kind {
-        Kind::Source(dataset) if shape.changing[dataset] => left(data[dataset].as_ref()),
+        Kind::Source(dataset) if shape.told[dataset] == Told::Changes => left(data[dataset].as_ref()),
         Kind::Source(dataset) => read(data[dataset].as_ref()),
         Kind::Changing(changing) => {
             let widths = shape.nodes[node].inputs.iter().map(|link| shape.schema_of(link.from).fields().len());
