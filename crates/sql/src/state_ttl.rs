@@ -245,8 +245,14 @@ pub(crate) fn take(plan: LogicalPlan) -> DfResult<(LogicalPlan, StateTtl)> {
                 && let LogicalPlan::SubqueryAlias(mark) = all.input.as_ref()
                 && let Some((_, lifetime)) = marked(&mark.alias)
             {
-                let bare = SubqueryAlias::try_new(Arc::clone(&mark.input), own.alias.clone())?;
-                return Ok((LogicalPlan::SubqueryAlias(bare), StateTtl::Hint(lifetime)));
+                let bare = match mark.input.as_ref() {
+                    // It had no alias but its name.
+                    LogicalPlan::TableScan(scan) if scan.table_name == own.alias => mark.input.as_ref().clone(),
+                    _ => {
+                        LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::clone(&mark.input), own.alias.clone())?)
+                    }
+                };
+                return Ok((bare, StateTtl::Hint(lifetime)));
             }
             Ok((plan, StateTtl::Setting))
         }

@@ -145,6 +145,20 @@ fn ids_depend_on_what_an_operator_is_alone() {
 }
 
 #[test]
+fn hints_of_lifetimes_leave_operators_and_ids_as_they_are() {
+    let bare = "SELECT b.auction, a.n FROM bid AS b
+        JOIN (SELECT auction, COUNT(*) AS n FROM bid WHERE price > 3 GROUP BY CUBE (auction, bidder)) AS a
+        ON a.auction = b.auction + 1 AND a.n < b.price WHERE b.price > 7";
+    let hinted = bare.replacen("SELECT", "SELECT /*+ STATE_TTL('b' = '1 d', 'a' = '0') */", 1);
+    let hinted = hinted.replace("(SELECT", "(SELECT /*+ STATE_TTL('bid' = '2 d') */");
+    let (bare, hinted) = (planned(bare).unwrap(), planned(&hinted).unwrap());
+    let ids = |planned: &Planned| planned.graph.nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&bare), names(&hinted));
+    assert_eq!(ids(&bare), ids(&hinted));
+    assert_eq!(bare.fingerprint, hinted.fingerprint);
+}
+
+#[test]
 fn ids_are_a_persistent_format() {
     let planned = planned(HOURLY).unwrap();
     let ids = ["Source", "TumbleWindow", "Sink"].map(|name| id_of(&planned, name));
