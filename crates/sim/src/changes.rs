@@ -139,6 +139,20 @@ mod tests {
     use crate::dataset::{DataSpec, batch};
 
     #[test]
+    fn versions_of_two_lineages_have_times_of_their_own() {
+        let rows = |times: &[i64]| times.iter().map(|time| Row { key: 1, value: *time, time: *time }).collect();
+        let lineage = |id| Lineage { id, rows: rows(&[-3, 4, 5]), cuts: vec![0, 1, 3] };
+        let data = versions(Dataset { lineages: vec![lineage(7), lineage(8)] });
+        let times = data.lineages.iter().map(|lineage| lineage.rows.iter().map(|row| row.time).collect::<Vec<_>>());
+        assert_eq!(times.collect::<Vec<_>>(), [[-4, 4, 4], [-3, 5, 5]]);
+        assert!(data.lineages.iter().all(|lineage| lineage.cuts == [0, 3]));
+        let read = changes_of(&Told::Versions.read(batch(&data.lineages[1], 0, 3)));
+        let kinds: Vec<_> = read.iter().map(|row| *row.last().unwrap()).collect();
+        // -3 is 1 of 4, a deletion.
+        assert_eq!(kinds, [RowKind::Delete, RowKind::Insert, RowKind::Delete].map(|kind| i64::from(kind.number())));
+    }
+
+    #[test]
     fn what_is_taken_back_was_there_and_has_its_kind() {
         let spec = DataSpec { lineages_max: 2, rows_max: 60, keys: 3, values: 4, disorder_ms: 5, pace_max: 5 };
         let mut taken = 0;
