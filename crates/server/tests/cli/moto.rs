@@ -1,5 +1,6 @@
 //! An S3 server made by others, moto's, in a process of its own; and a proxy before it that fails now and then.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -146,11 +147,19 @@ impl Proxy {
         Self { address, faults, is_over }
     }
 
-    /// One that fails so often in a hundred requests, in every way.
+    /// One that fails so often in a hundred requests, in every way; but not twice in turn for one request, so that trying again
+    /// always helps.
     pub(crate) fn flaky(server: &Moto, percent: usize, seed: u64) -> Self {
         let mut rng = Rng::seeded(seed);
         let all = [Fault::Refused, Fault::DoneAndRefused, Fault::DoneAndDropped, Fault::DoneAndLate];
-        let choose = move |_: &str| if rng.below(100) < percent { all[rng.below(all.len())] } else { Fault::None };
+        let mut failed = BTreeSet::new();
+        let choose = move |line: &str| {
+            if failed.remove(line) || rng.below(100) >= percent {
+                return Fault::None;
+            }
+            failed.insert(line.to_owned());
+            all[rng.below(all.len())]
+        };
         Self::before(server, Box::new(choose))
     }
 
